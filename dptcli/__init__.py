@@ -1,3 +1,52 @@
-"""dpt: depth and segmentation with Dense Prediction Transformers."""
+"""dpt: depth and segmentation with Dense Prediction Transformers.
+
+The public names are imported when they are first used, so that `dpt --help` needs no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# public name -> the module that defines it
+_PUBLIC = {
+    "AutoBackbone": "dptcli.model.auto",
+    "DPTConfig": "dptcli.model.config",
+    "DPTFeatureExtractor": "dptcli.processor",
+    "DPTForDepthEstimation": "dptcli.model.dpt",
+    "DPTForSemanticSegmentation": "dptcli.model.dpt",
+    "DPTImageProcessor": "dptcli.processor",
+    "DPTModel": "dptcli.model.dpt",
+    "Dinov2Backbone": "dptcli.model.vit",
+    "Dinov2Config": "dptcli.model.backbone_config",
+    "load_model": "dptcli.weights.load",
+}
+
+__all__ = [
+    "AutoBackbone",
+    "DPTConfig",
+    "DPTFeatureExtractor",
+    "DPTForDepthEstimation",
+    "DPTForSemanticSegmentation",
+    "DPTImageProcessor",
+    "DPTModel",
+    "Dinov2Backbone",
+    "Dinov2Config",
+    "__version__",
+    "load_model",
+]
+
+if TYPE_CHECKING:
+    from dptcli.model.auto import AutoBackbone
+    from dptcli.model.backbone_config import Dinov2Config
+    from dptcli.model.config import DPTConfig
+    from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation, DPTModel
+    from dptcli.model.vit import Dinov2Backbone
+    from dptcli.processor import DPTFeatureExtractor, DPTImageProcessor
+    from dptcli.weights.load import load_model
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

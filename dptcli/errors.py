@@ -1,4 +1,4 @@
-"""What can go wrong, in words for people: every message names the thing, the value and the remedy."""
+"""What can go wrong, in words for people: each message names the thing, the value, the remedy."""
 
 
 class DptError(Exception):
@@ -10,7 +10,11 @@ class UsageError(DptError):
 
 
 class ConfigError(DptError, ValueError):
-    """A configuration value is wrong; the message names the field, the value and what is allowed."""
+    """A configuration value is wrong; the message names the field and what is allowed."""
+
+
+class ShapeError(DptError, ValueError):
+    """A tensor given to a model has the wrong shape; the message says which shape would do."""
 
 
 class ModelError(DptError):

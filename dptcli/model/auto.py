@@ -1,0 +1,54 @@
+"""AutoBackbone: from a configuration's `model_type` to the backbone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dptcli.errors import ConfigError
+from dptcli.model.backbone import Backbone
+from dptcli.model.backbone_config import backbone_config_from
+from dptcli.model.config import Config
+from dptcli.model.vit import Dinov2Backbone
+
+BACKBONES: dict[str, type[Backbone]] = {
+    backbone.config_class.model_type: backbone for backbone in (Dinov2Backbone,)
+}
+
+
+class AutoBackbone:
+    """Chooses the backbone class by `model_type`, as the reference's class of that name."""
+
+    def __init__(self) -> None:
+        raise TypeError("AutoBackbone is not built itself: use from_config or from_pretrained")
+
+    @classmethod
+    def from_config(cls, config: Config | Mapping[str, Any], **overrides: Any) -> Backbone:
+        """Build with first weights from a backbone configuration or its dictionary.
+
+        `out_features` or `out_indices` choose the stages. Raises ConfigError for an unknown type.
+        """
+        values = dict(config) if isinstance(config, Mapping) else config.to_dict()
+        built = backbone_config_from(with_stages(values, overrides))
+        if built.model_type not in BACKBONES:
+            raise ConfigError(
+                f"backbone_config: model_type {built.model_type!r} must be one of "
+                f"{', '.join(BACKBONES)}"
+            )
+        return BACKBONES[built.model_type](built)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **overrides: Any) -> Backbone:
+        """Load a backbone from a folder in the hub's layout."""
+        from dptcli.weights.format import read_config
+
+        config = backbone_config_from(with_stages(read_config(source), overrides))
+        return BACKBONES[config.model_type].from_pretrained(source, config=config)
+
+
+def with_stages(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge overrides; naming stages one way unsets the other way."""
+    merged = {**values, **overrides}
+    for given, other in (("out_features", "out_indices"), ("out_indices", "out_features")):
+        if given in overrides and other not in overrides:
+            merged[other] = None
+    return merged

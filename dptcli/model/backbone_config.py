@@ -1,0 +1,147 @@
+"""The configurations of the backbones, and the one place that finds one by its `model_type`."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from dptcli.errors import ConfigError
+from dptcli.model.config import (
+    Activation,
+    Config,
+    pair_of,
+    require_activation,
+    require_int,
+    require_number,
+)
+
+
+@dataclass(frozen=True, init=False)
+class BackboneConfig(Config):
+    """Adds the stages of a backbone: which of them it hands out, by name or by index.
+
+    `stage_names` is "stem", "stage1", "stage2", …; `out_features` and `out_indices` say the same
+    thing twice, and either one may be given. Without both, the last stage is handed out.
+    """
+
+    # Whether stages come at falling resolutions, ready for fusion without reassembling.
+    is_hierarchical: ClassVar[bool] = False
+
+    out_features: Sequence[str] | None = None
+    out_indices: Sequence[int] | None = None
+
+    def __init__(self, **values: Any) -> None:
+        values.pop("stage_names", None)  # follows from the number of stages
+        super().__init__(**values)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = self.stage_names
+        features, indices = self.out_features, self.out_indices
+        if features is None and indices is None:
+            indices = (len(names) - 1,)
+        if features is None:
+            assert indices is not None
+            features = tuple(names[self._stage_index(index)] for index in indices)
+        features = tuple(features)
+        if any(name not in names for name in features):
+            raise ConfigError(f"out_features: {list(features)} must be among {', '.join(names)}")
+        if list(features) != [name for name in names if name in features]:
+            raise ConfigError(
+                f"out_features: {list(features)} must name each stage once, in rising order"
+            )
+        expected = tuple(names.index(name) for name in features)
+        if indices is not None and tuple(map(self._stage_index, indices)) != expected:
+            raise ConfigError(
+                f"out_indices: {list(indices)} are not the stages of "
+                f"out_features {list(features)}; give one of the two"
+            )
+        self._set("out_features", features)
+        self._set("out_indices", expected)
+
+    def _stage_index(self, index: Any) -> int:
+        num_stages = len(self.stage_names)
+        require_int("out_indices", index, low=-num_stages, high=num_stages - 1)
+        return int(index) % num_stages
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages follow the stem."""
+        raise NotImplementedError
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The names that `out_features` may hold."""
+        return ["stem", *(f"stage{index}" for index in range(1, self.num_stages + 1))]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "stage_names": self.stage_names}
+
+
+@dataclass(frozen=True, init=False)
+class Dinov2Config(BackboneConfig):
+    """DINOv2 as a backbone (Oquab et al. 2023): every transformer block is a stage.
+
+    `reshape_hidden_states` and `apply_layernorm` say how feature maps are handed out.
+    """
+
+    model_type: ClassVar[str] = "dinov2"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    mlp_ratio: float = 4
+    hidden_act: Activation = "gelu"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-6
+    image_size: int | Sequence[int] = 224
+    patch_size: int | Sequence[int] = 14
+    num_channels: int = 3
+    qkv_bias: bool = True
+    layerscale_value: float = 1.0
+    drop_path_rate: float = 0.0
+    use_swiglu_ffn: bool = False
+    apply_layernorm: bool = True
+    reshape_hidden_states: bool = True
+    use_mask_token: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_channels"):
+            require_int(name, getattr(self, name), low=1)
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"hidden_size: {self.hidden_size} is not a multiple of "
+                f"num_attention_heads {self.num_attention_heads}"
+            )
+        require_number("mlp_ratio", self.mlp_ratio, low=0.0)
+        require_activation("hidden_act", self.hidden_act)
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"):
+            require_number(name, getattr(self, name), low=0.0, high=1.0)
+        require_number("layer_norm_eps", self.layer_norm_eps, low=0.0)
+        for name in ("image_size", "patch_size"):
+            pair_of(name, getattr(self, name))
+        super().__post_init__()
+
+    @property
+    def num_stages(self) -> int:
+        return self.num_hidden_layers
+
+
+BACKBONE_CONFIGS: dict[str, type[BackboneConfig]] = {
+    config.model_type: config for config in (Dinov2Config,)
+}
+
+
+def backbone_config_from(values: Mapping[str, Any]) -> BackboneConfig:
+    """The backbone configuration that a dictionary with a `model_type` describes."""
+    model_type = str(values.get("model_type"))
+    if model_type not in BACKBONE_CONFIGS:
+        near = difflib.get_close_matches(model_type, BACKBONE_CONFIGS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(
+            f"backbone_config: model_type {model_type!r} must be one of "
+            f"{', '.join(BACKBONE_CONFIGS)}{hint}"
+        )
+    return BACKBONE_CONFIGS[model_type].from_dict(values)

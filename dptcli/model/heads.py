@@ -1,0 +1,81 @@
+"""The heads: depth (relative or metric), segmentation and its auxiliary head.
+
+C channels of the fused maps, h×w their size.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dptcli.model.config import DPTConfig
+
+AUXILIARY_DROPOUT = 0.1  # fixed in the reference
+
+
+class DepthHead(nn.Module):
+    """Three convolutions to one positive value for each pixel (paper, supplement)."""
+
+    def __init__(self, config: DPTConfig) -> None:
+        super().__init__()
+        channels = config.fusion_hidden_size
+        self.index = config.head_in_index
+        self.projection = (
+            nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+            if config.add_projection
+            else None
+        )
+        self.head = nn.Sequential(
+            nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1),
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+            nn.Conv2d(channels // 2, 32, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 1, kernel_size=1),
+            nn.ReLU(),
+        )
+
+    def forward(self, fused: Sequence[Tensor]) -> Tensor:
+        """Fused maps (B, C, h, w) -> depth (B, 2h, 2w) of the map at `head_in_index`."""
+        x = fused[self.index]
+        if self.projection is not None:
+            x = F.relu(self.projection(x))
+        return self.head(x).squeeze(1)
+
+
+class SegmentationHead(nn.Module):
+    """Class scores at twice the size of the fused map."""
+
+    def __init__(self, config: DPTConfig) -> None:
+        super().__init__()
+        self.index = config.head_in_index
+        self.head = nn.Sequential(
+            *_classifier(config, dropout=config.semantic_classifier_dropout),
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+        )
+
+    def forward(self, fused: Sequence[Tensor]) -> Tensor:
+        """Fused maps (B, C, h, w) -> logits (B, num_labels, 2h, 2w)."""
+        return self.head(fused[self.index])
+
+
+class AuxiliaryHead(nn.Module):
+    """Class scores at the size of the last fused map; only the training loss uses them."""
+
+    def __init__(self, config: DPTConfig) -> None:
+        super().__init__()
+        self.head = nn.Sequential(*_classifier(config, dropout=AUXILIARY_DROPOUT))
+
+    def forward(self, fused: Sequence[Tensor]) -> Tensor:
+        """Fused maps (B, C, h, w) -> logits (B, num_labels, h, w)."""
+        return self.head(fused[-1])
+
+
+def _classifier(config: DPTConfig, *, dropout: float) -> list[nn.Module]:
+    channels = config.fusion_hidden_size
+    return [
+        nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Conv2d(channels, config.num_labels, kernel_size=1),
+    ]

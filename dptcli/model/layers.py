@@ -1,0 +1,201 @@
+"""What several backbones share: attention, activations, position grids, feature maps.
+
+B batch, N tokens (the class token first), D width, A heads, C channels, H×W pixels, h×w patches.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dptcli.errors import ShapeError
+from dptcli.model.config import Activation
+
+
+class FeatureMap(NamedTuple):
+    """What the neck takes from a backbone, whichever it is.
+
+    map: (B, C, h, w). readout: the class token (B, C), None where a backbone has none.
+    """
+
+    map: Tensor
+    readout: Tensor | None
+
+
+class Features(NamedTuple):
+    """Feature maps from shallow to deep, with what else was asked for."""
+
+    maps: list[FeatureMap]
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
+
+
+def gelu_new(x: Tensor) -> Tensor:
+    """The tanh approximation of GELU (Hendrycks and Gimpel 2016)."""
+    return F.gelu(x, approximate="tanh")
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "selu": F.selu,
+    "gelu_new": gelu_new,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+class ActivationLayer(nn.Module):
+    """An activation by its configured name (or the function itself) as a module."""
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        self.name = activation if isinstance(activation, str) else activation.__name__
+        self.function = _ACTIVATIONS[activation] if isinstance(activation, str) else activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention without its output projection."""
+
+    def __init__(self, *, width: int, num_heads: int, qkv_bias: bool, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale = (width // num_heads) ** -0.5
+        self.dropout = dropout
+        self.query = nn.Linear(width, width, bias=qkv_bias)
+        self.key = nn.Linear(width, width, bias=qkv_bias)
+        self.value = nn.Linear(width, width, bias=qkv_bias)
+
+    def forward(
+        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend among the tokens.
+
+        x: (B, N, D); head_mask: broadcastable to (B, A, N, N), 1 keeps a head and 0 silences it.
+        Returns (B, N, D) and, when asked for, the weights after softmax (B, A, N, N).
+        """
+        query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
+        dropout = self.dropout if self.training else 0.0
+        weights = None
+        if head_mask is None and not need_weights:
+            context = F.scaled_dot_product_attention(
+                query, key, value, dropout_p=dropout, scale=self.scale
+            )
+        else:
+            # The explicit form: the fused one neither returns its weights nor masks heads.
+            weights = (query @ key.transpose(-2, -1) * self.scale).softmax(dim=-1)
+            weights = F.dropout(weights, p=dropout)
+            weights = weights if head_mask is None else weights * head_mask
+            context = weights @ value
+        context = context.transpose(1, 2).flatten(2)  # (B, A, N, D/A) -> (B, N, D)
+        return context, weights if need_weights else None
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, N, D) -> (B, A, N, D/A)
+
+
+class AttentionOutput(nn.Module):
+    """The projection that follows attention."""
+
+    def __init__(self, *, width: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.dense(x))
+
+
+class Attention(nn.Module):
+    """Self-attention and its projection, under the hub's names."""
+
+    def __init__(self, attention: nn.Module, *, width: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = attention
+        self.output = AttentionOutput(width=width, dropout=dropout)
+
+    def forward(
+        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> (B, N, D) and the weights when asked for."""
+        context, weights = self.attention(x, head_mask=head_mask, need_weights=need_weights)
+        return self.output(context), weights
+
+
+class PatchEmbeddings(nn.Module):
+    """Cuts the image into patches and projects each to the model's width."""
+
+    def __init__(self, *, num_channels: int, width: int, patch_hw: tuple[int, int]) -> None:
+        super().__init__()
+        self.num_channels = num_channels
+        self.patch_hw = patch_hw
+        self.projection = nn.Conv2d(num_channels, width, kernel_size=patch_hw, stride=patch_hw)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, h·w, D). Raises ShapeError for wrong channels or too few pixels."""
+        return self.projection(pixel_values).flatten(2).transpose(1, 2)
+
+    def grid_hw(self, pixel_values: Tensor) -> tuple[int, int]:
+        """How many patches fit: (h, w). What does not fill a patch is left out."""
+        check_pixels(pixel_values, num_channels=self.num_channels, min_hw=self.patch_hw)
+        height, width = pixel_values.shape[-2:]
+        return height // self.patch_hw[0], width // self.patch_hw[1]
+
+
+def check_pixels(pixel_values: Tensor, *, num_channels: int, min_hw: tuple[int, int]) -> None:
+    """Refuse an input that is not (B, C, H, W) with the model's channels and a patch at least."""
+    shape = tuple(pixel_values.shape)
+    if len(shape) != 4 or shape[1] != num_channels:
+        raise ShapeError(
+            f"pixel_values: shape {shape} must be (batch, {num_channels}, height, width)"
+        )
+    if shape[2] < min_hw[0] or shape[3] < min_hw[1]:
+        raise ShapeError(
+            f"pixel_values: {shape[2]}x{shape[3]} pixels are less than one patch of "
+            f"{min_hw[0]}x{min_hw[1]}; resize the image first"
+        )
+
+
+def resize_positions(positions: Tensor, grid_hw: tuple[int, int], *, mode: str) -> Tensor:
+    """Fit learned position embeddings to another patch grid.
+
+    positions: (1, 1 + G·G, D), the class token's first; returns (1, 1 + h·w, D). The square grid
+    is resized with align_corners=False, as the reference does; float32 inside, because bicubic
+    weights lose too much in half precision.
+    """
+    side = math.isqrt(positions.shape[1] - 1)
+    if grid_hw == (side, side):
+        return positions
+    grid = positions[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (1, D, G, G)
+    resized = F.interpolate(grid.float(), size=grid_hw, mode=mode, align_corners=False)
+    resized = resized.to(positions.dtype).flatten(2).transpose(1, 2)  # (1, h·w, D)
+    return torch.cat((positions[:, :1], resized), dim=1)
+
+
+def map_from_tokens(tokens: Tensor, grid_hw: tuple[int, int]) -> FeatureMap:
+    """(B, 1 + h·w, D) tokens with a class token -> the neck's form."""
+    grid = tokens[:, 1:].transpose(1, 2).unflatten(2, grid_hw)  # (B, h·w, D) -> (B, D, h, w)
+    return FeatureMap(map=grid, readout=tokens[:, 0])
+
+
+def mask_for_layers(head_mask: Tensor | None, num_layers: int) -> list[Tensor | None]:
+    """Spread a head mask of shape (A,) or (num_layers, A) over the layers as (1, A, 1, 1) each."""
+    if head_mask is None:
+        return [None] * num_layers
+    if head_mask.dim() == 1:
+        head_mask = head_mask.expand(num_layers, -1)
+    if head_mask.dim() != 2 or head_mask.shape[0] != num_layers:
+        raise ShapeError(
+            f"head_mask: shape {tuple(head_mask.shape)} must be (num_heads,) or "
+            f"({num_layers}, num_heads)"
+        )
+    return [mask.view(1, -1, 1, 1) for mask in head_mask]

@@ -1,0 +1,173 @@
+"""The neck of DPT (Ranftl et al. 2021, section 3.1): reassemble, then fuse from deep to shallow.
+
+B batch, D backbone width, C channels, h×w patches.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dptcli.errors import ShapeError
+from dptcli.model.config import DPTConfig
+from dptcli.model.layers import ActivationLayer, FeatureMap
+
+
+class ReassembleLayer(nn.Module):
+    """Projects a map to the stage's width and resizes it by the stage's factor."""
+
+    def __init__(self, *, width: int, channels: int, factor: float) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(width, channels, kernel_size=1)
+        self.resize = _resize_by(factor, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, h, w) -> (B, C, h·factor, w·factor)."""
+        return self.resize(self.projection(x))
+
+
+def _resize_by(factor: float, channels: int) -> nn.Module:
+    if factor > 1:
+        return nn.ConvTranspose2d(channels, channels, kernel_size=int(factor), stride=int(factor))
+    if factor == 1:
+        return nn.Identity()
+    return nn.Conv2d(channels, channels, kernel_size=3, stride=int(1 / factor), padding=1)
+
+
+class ReassembleStage(nn.Module):
+    """Folds the readout token into the patches, then reassembles each map.
+
+    Stages in `neck_ignore_stages` (a hybrid's convolutional maps) pass as they are.
+    """
+
+    def __init__(self, config: DPTConfig) -> None:
+        super().__init__()
+        self.readout_type = config.readout_type
+        self.ignored = set(config.neck_ignore_stages)
+        width = config.backbone_width
+        self.layers = nn.ModuleList()
+        self.readout_projects = nn.ModuleList()
+        sizes_and_factors = zip(config.neck_hidden_sizes, config.reassemble_factors, strict=False)
+        for stage, (channels, factor) in enumerate(sizes_and_factors):
+            if stage in self.ignored:
+                self.layers.append(nn.Identity())
+                self.readout_projects.append(nn.Identity())
+                continue
+            self.layers.append(ReassembleLayer(width=width, channels=channels, factor=factor))
+            if config.readout_type == "project":
+                self.readout_projects.append(
+                    nn.Sequential(nn.Linear(2 * width, width), ActivationLayer(config.hidden_act))
+                )
+
+    def forward(self, features: Sequence[FeatureMap]) -> list[Tensor]:
+        """FeatureMaps (B, D, h, w) -> maps (B, C_i, h·f_i, w·f_i)."""
+        maps = []
+        for stage, (feature, layer) in enumerate(zip(features, self.layers, strict=True)):
+            if stage in self.ignored:
+                maps.append(feature.map)
+            else:
+                maps.append(layer(self._fold_readout(stage, feature)))
+        return maps
+
+    def _fold_readout(self, stage: int, feature: FeatureMap) -> Tensor:
+        """Equations 3–5 of the paper: ignore, add, or project the class token."""
+        x, readout = feature
+        if self.readout_type == "ignore" or readout is None:
+            return x
+        if self.readout_type == "add":
+            return x + readout[:, :, None, None]
+        tokens = x.flatten(2).transpose(1, 2)  # (B, D, h, w) -> (B, h·w, D)
+        both = torch.cat((tokens, readout.unsqueeze(1).expand_as(tokens)), dim=-1)
+        folded = self.readout_projects[stage](both)
+        return folded.transpose(1, 2).unflatten(2, x.shape[-2:])  # -> (B, D, h, w)
+
+
+class ResidualConvUnit(nn.Module):
+    """Pre-activation residual unit: ReLU, 3×3, ReLU, 3×3, each with optional batch norm."""
+
+    def __init__(self, config: DPTConfig) -> None:
+        super().__init__()
+        channels = config.fusion_hidden_size
+        normed = config.use_batch_norm_in_fusion_residual
+        bias = config.use_bias_in_fusion_residual
+        bias = not normed if bias is None else bias
+        self.convolution1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=bias)
+        self.convolution2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=bias)
+        self.batch_norm1 = nn.BatchNorm2d(channels) if normed else nn.Identity()
+        self.batch_norm2 = nn.BatchNorm2d(channels) if normed else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        y = self.batch_norm1(self.convolution1(F.relu(x)))
+        y = self.batch_norm2(self.convolution2(F.relu(y)))
+        return x + y
+
+
+class FusionBlock(nn.Module):
+    """Merges a skip map into the running map and doubles its size."""
+
+    def __init__(self, config: DPTConfig) -> None:
+        super().__init__()
+        channels = config.fusion_hidden_size
+        self.projection = nn.Conv2d(channels, channels, kernel_size=1)
+        self.residual_layer1 = ResidualConvUnit(config)
+        self.residual_layer2 = ResidualConvUnit(config)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """x, skip: (B, C, h, w) -> (B, C, 2h, 2w); a skip of another size is resized to x."""
+        if skip is not None:
+            if skip.shape[-2:] != x.shape[-2:]:
+                skip = F.interpolate(skip, size=x.shape[-2:], mode="bilinear", align_corners=False)
+            x = x + self.residual_layer1(skip)
+        x = self.residual_layer2(x)
+        # align_corners=True: the released weights were trained with it.
+        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        return self.projection(x)
+
+
+class FusionStage(nn.Module):
+    """One fusion block for each map, from the deepest up."""
+
+    def __init__(self, config: DPTConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(FusionBlock(config) for _ in config.neck_hidden_sizes)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps from shallow to deep -> fused maps from deep to shallow, each twice as large."""
+        deepest, *skips = reversed(maps)
+        first, *others = self.layers
+        fused = [first(deepest)]
+        for block, skip in zip(others, skips, strict=True):
+            fused.append(block(fused[-1], skip))
+        return fused
+
+
+class Neck(nn.Module):
+    """Reassemble (where the backbone is not hierarchical), 3×3 convolutions, fusion."""
+
+    def __init__(self, config: DPTConfig) -> None:
+        super().__init__()
+        self.num_maps = len(config.neck_hidden_sizes)
+        self.reassemble_stage = ReassembleStage(config) if config.reassembles else None
+        self.convs = nn.ModuleList(
+            nn.Conv2d(channels, config.fusion_hidden_size, kernel_size=3, padding=1, bias=False)
+            for channels in config.neck_hidden_sizes
+        )
+        self.fusion_stage = FusionStage(config)
+
+    def forward(self, features: Sequence[FeatureMap]) -> list[Tensor]:
+        """FeatureMaps from shallow to deep -> fused maps (B, C, ·, ·) from deep to shallow.
+
+        Raises ShapeError when the backbone hands out another number of maps.
+        """
+        if len(features) != self.num_maps:
+            raise ShapeError(
+                f"the backbone hands out {len(features)} feature maps, but neck_hidden_sizes "
+                f"names {self.num_maps}; choose as many stages with out_features"
+            )
+        if self.reassemble_stage is None:
+            maps = [feature.map for feature in features]
+        else:
+            maps = self.reassemble_stage(features)
+        return self.fusion_stage([conv(x) for conv, x in zip(self.convs, maps, strict=True)])

@@ -1,0 +1,229 @@
+"""From a name or a folder to a model that is ready to run."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dptcli.errors import ConfigError, ModelError
+from dptcli.model.config import Config
+from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
+from dptcli.model.pretrained import Pretrained
+from dptcli.processor import DPTImageProcessor
+from dptcli.weights.catalog import DEPTH, SEGMENT, find_model
+from dptcli.weights.format import Checkpoint, dtype_from, read_config
+
+logger = logging.getLogger(__name__)
+
+Model = TypeVar("Model", bound=Pretrained)
+
+# architectures in config.json -> the task and the class
+ARCHITECTURES: dict[str, tuple[str, type[Pretrained]]] = {
+    "DPTForDepthEstimation": (DEPTH, DPTForDepthEstimation),
+    "DPTForSemanticSegmentation": (SEGMENT, DPTForSemanticSegmentation),
+}
+MAX_LISTED = 8  # names in an error message before it says how many more
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model with what belongs to it. labels: class id -> name, empty for depth."""
+
+    model: Pretrained
+    processor: DPTImageProcessor
+    name: str
+    task: str
+    folder: Path
+    device: torch.device
+    dtype: torch.dtype
+    labels: dict[int, str]
+
+    @property
+    def is_metric(self) -> bool:
+        """Whether depth comes in metres (large is far) instead of inverse depth."""
+        return getattr(self.model.config, "depth_estimation_type", "relative") == "metric"
+
+
+def load_model(
+    name: str | Path, *, task: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> LoadedModel:
+    """Load a model by name or folder, with its processor, on a device.
+
+    task: "depth", "segment", or None for whatever the model does. device: auto, cpu, cuda[:n] or
+    mps. dtype: auto, float32, bfloat16 or float16.
+    Raises ModelError when the model is unknown, broken or for another task.
+    """
+    folder = find_model(name, task=task)
+    values = read_config(folder)
+    found_task, model_class = architecture_of(values, folder=folder, task=task)
+    if task is not None and found_task != task:
+        raise ModelError(f"model {str(name)!r} is for `dpt {found_task}`, not for `dpt {task}`")
+    target = resolve_device(device)
+    target_dtype = resolve_dtype(dtype, target)
+    model = load_pretrained(model_class, folder, dtype=target_dtype, device=target)
+    processor = DPTImageProcessor.from_pretrained(folder)
+    labels = dict(model.config.id2label) if found_task == SEGMENT else {}
+    return LoadedModel(
+        model=model,
+        processor=processor,
+        name=str(name),
+        task=found_task,
+        folder=folder,
+        device=target,
+        dtype=target_dtype,
+        labels=labels,
+    )
+
+
+def architecture_of(
+    values: Mapping[str, Any], *, folder: Path, task: str | None
+) -> tuple[str, type[Pretrained]]:
+    """The task and class that a config.json names; without a name, the wanted task's."""
+    names = values.get("architectures") or []
+    for name in names:
+        if name in ARCHITECTURES:
+            return ARCHITECTURES[name]
+    if not names and task is not None and values.get("model_type") == "dpt":
+        return next(found for found in ARCHITECTURES.values() if found[0] == task)
+    raise ModelError(f"{folder}: architectures {names} must name one of {', '.join(ARCHITECTURES)}")
+
+
+def resolve_device(name: str) -> torch.device:
+    """A torch device; "auto" takes CUDA, then MPS, then the CPU. ModelError if it is absent."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"device {name!r} must be auto, cpu, cuda, cuda:N or mps") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ModelError(f"device {name!r} must be auto, cpu, cuda, cuda:N or mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use --device cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError(f"device {name!r}: this machine has no MPS; use --device cpu")
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """A torch dtype; "auto" is float32. float16 is refused on the CPU, where it is not computed."""
+    dtype = torch.float32 if name == "auto" else dtype_from(name)
+    if dtype is torch.float16 and device.type == "cpu":
+        raise ModelError("dtype 'float16' is slow and inexact on the CPU; use bfloat16 or float32")
+    return dtype
+
+
+def load_pretrained(
+    model_class: type[Model],
+    source: str | Path,
+    *,
+    config: Config | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str = "cpu",
+    overrides: Mapping[str, Any] | None = None,
+) -> Model:
+    """Build a model without memory, then give it the file's tensors, strictly.
+
+    See `Pretrained.from_pretrained`.
+    """
+    folder = Path(source)
+    if config is None:
+        try:
+            config = model_class.config_class.from_dict(read_config(folder), **(overrides or {}))
+        except ConfigError as error:
+            raise ModelError(f"{folder / 'config.json'}: {error}") from error
+    checkpoint = Checkpoint(folder)
+    with torch.device("meta"):  # no memory until the tensors come
+        model = model_class(config)
+    named = names_for(model, checkpoint)
+    check_names(model, checkpoint, named, folder=folder)
+    wanted_dtype = dtype_from(dtype or _file_dtype(config))
+    state = {
+        name: _cast(checkpoint.tensor(key), wanted_dtype, device) for name, key in named.items()
+    }
+    state.update(_first_weights(model, set(state), wanted_dtype, device))
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def names_for(model: Pretrained, checkpoint: Checkpoint) -> dict[str, str]:
+    """{the model's name: the file's name}. A bare model takes its part of a task's file."""
+    names = checkpoint.names()
+    prefix = f"{model.base_prefix}."
+    if model.base_prefix and any(name.startswith(prefix) for name in names):
+        return {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
+    return {name: name for name in names}
+
+
+def check_names(
+    model: Pretrained, checkpoint: Checkpoint, named: Mapping[str, str], *, folder: Path
+) -> None:
+    """Raise ModelError that lists every missing, unexpected and misshapen tensor."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    missing = [name for name in wanted if name not in named and not _is_optional(model, name)]
+    unexpected = [name for name in named if name not in wanted]
+    misshapen = [
+        f"{name} is {checkpoint.shape(key)}, must be {wanted[name]}"
+        for name, key in named.items()
+        if name in wanted and checkpoint.shape(key) != wanted[name]
+    ]
+    problems = [
+        f"{len(names)} {kind}: {_listed(names)}"
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("misshapen", misshapen),
+        )
+        if names
+    ]
+    if problems:
+        raise ModelError(
+            f"{folder}: the tensors do not fit {type(model).__name__} as config.json describes it: "
+            f"{'; '.join(problems)}"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:MAX_LISTED])
+    return shown if len(names) <= MAX_LISTED else f"{shown} and {len(names) - MAX_LISTED} more"
+
+
+def _is_optional(model: Pretrained, name: str) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in model.optional_keys)
+
+
+def _file_dtype(config: Config) -> str | torch.dtype:
+    extra = config.to_dict()
+    return extra.get("dtype") or extra.get("torch_dtype") or "float32"
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    return tensor.to(device, dtype if tensor.is_floating_point() else None)
+
+
+def _first_weights(
+    model: nn.Module, given: set[str], dtype: torch.dtype, device: torch.device | str
+) -> dict[str, Tensor]:
+    """First weights for the optional tensors that a file lacks."""
+    std = getattr(model.config, "initializer_range", 0.02)
+    first = {}
+    for name, tensor in model.state_dict().items():
+        if name in given:
+            continue
+        kind = dtype if tensor.is_floating_point() else tensor.dtype
+        fresh = torch.zeros(tensor.shape, dtype=kind, device=device)
+        if name.endswith(".weight"):
+            nn.init.trunc_normal_(fresh, std=std)
+            logger.warning("%s is not in the file: it starts from random weights", name)
+        first[name] = fresh
+    return first

@@ -1,0 +1,57 @@
+"""What the parity tests share: random weights everywhere, and a difference relative to the size."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# parity.md: in float32, the largest difference relative to the largest reference value.
+TOLERANCE = 1e-4
+# test function -> the largest relative difference it saw; conftest prints it after the run.
+largest_seen: dict[str, float] = {}
+
+
+def randomize(model: nn.Module, *, seed: int, std: float = 0.1) -> nn.Module:
+    """Give every parameter and running statistic a random value, then switch to eval mode.
+
+    First weights would hide mistakes: zero biases, zero class tokens, unit statistics.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.copy_(torch.randn(buffer.shape, generator=generator) * std)
+            if name.endswith("running_var"):
+                buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+        depth_head = getattr(getattr(model, "head", None), "head", ())
+        if len(depth_head) == 6:  # lifts the last ReLU's input, else a random depth is all zero
+            depth_head[4].bias.fill_(1.0)
+    return model.eval()
+
+
+def difference(ours: Tensor, reference: Tensor) -> float:
+    """max |ours - reference| / max |reference|; shapes must agree."""
+    assert ours.shape == reference.shape
+    assert reference.abs().max() > 0, "an all-zero reference proves nothing"
+    return float((ours - reference).abs().max() / reference.abs().max())
+
+
+def assert_close(ours: Tensor, reference: Tensor) -> None:
+    """Refuse a difference beyond the parity bound."""
+    found = difference(ours.float(), reference.float())
+    test = os.environ["PYTEST_CURRENT_TEST"].split("[")[0].split(" ")[0]
+    largest_seen[test] = max(found, largest_seen.get(test, 0.0))
+    assert found <= TOLERANCE, f"relative difference {found:.2e}"
+
+
+def load_reference(model_class: Any, folder: Path) -> nn.Module:
+    """Load with the reference, insisting that no tensor is missing, unexpected or misshapen."""
+    model, info = model_class.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert not info["mismatched_keys"]
+    return model.eval()

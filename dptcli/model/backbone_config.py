@@ -108,20 +108,8 @@ class Dinov2Config(BackboneConfig):
     use_mask_token: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_channels"):
-            require_int(name, getattr(self, name), low=1)
-        if self.hidden_size % self.num_attention_heads:
-            raise ConfigError(
-                f"hidden_size: {self.hidden_size} is not a multiple of "
-                f"num_attention_heads {self.num_attention_heads}"
-            )
+        _check_transformer(self)
         require_number("mlp_ratio", self.mlp_ratio, low=0.0)
-        require_activation("hidden_act", self.hidden_act)
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"):
-            require_number(name, getattr(self, name), low=0.0, high=1.0)
-        require_number("layer_norm_eps", self.layer_norm_eps, low=0.0)
-        for name in ("image_size", "patch_size"):
-            pair_of(name, getattr(self, name))
         super().__post_init__()
 
     @property
@@ -129,8 +117,90 @@ class Dinov2Config(BackboneConfig):
         return self.num_hidden_layers
 
 
+@dataclass(frozen=True, init=False)
+class BeitConfig(BackboneConfig):
+    """BEiT as a backbone (Bao et al. 2021): every transformer block is a stage.
+
+    `image_size` sets the grid that the relative positions were learned on; other grids get them
+    resized. `layer_scale_init_value` of 0 means no layer scale.
+    """
+
+    model_type: ClassVar[str] = "beit"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: Activation = "gelu"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    image_size: int | Sequence[int] = 224
+    patch_size: int | Sequence[int] = 16
+    num_channels: int = 3
+    use_mask_token: bool = False
+    use_absolute_position_embeddings: bool = False
+    use_relative_position_bias: bool = False
+    use_shared_relative_position_bias: bool = False
+    layer_scale_init_value: float = 0.1
+    drop_path_rate: float = 0.1
+    use_mean_pooling: bool = True
+    add_fpn: bool = False
+    reshape_hidden_states: bool = True
+
+    def __post_init__(self) -> None:
+        _check_transformer(self)
+        require_int("intermediate_size", self.intermediate_size, low=1)
+        require_number("layer_scale_init_value", self.layer_scale_init_value, low=0.0)
+        if self.add_fpn:
+            raise ConfigError(
+                "add_fpn: True is not supported: DPT's neck makes the pyramid; set it to False"
+            )
+        height, width = self.grid_hw
+        if self.use_absolute_position_embeddings and height != width:
+            raise ConfigError(
+                f"image_size: {self.image_size!r} must be square, as "
+                "use_absolute_position_embeddings is True"
+            )
+        super().__post_init__()
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """The grid of patches that positions were learned on."""
+        image_hw = pair_of("image_size", self.image_size)
+        patch_hw = pair_of("patch_size", self.patch_size)
+        grid_hw = image_hw[0] // patch_hw[0], image_hw[1] // patch_hw[1]
+        if min(grid_hw) < 1:
+            raise ConfigError(
+                f"image_size: {self.image_size!r} is less than one patch of {self.patch_size!r}"
+            )
+        return grid_hw
+
+    @property
+    def num_stages(self) -> int:
+        return self.num_hidden_layers
+
+
+def _check_transformer(config: Any) -> None:
+    """Refuse wrong values in the fields that all plain transformers have."""
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_channels"):
+        require_int(name, getattr(config, name), low=1)
+    if config.hidden_size % config.num_attention_heads:
+        raise ConfigError(
+            f"hidden_size: {config.hidden_size} is not a multiple of "
+            f"num_attention_heads {config.num_attention_heads}"
+        )
+    require_activation("hidden_act", config.hidden_act)
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"):
+        require_number(name, getattr(config, name), low=0.0, high=1.0)
+    require_number("layer_norm_eps", config.layer_norm_eps, low=0.0)
+    for name in ("image_size", "patch_size"):
+        pair_of(name, getattr(config, name))
+
+
 BACKBONE_CONFIGS: dict[str, type[BackboneConfig]] = {
-    config.model_type: config for config in (Dinov2Config,)
+    config.model_type: config for config in (Dinov2Config, BeitConfig)
 }
 
 

@@ -5,7 +5,7 @@ B batch, N tokens (the class token first), D width, A heads, C channels, H×W pi
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -83,24 +83,78 @@ class SelfAttention(nn.Module):
         x: (B, N, D); head_mask: broadcastable to (B, A, N, N), 1 keeps a head and 0 silences it.
         Returns (B, N, D) and, when asked for, the weights after softmax (B, A, N, N).
         """
-        query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
-        dropout = self.dropout if self.training else 0.0
-        weights = None
-        if head_mask is None and not need_weights:
-            context = F.scaled_dot_product_attention(
-                query, key, value, dropout_p=dropout, scale=self.scale
-            )
-        else:
-            # The explicit form: the fused one neither returns its weights nor masks heads.
-            weights = (query @ key.transpose(-2, -1) * self.scale).softmax(dim=-1)
-            weights = F.dropout(weights, p=dropout)
-            weights = weights if head_mask is None else weights * head_mask
-            context = weights @ value
-        context = context.transpose(1, 2).flatten(2)  # (B, A, N, D/A) -> (B, N, D)
-        return context, weights if need_weights else None
+        query, key, value = (
+            split_heads(part(x), self.num_heads) for part in (self.query, self.key, self.value)
+        )
+        return attend(
+            query,
+            key,
+            value,
+            scale=self.scale,
+            dropout=self.dropout if self.training else 0.0,
+            head_mask=head_mask,
+            need_weights=need_weights,
+        )
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, N, D) -> (B, A, N, D/A)
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """(B, N, D) -> (B, A, N, D/A)."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scale: float,
+    bias: Tensor | None = None,
+    dropout: float = 0.0,
+    head_mask: Tensor | None = None,
+    need_weights: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled dot-product attention, fused unless somebody needs to see or mask the weights.
+
+    query, key, value: (B, A, N, D/A); bias: added to the scores, broadcastable to (B, A, N, N);
+    head_mask: likewise, 1 keeps a head and 0 silences it.
+    Returns (B, N, D) and, when asked for, the weights after softmax (B, A, N, N).
+    """
+    weights = None
+    if head_mask is None and not need_weights:
+        context = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias, dropout_p=dropout, scale=scale
+        )
+    else:
+        # The explicit form: the fused one neither returns its weights nor masks heads.
+        scores = query @ key.transpose(-2, -1) * scale
+        weights = (scores if bias is None else scores + bias).softmax(dim=-1)
+        weights = F.dropout(weights, p=dropout)
+        weights = weights if head_mask is None else weights * head_mask
+        context = weights @ value
+    context = context.transpose(1, 2).flatten(2)  # (B, A, N, D/A) -> (B, N, D)
+    return context, weights if need_weights else None
+
+
+def pairwise_bias(table: Tensor, window_hw: tuple[int, int]) -> Tensor:
+    """Spread a bias that depends on the offset between two places over all pairs of places.
+
+    table: (A, 2h - 1, 2w - 1), the offset (0, 0) in its middle. Returns (A, h·w, h·w): entry
+    (query, key) is the table's at (query row - key row, query column - key column).
+    """
+    height, width = window_hw
+    # (A, h, w, h, w): sliding windows of the table; position (i, j) sees offsets from i and j on.
+    windows = table.unfold(1, height, 1).unfold(2, width, 1)
+    # Offsets fall while keys rise, hence the flip.
+    return windows.flip(-2, -1).flatten(3).flatten(1, 2)
+
+
+def drop_path(branch: Tensor, *, rate: float, training: bool) -> Tensor:
+    """Stochastic depth (Huang et al. 2016): drop a sample's branch (B, …) while training."""
+    if not training or rate == 0.0:
+        return branch
+    shape = (len(branch), *(1 for _ in branch.shape[1:]))
+    keep = torch.rand(shape, device=branch.device) >= rate
+    return branch * keep / (1.0 - rate)
 
 
 class AttentionOutput(nn.Module):
@@ -123,11 +177,9 @@ class Attention(nn.Module):
         self.attention = attention
         self.output = AttentionOutput(width=width, dropout=dropout)
 
-    def forward(
-        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, N, D) -> (B, N, D) and the weights when asked for."""
-        context, weights = self.attention(x, head_mask=head_mask, need_weights=need_weights)
+    def forward(self, x: Tensor, **options: Any) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> (B, N, D) and the weights when asked for; options as the attention's."""
+        context, weights = self.attention(x, **options)
         return self.output(context), weights
 
 

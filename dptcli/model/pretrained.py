@@ -4,6 +4,7 @@ The one bridge from `model` to the files: `weights` is imported inside the metho
 building and running a model never needs it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,6 +23,9 @@ class Pretrained(nn.Module):
     base_prefix: ClassVar[str] = ""
     # Parameters that a file may lack: they get their first weights, and a warning is logged.
     optional_keys: ClassVar[tuple[str, ...]] = ()
+    # What files of other ages call a tensor -> our name for it; "" leaves the tensor out. Models
+    # built over this one honour its entries too.
+    old_keys: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -5,13 +5,14 @@ B batch, N tokens (the class token first), D width, H×W pixels, h×w patches.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.model.backbone import Backbone
-from dptcli.model.backbone_config import Dinov2Config
+from dptcli.model.backbone_config import BeitConfig, Dinov2Config
 from dptcli.model.config import DPTConfig, pair_of
 from dptcli.model.layers import (
     ActivationLayer,
@@ -19,6 +20,7 @@ from dptcli.model.layers import (
     Features,
     PatchEmbeddings,
     SelfAttention,
+    drop_path,
     map_from_tokens,
     mask_for_layers,
     resize_positions,
@@ -63,7 +65,7 @@ class ViTEmbeddings(nn.Module):
 class ViTIntermediate(nn.Module):
     """The first half of a block's MLP."""
 
-    def __init__(self, config: DPTConfig) -> None:
+    def __init__(self, config: DPTConfig | BeitConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
         self.activation = ActivationLayer(config.hidden_act)
@@ -75,7 +77,7 @@ class ViTIntermediate(nn.Module):
 class ViTOutput(nn.Module):
     """The second half of a block's MLP."""
 
-    def __init__(self, config: DPTConfig) -> None:
+    def __init__(self, config: DPTConfig | BeitConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.intermediate_size, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -129,10 +131,12 @@ class Encoder(nn.Module):
         head_mask: Tensor | None = None,
         need_weights: bool = False,
         need_states: bool = False,
+        **shared: Any,
     ) -> tuple[dict[int, Tensor], Tensor, tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
         """Run the blocks on tokens x (B, N, D).
 
         taps: 0-based block indices whose output is kept, -1 the embeddings themselves.
+        shared: what every block gets besides (BEiT's blocks: the grid and a position bias).
         Returns {tap: (B, N, D)}, the last state, all states from the embeddings on (when asked
         for) and all attention weights (when asked for).
         """
@@ -140,7 +144,7 @@ class Encoder(nn.Module):
         tapped = {-1: x} if -1 in taps else {}
         states, weights = [x], []
         for index, layer in enumerate(self.layer):
-            x, layer_weights = layer(x, head_mask=masks[index], need_weights=need_weights)
+            x, layer_weights = layer(x, head_mask=masks[index], need_weights=need_weights, **shared)
             if index in taps:
                 tapped[index] = x
             if need_states:
@@ -218,16 +222,11 @@ class Dinov2Layer(nn.Module):
         attended, weights = self.attention(
             self.norm1(x), head_mask=head_mask, need_weights=need_weights
         )
-        x = x + self._drop_path(self.layer_scale1(attended))
-        x = x + self._drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+        rate, training = self.drop_path_rate, self.training
+        x = x + drop_path(self.layer_scale1(attended), rate=rate, training=training)
+        branch = self.layer_scale2(self.mlp(self.norm2(x)))
+        x = x + drop_path(branch, rate=rate, training=training)
         return x, weights
-
-    def _drop_path(self, branch: Tensor) -> Tensor:
-        """Stochastic depth (Huang et al. 2016): drop a sample's branch while training."""
-        if not self.training or self.drop_path_rate == 0.0:
-            return branch
-        keep = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path_rate
-        return branch * keep / (1.0 - self.drop_path_rate)
 
 
 class Dinov2Backbone(Backbone):

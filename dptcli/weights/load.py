@@ -161,8 +161,14 @@ def names_for(model: Pretrained, checkpoint: Checkpoint) -> dict[str, str]:
     names = checkpoint.names()
     prefix = f"{model.base_prefix}."
     if model.base_prefix and any(name.startswith(prefix) for name in names):
-        return {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
-    return {name: name for name in names}
+        named = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
+    else:
+        named = {name: name for name in names}
+    for part in model.modules():
+        old_keys = part.old_keys if isinstance(part, Pretrained) else {}
+        for pattern, name in old_keys.items():
+            named = {re.sub(pattern, name, ours): key for ours, key in named.items()}
+    return {ours: key for ours, key in named.items() if ours}
 
 
 def check_names(
@@ -199,7 +205,8 @@ def _listed(names: list[str]) -> str:
 
 
 def _is_optional(model: Pretrained, name: str) -> bool:
-    return any(re.fullmatch(pattern, name) for pattern in model.optional_keys)
+    parts = (part for part in model.modules() if isinstance(part, Pretrained))
+    return any(re.fullmatch(pattern, name) for part in parts for pattern in part.optional_keys)
 
 
 def _file_dtype(config: Config) -> str | torch.dtype:

@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 # public name -> the module that defines it
 _PUBLIC = {
     "AutoBackbone": "dptcli.model.auto",
+    "BeitBackbone": "dptcli.model.beit",
+    "BeitConfig": "dptcli.model.backbone_config",
     "DPTConfig": "dptcli.model.config",
     "DPTFeatureExtractor": "dptcli.processor",
     "DPTForDepthEstimation": "dptcli.model.dpt",
@@ -24,6 +26,8 @@ _PUBLIC = {
 
 __all__ = [
     "AutoBackbone",
+    "BeitBackbone",
+    "BeitConfig",
     "DPTConfig",
     "DPTFeatureExtractor",
     "DPTForDepthEstimation",
@@ -38,7 +42,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from dptcli.model.auto import AutoBackbone
-    from dptcli.model.backbone_config import Dinov2Config
+    from dptcli.model.backbone_config import BeitConfig, Dinov2Config
+    from dptcli.model.beit import BeitBackbone
     from dptcli.model.config import DPTConfig
     from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation, DPTModel
     from dptcli.model.vit import Dinov2Backbone

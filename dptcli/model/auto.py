@@ -7,11 +7,12 @@ from typing import Any
 from dptcli.errors import ConfigError
 from dptcli.model.backbone import Backbone
 from dptcli.model.backbone_config import backbone_config_from
+from dptcli.model.beit import BeitBackbone
 from dptcli.model.config import Config
 from dptcli.model.vit import Dinov2Backbone
 
 BACKBONES: dict[str, type[Backbone]] = {
-    backbone.config_class.model_type: backbone for backbone in (Dinov2Backbone,)
+    backbone.config_class.model_type: backbone for backbone in (Dinov2Backbone, BeitBackbone)
 }
 
 

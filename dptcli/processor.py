@@ -1,7 +1,0 @@
-"""Stub."""
-
-
-class DPTImageProcessor:
-    @classmethod
-    def from_pretrained(cls, folder: object) -> "DPTImageProcessor":
-        return cls()

@@ -233,6 +233,10 @@ class DPTConfig(LabelledConfig):
     def _take_backbone(self) -> None:
         from dptcli.model.backbone_config import backbone_config_from
 
+        if self.is_hybrid and self.readout_type != "project":
+            raise ConfigError(
+                f"readout_type: {self.readout_type!r} does not fit is_hybrid; use 'project'"
+            )
         named = self.backbone_config
         if self.is_hybrid:
             named = {**HYBRID_BACKBONE, **named} if isinstance(named, Mapping) else named
@@ -274,10 +278,6 @@ class DPTConfig(LabelledConfig):
     def _check_neck(self) -> None:
         require_choice("readout_type", self.readout_type, READOUT_TYPES)
         require_choice("depth_estimation_type", self.depth_estimation_type, DEPTH_TYPES)
-        if self.is_hybrid and self.readout_type != "project":
-            raise ConfigError(
-                f"readout_type: {self.readout_type!r} does not fit is_hybrid; use 'project'"
-            )
         if not self.neck_hidden_sizes:
             raise ConfigError("neck_hidden_sizes: () is empty; give one width for each tap")
         for size in self.neck_hidden_sizes:

@@ -139,7 +139,7 @@ def load_pretrained(
     folder = Path(source)
     if config is None:
         try:
-            config = model_class.config_class.from_dict(read_config(folder), **(overrides or {}))
+            config = model_class.config_class.from_pretrained(folder, **(overrides or {}))
         except ConfigError as error:
             raise ModelError(f"{folder / 'config.json'}: {error}") from error
     checkpoint = Checkpoint(folder)

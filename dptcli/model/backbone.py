@@ -14,6 +14,7 @@ from dptcli.model.pretrained import Pretrained
 class Backbone(Pretrained):
     """A network that turns an image into feature maps; children implement `features`."""
 
+    base_prefix = "backbone"
     config: BackboneConfig
 
     def features(

@@ -51,12 +51,11 @@ class Backbone(Pretrained):
         backbones that have a class token.
         """
         config = self.config
-        need_states = config.output_hidden_states if output_hidden_states is None else None
-        need_weights = config.output_attentions if output_attentions is None else None
+        states, weights = output_hidden_states, output_attentions
         found = self.features(
             pixel_values,
-            need_states=bool(output_hidden_states if need_states is None else need_states),
-            need_weights=bool(output_attentions if need_weights is None else need_weights),
+            need_states=config.output_hidden_states if states is None else states,
+            need_weights=config.output_attentions if weights is None else weights,
         )
         as_maps = getattr(config, "reshape_hidden_states", True)
         output = BackboneOutput(

@@ -13,6 +13,8 @@ _PUBLIC = {
     "AutoBackbone": "dptcli.model.auto",
     "BeitBackbone": "dptcli.model.beit",
     "BeitConfig": "dptcli.model.backbone_config",
+    "BitBackbone": "dptcli.model.hybrid",
+    "BitConfig": "dptcli.model.backbone_config",
     "DPTConfig": "dptcli.model.config",
     "DPTFeatureExtractor": "dptcli.processor",
     "DPTForDepthEstimation": "dptcli.model.dpt",
@@ -28,6 +30,8 @@ __all__ = [
     "AutoBackbone",
     "BeitBackbone",
     "BeitConfig",
+    "BitBackbone",
+    "BitConfig",
     "DPTConfig",
     "DPTFeatureExtractor",
     "DPTForDepthEstimation",
@@ -42,10 +46,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     from dptcli.model.auto import AutoBackbone
-    from dptcli.model.backbone_config import BeitConfig, Dinov2Config
+    from dptcli.model.backbone_config import BeitConfig, BitConfig, Dinov2Config
     from dptcli.model.beit import BeitBackbone
     from dptcli.model.config import DPTConfig
     from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation, DPTModel
+    from dptcli.model.hybrid import BitBackbone
     from dptcli.model.vit import Dinov2Backbone
     from dptcli.processor import DPTFeatureExtractor, DPTImageProcessor
     from dptcli.weights.load import load_model

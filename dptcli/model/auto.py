@@ -9,10 +9,12 @@ from dptcli.model.backbone import Backbone
 from dptcli.model.backbone_config import backbone_config_from
 from dptcli.model.beit import BeitBackbone
 from dptcli.model.config import Config
+from dptcli.model.hybrid import BitBackbone
 from dptcli.model.vit import Dinov2Backbone
 
 BACKBONES: dict[str, type[Backbone]] = {
-    backbone.config_class.model_type: backbone for backbone in (Dinov2Backbone, BeitBackbone)
+    backbone.config_class.model_type: backbone
+    for backbone in (BeitBackbone, BitBackbone, Dinov2Backbone)
 }
 
 

@@ -11,6 +11,7 @@ from dptcli.model.config import (
     Config,
     pair_of,
     require_activation,
+    require_choice,
     require_int,
     require_number,
 )
@@ -199,8 +200,64 @@ def _check_transformer(config: Any) -> None:
         pair_of(name, getattr(config, name))
 
 
+@dataclass(frozen=True, init=False)
+class BitConfig(BackboneConfig):
+    """BiT, a ResNet with group norm (Kolesnikov et al. 2020), as a backbone.
+
+    `global_padding` is "SAME" (pad as much as the input needs) or None (half the kernel).
+    `embedding_dynamic_padding` pads the stem's max pooling likewise.
+    """
+
+    model_type: ClassVar[str] = "bit"
+    is_hierarchical: ClassVar[bool] = True
+
+    num_channels: int = 3
+    embedding_size: int = 64
+    hidden_sizes: Sequence[int] = (256, 512, 1024, 2048)
+    depths: Sequence[int] = (3, 4, 6, 3)
+    layer_type: str = "preactivation"
+    hidden_act: Activation = "relu"
+    global_padding: str | None = None
+    num_groups: int = 32
+    drop_path_rate: float = 0.0
+    embedding_dynamic_padding: bool = False
+    output_stride: int = 32
+    width_factor: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("num_channels", "embedding_size", "num_groups", "output_stride"):
+            require_int(name, getattr(self, name), low=1)
+        require_int("width_factor", self.width_factor, low=1)
+        if not self.depths or len(self.depths) > len(self.hidden_sizes):
+            raise ConfigError(
+                f"depths: {list(self.depths)} must name one depth for each of "
+                f"hidden_sizes {list(self.hidden_sizes)}"
+            )
+        for name in ("hidden_sizes", "depths"):
+            for value in getattr(self, name):
+                require_int(name, value, low=1)
+        require_choice("layer_type", self.layer_type, ("preactivation", "bottleneck"))
+        require_activation("hidden_act", self.hidden_act)
+        require_number("drop_path_rate", self.drop_path_rate, low=0.0, high=1.0)
+        if self.global_padding is not None:
+            self._set("global_padding", str(self.global_padding).upper())
+            # "VALID" shrinks a block's map but not its shortcut: no such network can run.
+            require_choice("global_padding", self.global_padding, ("SAME",))
+        super().__post_init__()
+
+    @property
+    def num_stages(self) -> int:
+        return len(self.depths)
+
+    @property
+    def stage_widths(self) -> tuple[int, ...]:
+        """The number of channels of each stage, the stem's first."""
+        widths = [width * self.width_factor for width in self.hidden_sizes[: self.num_stages]]
+        return (self.embedding_size, *(round_channels(width) for width in widths))
+
+
 BACKBONE_CONFIGS: dict[str, type[BackboneConfig]] = {
-    config.model_type: config for config in (Dinov2Config, BeitConfig)
+    config.model_type: config for config in (BeitConfig, BitConfig, Dinov2Config)
 }
 
 
@@ -215,3 +272,9 @@ def backbone_config_from(values: Mapping[str, Any]) -> BackboneConfig:
             f"{', '.join(BACKBONE_CONFIGS)}{hint}"
         )
     return BACKBONE_CONFIGS[model_type].from_dict(values)
+
+
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """The nearest multiple of `divisor` that loses no more than a tenth of the channels."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded

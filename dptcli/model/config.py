@@ -239,8 +239,9 @@ class DPTConfig(LabelledConfig):
             )
         named = self.backbone_config
         if self.is_hybrid:
-            named = {**HYBRID_BACKBONE, **named} if isinstance(named, Mapping) else named
             named = HYBRID_BACKBONE if named is None else named
+            if isinstance(named, Mapping):  # old files leave the type out
+                named = {"model_type": "bit", **named}
         else:
             self._set("backbone_featmap_shape", None)
             self._set("neck_ignore_stages", ())
@@ -278,6 +279,11 @@ class DPTConfig(LabelledConfig):
     def _check_neck(self) -> None:
         require_choice("readout_type", self.readout_type, READOUT_TYPES)
         require_choice("depth_estimation_type", self.depth_estimation_type, DEPTH_TYPES)
+        if self.is_hybrid and sorted(self.neck_ignore_stages) != [0, 1]:
+            raise ConfigError(
+                f"neck_ignore_stages: {list(self.neck_ignore_stages)} must be [0, 1] for a "
+                "hybrid, whose first two maps come from the convolutional stem"
+            )
         if not self.neck_hidden_sizes:
             raise ConfigError("neck_hidden_sizes: () is empty; give one width for each tap")
         for size in self.neck_hidden_sizes:

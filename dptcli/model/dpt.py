@@ -15,6 +15,7 @@ from dptcli.errors import ConfigError
 from dptcli.model.auto import AutoBackbone
 from dptcli.model.config import DPTConfig
 from dptcli.model.heads import AuxiliaryHead, DepthHead, SegmentationHead
+from dptcli.model.hybrid import HybridEmbeddings
 from dptcli.model.layers import ActivationLayer, FeatureMap, Features, map_from_tokens
 from dptcli.model.losses import depth_loss, segmentation_loss
 from dptcli.model.neck import Neck
@@ -51,7 +52,13 @@ class DPTModel(Pretrained):
 
     def __init__(self, config: DPTConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
-        self.embeddings = ViTEmbeddings(config, position_mode="bilinear")
+        self.embeddings: ViTEmbeddings | HybridEmbeddings
+        if config.is_hybrid:
+            assert config.backbone_config is not None
+            stem = AutoBackbone.from_config(config.backbone_config)
+            self.embeddings = HybridEmbeddings(config, stem)
+        else:
+            self.embeddings = ViTEmbeddings(config, position_mode="bilinear")
         self.encoder = Encoder(ViTLayer(config) for _ in range(config.num_hidden_layers))
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.pooler = Pooler(config) if add_pooling_layer else None
@@ -65,14 +72,25 @@ class DPTModel(Pretrained):
         need_weights: bool = False,
         need_states: bool = False,
     ) -> Features:
-        """(B, C, H, W) -> one FeatureMap (B, D, h, w) for each of `backbone_out_indices`."""
-        taps = sorted(self.config.backbone_out_indices)
-        x, grid_hw = self.embeddings(pixel_values)
+        """(B, C, H, W) -> one FeatureMap (B, D, h, w) for each of `backbone_out_indices`.
+
+        A hybrid's first two are the stem's maps, of their own width and size.
+        """
+        first = 2 if self.config.is_hybrid else 0
+        taps = sorted(self.config.backbone_out_indices[first:])
+        x, grid_hw, stem_maps = self._embed(pixel_values)
         tapped, _, states, weights = self.encoder(
             x, taps=taps, head_mask=head_mask, need_weights=need_weights, need_states=need_states
         )
         maps: list[FeatureMap] = [map_from_tokens(tapped[tap], grid_hw) for tap in taps]
-        return Features(maps, hidden_states=states, attentions=weights)
+        return Features([*stem_maps, *maps], hidden_states=states, attentions=weights)
+
+    def _embed(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int], list[FeatureMap]]:
+        """(B, C, H, W) -> tokens (B, 1 + h·w, D), (h, w), and a hybrid's maps for the neck."""
+        if isinstance(self.embeddings, HybridEmbeddings):
+            return self.embeddings(pixel_values)
+        tokens, grid_hw = self.embeddings(pixel_values)
+        return tokens, grid_hw, []
 
     def forward(
         self,
@@ -85,13 +103,13 @@ class DPTModel(Pretrained):
         """Encode an image.
 
         pixel_values: (B, C, H, W), normalised. head_mask: (A,) or (num_layers, A), 1 keeps a head.
-        Returns last_hidden_state (B, 1 + h·w, D) after the final norm, pooler_output, and what
-        was asked for. Raises ShapeError for a wrong shape.
+        Returns last_hidden_state (B, 1 + h·w, D) after the final norm, pooler_output, what was
+        asked for, and a hybrid's two convolutional maps. Raises ShapeError for a wrong shape.
         """
         want_states, want_weights, as_object = _asked_for(
             self.config, output_hidden_states, output_attentions, return_dict
         )
-        x, _ = self.embeddings(pixel_values)
+        x, _, stem_maps = self._embed(pixel_values)
         _, x, states, weights = self.encoder(
             x, taps=(), head_mask=head_mask, need_weights=want_weights, need_states=want_states
         )
@@ -101,6 +119,7 @@ class DPTModel(Pretrained):
             pooler_output=None if self.pooler is None else self.pooler(x),
             hidden_states=states,
             attentions=weights,
+            intermediate_activations=tuple(feature.map for feature in stem_maps) or None,
         )
         return output if as_object else output.to_tuple()
 

@@ -157,6 +157,11 @@ def drop_path(branch: Tensor, *, rate: float, training: bool) -> Tensor:
     return branch * keep / (1.0 - rate)
 
 
+def drop_path_rates(last: float, depth: int) -> list[float]:
+    """Rates that rise evenly from 0 at the first block to `last` at the deepest."""
+    return [last * index / max(depth - 1, 1) for index in range(depth)]
+
+
 class AttentionOutput(nn.Module):
     """The projection that follows attention."""
 

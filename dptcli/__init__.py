@@ -23,6 +23,8 @@ _PUBLIC = {
     "DPTModel": "dptcli.model.dpt",
     "Dinov2Backbone": "dptcli.model.vit",
     "Dinov2Config": "dptcli.model.backbone_config",
+    "Swinv2Backbone": "dptcli.model.swinv2",
+    "Swinv2Config": "dptcli.model.backbone_config",
     "load_model": "dptcli.weights.load",
 }
 
@@ -40,17 +42,20 @@ __all__ = [
     "DPTModel",
     "Dinov2Backbone",
     "Dinov2Config",
+    "Swinv2Backbone",
+    "Swinv2Config",
     "__version__",
     "load_model",
 ]
 
 if TYPE_CHECKING:
     from dptcli.model.auto import AutoBackbone
-    from dptcli.model.backbone_config import BeitConfig, BitConfig, Dinov2Config
+    from dptcli.model.backbone_config import BeitConfig, BitConfig, Dinov2Config, Swinv2Config
     from dptcli.model.beit import BeitBackbone
     from dptcli.model.config import DPTConfig
     from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation, DPTModel
     from dptcli.model.hybrid import BitBackbone
+    from dptcli.model.swinv2 import Swinv2Backbone
     from dptcli.model.vit import Dinov2Backbone
     from dptcli.processor import DPTFeatureExtractor, DPTImageProcessor
     from dptcli.weights.load import load_model

@@ -10,11 +10,12 @@ from dptcli.model.backbone_config import backbone_config_from
 from dptcli.model.beit import BeitBackbone
 from dptcli.model.config import Config
 from dptcli.model.hybrid import BitBackbone
+from dptcli.model.swinv2 import Swinv2Backbone
 from dptcli.model.vit import Dinov2Backbone
 
 BACKBONES: dict[str, type[Backbone]] = {
     backbone.config_class.model_type: backbone
-    for backbone in (BeitBackbone, BitBackbone, Dinov2Backbone)
+    for backbone in (BeitBackbone, BitBackbone, Dinov2Backbone, Swinv2Backbone)
 }
 
 

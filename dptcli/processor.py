@@ -1,0 +1,366 @@
+"""DPTImageProcessor: from pictures to what the network takes, and from its outputs to maps.
+
+Resize (by Pillow, on bytes) → rescale → normalise → centre padding, with the reference's numbers.
+The parameters and the sizes live in processor_config.py, the work on arrays in pixels.py.
+"""
+
+import dataclasses
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptcli import pixels
+from dptcli.batch import BatchFeature, stack
+from dptcli.errors import ConfigError, ImageError, ModelError
+from dptcli.files import write_text
+from dptcli.processor_config import DEFAULT_MAX_LONG_SIDE, Padding, ProcessorConfig
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG_NAME = "preprocessor_config.json"
+IGNORED_LABEL = 255
+"""What label maps hold where there is no label: the losses' semantic_loss_ignore_index."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """One picture ready for the network, and how it came to its size.
+
+    `pixel_values` is float32 (3, H, W); sizes are (height, width) in pixels; `padding` is
+    (top, bottom, left, right), so that `network_hw` = `resized_hw` + padding.
+    """
+
+    pixel_values: NDArray[np.float32]
+    source_hw: tuple[int, int]
+    resized_hw: tuple[int, int]
+    padding: Padding
+
+    @property
+    def network_hw(self) -> tuple[int, int]:
+        """(height, width) of `pixel_values`."""
+        return self.pixel_values.shape[1], self.pixel_values.shape[2]
+
+
+class DPTImageProcessor:
+    """The DPT family's image processor; equal to the reference's, Pillow backend, within 1e-6.
+
+    The parameters are those of ProcessorConfig; `size` also comes as one number (square) or as
+    {"height", "width"}. Unknown parameters are kept and written back. Parameters can be read and
+    set as attributes. Raises ConfigError for wrong values.
+    """
+
+    model_input_names = ("pixel_values",)
+    config: ProcessorConfig
+    extra: dict[str, Any]
+
+    def __init__(
+        self,
+        do_resize: bool = True,
+        size: Any = None,
+        resample: int = 3,
+        keep_aspect_ratio: bool = False,
+        ensure_multiple_of: int = 1,
+        do_rescale: bool = True,
+        rescale_factor: float = 1 / 255,
+        do_normalize: bool = True,
+        image_mean: float | Sequence[float] | None = None,
+        image_std: float | Sequence[float] | None = None,
+        do_pad: bool = False,
+        size_divisor: int | None = None,
+        max_long_side: int = DEFAULT_MAX_LONG_SIDE,
+        **kwargs: Any,
+    ) -> None:
+        values = {
+            "do_resize": do_resize,
+            "size": size,
+            "resample": resample,
+            "keep_aspect_ratio": keep_aspect_ratio,
+            "ensure_multiple_of": ensure_multiple_of,
+            "do_rescale": do_rescale,
+            "rescale_factor": rescale_factor,
+            "do_normalize": do_normalize,
+            "image_mean": image_mean,
+            "image_std": image_std,
+            "do_pad": do_pad,
+            "size_divisor": size_divisor,
+            "max_long_side": max_long_side,
+        }
+        config, extra = ProcessorConfig.from_dict(values | kwargs)
+        self.__dict__.update(config=config, extra=extra)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("config", "extra") or name.startswith("__"):
+            raise AttributeError(name)
+        values = {"do_reduce_labels": False, "do_convert_rgb": True, **self.to_dict()}
+        values.setdefault("max_long_side", self.config.max_long_side)
+        if name not in values:
+            raise AttributeError(f"{type(self).__name__} has no parameter {name!r}")
+        return values[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(ProcessorConfig, name) or name == "size_divisor":
+            self.__dict__["config"] = dataclasses.replace(self.config, **{name: value})
+        else:
+            self.extra[name] = value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DPTImageProcessor):
+            return NotImplemented
+        return (self.config, self.extra) == (other.config, other.extra)
+
+    __hash__ = None  # type: ignore[assignment]  # its parameters can be set
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.to_dict()})"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Self:
+        """The processor of a configuration in any age's spelling; `overrides` win."""
+        return cls(**{**values, **overrides})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every parameter and the kept unknown keys, in the reference's spelling."""
+        return {**self.extra, **self.config.to_dict(), "image_processor_type": "DPTImageProcessor"}
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], **overrides: Any) -> Self:
+        """Read preprocessor_config.json in a local `folder` (or that file itself).
+
+        Raises ModelError where there is none and ConfigError where it says something wrong.
+        """
+        path = Path(folder)
+        path = path / CONFIG_NAME if path.is_dir() else path
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ModelError(
+                f"no image processor at {path}; give a folder with {CONFIG_NAME}"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} holds a {type(values).__name__}; allowed: a JSON object")
+        try:
+            return cls.from_dict(values, **overrides)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write preprocessor_config.json into `folder` (made if missing), whole or not at all."""
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        write_text(Path(folder) / CONFIG_NAME, text)
+
+    def with_size(
+        self,
+        size: Any,
+        *,
+        keep_aspect_ratio: bool | None = None,
+        multiple_of: int | None = None,
+    ) -> Self:
+        """A copy that resizes to `size` (a number, (height, width), a dict), even if it did not.
+
+        `multiple_of` sets `ensure_multiple_of`, for instance to the model's patch size.
+        """
+        changes = {"keep_aspect_ratio": keep_aspect_ratio, "ensure_multiple_of": multiple_of}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        return type(self)(**{**self.to_dict(), "do_resize": True, "size": size, **changes})
+
+    def network_hw(self, source_hw: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) that the network sees for an image of `source_hw`, with padding."""
+        height, width = self.config.resized_hw(source_hw)
+        top, bottom, left, right = self.config.padding((height, width))
+        return height + top + bottom, width + left + right
+
+    def prepare(self, rgb: NDArray[np.uint8]) -> Prepared:
+        """One RGB picture, uint8 (H, W, 3), as the network takes it; the numbers of `preprocess`.
+
+        After Pillow's resize there is one pass over the pixels, straight into the (padded) planes.
+        Raises ImageError for an array of another kind.
+        """
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+            raise ImageError(f"prepare takes uint8 (H, W, 3); got {rgb.dtype} {rgb.shape}")
+        return _prepare(pixels.to_hwc(rgb, layout="channels_last", config=self.config), self.config)
+
+    def preprocess(
+        self,
+        images: Any,
+        *,
+        segmentation_maps: Any = None,
+        do_resize: bool | None = None,
+        size: Any = None,
+        keep_aspect_ratio: bool | None = None,
+        ensure_multiple_of: int | None = None,
+        resample: int | None = None,
+        do_rescale: bool | None = None,
+        rescale_factor: float | None = None,
+        do_normalize: bool | None = None,
+        image_mean: float | Sequence[float] | None = None,
+        image_std: float | Sequence[float] | None = None,
+        do_pad: bool | None = None,
+        size_divisor: int | None = None,
+        do_reduce_labels: bool | None = None,
+        do_convert_rgb: bool | None = None,
+        max_long_side: int | None = None,
+        return_tensors: Any = None,
+        data_format: Any = "channels_first",
+        input_data_format: Any = None,
+    ) -> BatchFeature:
+        """Images, and label maps beside them, as the network and its loss take them.
+
+        `images`: Pillow images, arrays or tensors (H, W, C), (C, H, W) or (H, W), uint8 or float, a
+        batch of these, or lists. `segmentation_maps`: label maps (H, W) likewise; they are resized
+        to the nearest label, and padding holds 255. A parameter given here wins over the own one.
+
+        Gives `pixel_values`, float32 (uint8 where nothing rescales or normalises), each
+        (C, H, W) or, with `data_format="channels_last"`, (H, W, C); and `labels`, int64 (H, W).
+        `return_tensors`: None for lists of arrays, "np" or "pt" for one batch.
+
+        Raises ConfigError for wrong arguments (also for a batch of several shapes) and ImageError
+        for pictures that cannot be processed. Source: the reference's preprocess.
+        """
+        arguments = locals()
+        names = {field.name for field in dataclasses.fields(ProcessorConfig)}
+        changes = {n: v for n, v in arguments.items() if n in names and v is not None}
+        config = dataclasses.replace(self.config, **changes)
+        kind = getattr(return_tensors, "value", return_tensors)
+        if kind not in (None, "np", "pt"):
+            raise ConfigError(
+                f"return_tensors is {kind!r}; allowed: None, 'np' or 'pt' (for other frameworks "
+                "take 'np' and convert)"
+            )
+        data_format = pixels.check_layout("data_format", data_format, allowed=pixels.LAYOUTS[:2])
+        if input_data_format is not None:
+            input_data_format = pixels.check_layout(
+                "input_data_format", input_data_format, allowed=pixels.LAYOUTS
+            )
+
+        sources = [
+            pixels.to_hwc(image, layout=input_data_format, config=config)
+            for image in pixels.flatten_images(images)
+        ]
+        values = [_pixel_values(source, config) for source in sources]
+        if data_format == "channels_last":
+            values = [np.ascontiguousarray(np.moveaxis(value, 0, -1)) for value in values]
+        result = BatchFeature(pixel_values=stack("pixel_values", values, kind))
+        if segmentation_maps is not None:
+            maps = pixels.flatten_images(segmentation_maps, image_ndim=2)
+            if len(maps) != len(sources):
+                raise ConfigError(
+                    f"segmentation_maps has {len(maps)} maps for {len(sources)} images"
+                )
+            labels = [_labels(m, s.shape[:2], config) for m, s in zip(maps, sources, strict=True)]
+            result["labels"] = stack("labels", labels, kind)
+        return result
+
+    def __call__(self, images: Any, segmentation_maps: Any = None, **kwargs: Any) -> BatchFeature:
+        """The same as `preprocess`."""
+        return self.preprocess(images, segmentation_maps=segmentation_maps, **kwargs)
+
+    def post_process_semantic_segmentation(
+        self, outputs: Any, target_sizes: Any = None
+    ) -> list["torch.Tensor"]:
+        """Label maps, int64 (H, W), of `outputs.logits` (B, C, h, w): bilinear logits, then argmax.
+
+        `target_sizes`: one (height, width) per image, or None to keep (h, w). The labels are the
+        reference's; the memory is bounded. Raises ConfigError where the numbers don't agree.
+        """
+        from dptcli.postprocess import label_map
+
+        logits = _output(outputs, "logits")
+        sizes = _target_sizes(target_sizes, len(logits), tuple(logits.shape[-2:]))
+        return [label_map(one, hw).long() for one, hw in zip(logits, sizes, strict=True)]
+
+    def post_process_depth_estimation(
+        self, outputs: Any, target_sizes: Any = None
+    ) -> list[dict[str, "torch.Tensor"]]:
+        """Depth, {"predicted_depth": (H, W)}, of `outputs.predicted_depth` (B, h, w), bicubic.
+
+        `target_sizes`: one (height, width) per image, or None to keep (h, w). Bicubic overshoot is
+        left in, as in the reference. Raises ConfigError where the numbers don't agree.
+        """
+        from dptcli.postprocess import resize_depth
+
+        depths = _output(outputs, "predicted_depth")
+        sizes = _target_sizes(target_sizes, len(depths), tuple(depths.shape[-2:]))
+        return [
+            {"predicted_depth": resize_depth(one, hw)}
+            for one, hw in zip(depths, sizes, strict=True)
+        ]
+
+
+class DPTFeatureExtractor(DPTImageProcessor):
+    """The old name of DPTImageProcessor; it warns, and is otherwise the same."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        warnings.warn(
+            "DPTFeatureExtractor is the old name; use DPTImageProcessor",
+            FutureWarning,
+            stacklevel=2,
+        )
+        super().__init__(*args, **kwargs)
+
+
+def _prepare(image: NDArray[Any], config: ProcessorConfig) -> Prepared:
+    """(H, W, C) → resized, scaled and padded planes."""
+    source_hw = image.shape[0], image.shape[1]
+    resized_hw, unit = config.resized_hw(source_hw), False
+    if config.do_resize:
+        image, unit = pixels.resize(image, resized_hw, config.resample)
+    top, bottom, left, right = padding = config.padding(resized_hw)
+    height, width = resized_hw
+    shape = (image.shape[-1], height + top + bottom, width + left + right)
+    planes = (np.zeros if any(padding) else np.empty)(shape, dtype=np.float32)
+    inner = planes[:, top : top + height, left : left + width]
+    pixels.to_planes(image, inner, config=config, unit=unit)
+    return Prepared(planes, source_hw, resized_hw, padding)
+
+
+def _pixel_values(image: NDArray[Any], config: ProcessorConfig) -> NDArray[Any]:
+    values = _prepare(image, config).pixel_values
+    # Untouched bytes stay bytes, as in the reference.
+    untouched = image.dtype == np.uint8 and not config.do_rescale and not config.do_normalize
+    return values.astype(np.uint8) if untouched else values
+
+
+def _labels(labels: Any, image_hw: tuple[int, int], config: ProcessorConfig) -> NDArray[np.int64]:
+    values = pixels.to_array(labels)
+    if values.ndim != 2:
+        raise ImageError(f"a segmentation map has shape {values.shape}; allowed: (H, W)")
+    if values.shape != image_hw:
+        raise ImageError(f"a segmentation map has shape {values.shape} for an image of {image_hw}")
+    values = values.astype(np.int64)
+    if config.do_reduce_labels:
+        # 0 means "none of the classes"; the first class moves to 0.
+        values = np.where((values == 0) | (values == IGNORED_LABEL), IGNORED_LABEL, values - 1)
+    hw = config.resized_hw(image_hw)
+    if hw != image_hw:
+        values = pixels.resize_labels(values, hw)
+    top, bottom, left, right = config.padding(hw)
+    return np.pad(values, ((top, bottom), (left, right)), constant_values=IGNORED_LABEL)
+
+
+def _output(outputs: Any, name: str) -> "torch.Tensor":
+    value = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
+    if value is None:
+        raise ConfigError(
+            f"outputs has no {name}; give the output object of the model for this task"
+        )
+    return value
+
+
+def _target_sizes(sizes: Any, count: int, own_hw: tuple[int, ...]) -> list[tuple[int, int]]:
+    if sizes is None:
+        return [(own_hw[0], own_hw[1])] * count
+    sizes = sizes.tolist() if hasattr(sizes, "tolist") else list(sizes)
+    if len(sizes) != count:
+        raise ConfigError(
+            f"target_sizes has {len(sizes)} sizes for {count} predictions; give one each"
+        )
+    return [(int(height), int(width)) for height, width in sizes]

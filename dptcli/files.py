@@ -1,10 +1,13 @@
 """Files that are whole or absent: everything `dpt` writes goes through here."""
 
 import contextlib
-import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+# Files begun and not yet complete, so that an exit in a hurry can remove them.
+_unfinished: set[Path] = set()
 
 
 @contextlib.contextmanager
@@ -15,27 +18,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
     what stood at `path` before stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: writers choose their format by it.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".dpt-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    # A name of its own: NAME plus a suffix could pass the file system's 255 bytes, and an image's
+    # suffix would let a later run take what a killed one left behind for a picture.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.dpt-tmp")
+    _unfinished.add(temporary)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp is private; outputs are ordinary files
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        _unfinished.discard(temporary)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary stream whose content takes `path`'s place when the block ends; see atomic_path."""
+    with atomic_path(path) as temporary, temporary.open("xb") as stream:
+        yield stream
+
+
+def discard_unfinished() -> None:
+    """Remove what other threads have half written, for an exit that does not wait for them."""
+    for temporary in list(_unfinished):
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _umask() -> int:
-    """The process's umask. There is no call that only reads it before Python 3.14."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

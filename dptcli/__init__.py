@@ -26,6 +26,8 @@ _PUBLIC = {
     "Swinv2Backbone": "dptcli.model.swinv2",
     "Swinv2Config": "dptcli.model.backbone_config",
     "load_model": "dptcli.weights.load",
+    "predict_depth": "dptcli.pipeline",
+    "predict_segments": "dptcli.pipeline",
 }
 
 __all__ = [
@@ -46,6 +48,8 @@ __all__ = [
     "Swinv2Config",
     "__version__",
     "load_model",
+    "predict_depth",
+    "predict_segments",
 ]
 
 if TYPE_CHECKING:
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
     from dptcli.model.hybrid import BitBackbone
     from dptcli.model.swinv2 import Swinv2Backbone
     from dptcli.model.vit import Dinov2Backbone
+    from dptcli.pipeline import predict_depth, predict_segments
     from dptcli.processor import DPTFeatureExtractor, DPTImageProcessor
     from dptcli.weights.load import load_model
 

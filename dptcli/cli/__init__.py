@@ -1,1 +1,148 @@
+"""The command line: `main` alone turns errors into messages and exit codes.
 
+0 all done; 1 some images failed, the others are written; 2 wrong usage or an unusable model,
+nothing was started; 130 interrupted with Ctrl-C (143 by SIGTERM, 129 by a closed terminal), no half
+file is left.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from dptcli import __version__
+from dptcli.cli import predict
+from dptcli.cli.options import normalize_argv
+from dptcli.errors import DptError, ImageError
+
+EXIT_DONE = 0
+EXIT_SOME_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="dpt",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+predict.register(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            torch_version = version("torch")  # from its metadata: importing it takes seconds
+        except PackageNotFoundError:
+            torch_version = "missing"
+        python = ".".join(str(part) for part in sys.version_info[:3])
+        print(f"dpt {__version__} (torch {torch_version}, Python {python})")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog="Exit codes: 0 all done, 1 some images failed, 2 wrong usage, 130 interrupted."
+)
+def about(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            metavar="",
+            help="Show the versions of dpt, torch and Python, e.g. [cyan]dpt --version[/]",
+        ),
+    ] = False,
+) -> None:
+    """Depth and segmentation of photographs, with Dense Prediction Transformers.
+
+    [cyan]dpt depth photo.jpg -o depth.png[/]
+    [cyan]dpt depth photos/ -o depth/[/]
+    [cyan]dpt segment photos/ -o masks/[/]
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `dpt` with the arguments given (the process's by default) and return its exit code."""
+    arguments = normalize_argv(sys.argv[1:] if argv is None else argv)
+    with _signals_raise():
+        try:
+            code = app(arguments, prog_name="dpt", standalone_mode=False)
+        except DptError as error:
+            _complain(str(error))
+            return EXIT_SOME_FAILED if isinstance(error, ImageError) else EXIT_USAGE
+        except typer.TyperException as error:
+            # The parser's own words, in one line and not in a box.
+            _complain(f"{error.format_message().rstrip('.')}; see dpt --help")
+            return EXIT_USAGE
+        except KeyboardInterrupt:
+            code = EXIT_INTERRUPTED
+        except _Stopped as stop:
+            code = 128 + stop.signal_number
+        except Exception as error:
+            return _report_bug(error)
+        if code in {EXIT_INTERRUPTED, 128 + signal.SIGTERM, 128 + _SIGHUP}:
+            _complain("interrupted; finished results are kept")
+            _leave_now(code)
+    return code or EXIT_DONE
+
+
+class _Stopped(BaseException):
+    """A signal asked the process to end; like KeyboardInterrupt, no `except Exception` holds it."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+
+
+_SIGHUP = getattr(signal, "SIGHUP", signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that files stay whole."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise _Stopped(number)
+
+    # One that the caller ignores (nohup) stays ignored.
+    wanted = [s for s in {signal.SIGTERM, _SIGHUP} if signal.getsignal(s) is signal.SIG_DFL]
+    for number in wanted:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in wanted:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _leave_now(code: int) -> NoReturn:
+    """End without waiting for threads, which may hang in a pipe or a slow disk."""
+    if (files := sys.modules.get("dptcli.files")) is not None:
+        files.discard_unfinished()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _complain(message: str) -> None:
+    print(f"dpt: {message}", file=sys.stderr, flush=True)
+
+
+def _report_bug(error: Exception) -> int:
+    if logging.getLogger("dptcli").isEnabledFor(logging.DEBUG):
+        traceback.print_exception(error)
+    first_line = (str(error).splitlines() or [""])[0]
+    _complain(f"unexpected {type(error).__name__}: {first_line}; run with -v for the traceback")
+    return EXIT_USAGE

@@ -1,0 +1,7 @@
+"""`python -m dptcli` is `dpt`."""
+
+import sys
+
+from dptcli.cli import main
+
+sys.exit(main())

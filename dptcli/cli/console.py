@@ -1,0 +1,155 @@
+"""What a run tells people and programs: progress and summary on stderr, JSON lines on stdout."""
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dptcli.decode import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from dptcli.plan import Plan
+    from dptcli.report import Outcome, Report
+
+
+class Reporter:
+    """Tells about a run as it goes.
+
+    On a terminal a bar with rate and time left, else one plain line per image; quiet leaves only
+    failures. as_json adds one JSON line per image on standard output.
+    """
+
+    def __init__(self, *, quiet: bool, as_json: bool) -> None:
+        self._quiet = quiet
+        self._as_json = as_json
+        self._live = not quiet and sys.stderr.isatty()
+        self._progress: Progress | None = None
+        self._num_done = 0
+        self._total = 0
+
+    @contextmanager
+    def loading(self, model: str) -> Iterator[None]:
+        """Show that the model is being loaded: importing torch alone takes seconds."""
+        if not self._live:
+            yield
+            return
+        with _console().status(f"loading {printable(model)}"):
+            yield
+
+    def skipped(self, plan: "Plan") -> None:
+        """Tell programs about the images whose results are there already."""
+        for job in plan.skipped:
+            self._json_line({"input": job.source.name, "output": job.path, "status": "skipped"})
+
+    @contextmanager
+    def working(self, plan: "Plan") -> Iterator[None]:
+        """Show the run while the block goes on."""
+        self._total = len(plan.jobs)
+        if not self._live or self._total < 2:
+            yield
+            return
+        self._progress = _progress_bar()
+        with self._progress:
+            self._progress.add_task("images", total=self._total)
+            yield
+        self._progress = None
+
+    def done(self, outcome: "Outcome") -> None:
+        """Tell about one image."""
+        self._num_done += 1
+        self._json_line(_json_facts(outcome))
+        if self._progress is not None:
+            if outcome.error is not None:
+                from rich.text import Text
+
+                text = Text(f"failed: {outcome.error}", style="red")
+                self._progress.console.print(text, soft_wrap=True)
+            self._progress.advance(self._progress.task_ids[0])
+        elif not self._quiet:
+            counter = f"[{self._num_done}/{self._total}] " if self._total > 1 else ""
+            if outcome.error is not None:
+                _say(f"{counter}failed: {outcome.error}")
+            elif outcome.job.path is not None:
+                where = printable(outcome.job.path)
+                _say(f"{counter}{outcome.job.source.name} -> {where} ({outcome.elapsed_s:.2f} s)")
+
+    def summary(self, report: "Report", plan: "Plan") -> None:
+        """Close with the count, the rate, and every failure by name."""
+        num_failed = len(report.failed)
+        if not self._quiet and len(plan.jobs) + len(plan.skipped) > 1:
+            rate = report.num_done / report.elapsed_s if report.elapsed_s else 0.0
+            parts = [f"{report.num_done} done"]
+            parts += [f"{len(plan.skipped)} skipped"] if plan.skipped else []
+            parts += [f"{num_failed} failed"] if num_failed else []
+            where = f" in {printable(plan.folder)}" if plan.folder is not None else ""
+            _say(f"{', '.join(parts)}{where}: {report.elapsed_s:.1f} s, {rate:.2f} images/s")
+        if num_failed and (self._quiet or len(plan.jobs) > 1):
+            _say(f"dpt: {num_failed} of {len(plan.jobs)} images failed:")
+            for outcome in report.failed:
+                _say(f"  {outcome.error}")
+
+    def _json_line(self, facts: Mapping[str, Any]) -> None:
+        if self._as_json:
+            print(json.dumps(facts, default=str, allow_nan=False), flush=True)
+
+
+def _json_facts(outcome: "Outcome") -> dict[str, Any]:
+    path = outcome.job.path
+    line: dict[str, Any] = {
+        "input": outcome.job.source.name,
+        "output": None if outcome.error is not None else path,
+        "status": "done" if outcome.error is None else "failed",
+        "elapsed_s": round(outcome.elapsed_s, 4),
+    }
+    if outcome.error is not None:
+        return {**line, "error": outcome.error}
+    assert outcome.output_hw is not None
+    height, width = outcome.output_hw
+    facts = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in outcome.facts.items()
+    }
+    return {**line, "height": height, "width": width, **facts}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def _progress_bar() -> "Progress":
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.2f} images/s" if speed else "")
+
+    return Progress(
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=_console(),
+        expand=True,
+    )

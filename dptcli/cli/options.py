@@ -1,0 +1,273 @@
+"""The options that commands share, and what their values may be. Loads nothing heavy."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from dptcli.errors import UsageError
+from dptcli.weights.catalog import DEFAULT_MODEL
+
+INPUT = "Input"
+OUTPUT = "Output"
+MODEL = "Model and speed"
+MESSAGES = "Messages"
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT",
+        show_default=False,
+        help="Photographs, folders, globs, or - for one image on standard input, "
+        "e.g. [cyan]photo.jpg holiday/ 'raw/**/*.tif'[/]",
+    ),
+]
+FromFile = Annotated[
+    str | None,
+    typer.Option(
+        "--from-file",
+        metavar="LIST",
+        show_default=False,
+        rich_help_panel=INPUT,
+        help="Read inputs from a list, one a line; - is standard input, "
+        "e.g. [cyan]--from-file list.txt[/]",
+    ),
+]
+Null = Annotated[
+    bool,
+    typer.Option(
+        "--null",
+        "-0",
+        rich_help_panel=INPUT,
+        metavar="",
+        help="The list is separated by NUL bytes, e.g. [cyan]find . -name '*.jpg' -print0 | "
+        "dpt depth --from-file - -0 -o out[/]",
+    ),
+]
+NoRecursive = Annotated[
+    bool,
+    typer.Option(
+        "--no-recursive",
+        rich_help_panel=INPUT,
+        metavar="",
+        help="Leave subfolders out, e.g. [cyan]photos/ --no-recursive[/]",
+    ),
+]
+MaxPixels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        show_default=False,
+        rich_help_panel=INPUT,
+        help="Refuse larger images (179M by default), e.g. [cyan]--max-pixels 500M[/]",
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+        help="A .png file for one image, a folder for several (it mirrors the input's tree), "
+        "- for standard output, e.g. [cyan]-o depth/[/]",
+    ),
+]
+TargetSize = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+        help="Size of the result: HEIGHTxWIDTH, the short side, model, or original (the default, "
+        "and what the bare option means), e.g. [cyan]--target-size 480x640[/]",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        rich_help_panel=OUTPUT,
+        metavar="",
+        help="Replace results that exist, e.g. [cyan]photos/ -o depth/ --overwrite[/]",
+    ),
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        rich_help_panel=OUTPUT,
+        metavar="",
+        help="Keep results that exist and do the rest, e.g. [cyan]-o depth/ --skip-existing[/]",
+    ),
+]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        rich_help_panel=MODEL,
+        show_default=False,
+        help=f"A built-in name ({DEFAULT_MODEL} by default) or a folder with config.json, "
+        "e.g. [cyan]-m ./dpt-large[/]",
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        show_default=False,
+        rich_help_panel=MODEL,
+        help="What the network sees, HEIGHTxWIDTH or one number (the model's own by default): "
+        "larger is finer and slower, e.g. [cyan]--size 518[/]",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        rich_help_panel=MODEL,
+        show_default=False,
+        help="auto (the default), cpu, cuda, cuda:N or mps, e.g. [cyan]--device cuda:1[/]",
+    ),
+]
+DType = Annotated[
+    str,
+    typer.Option(
+        metavar="DTYPE",
+        rich_help_panel=MODEL,
+        show_default=False,
+        help="auto (the default), float32, bfloat16 or float16, e.g. [cyan]--dtype bfloat16[/]",
+    ),
+]
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=MODEL,
+        show_default=False,
+        help="Images of one shape for the network at once (1 by default), "
+        "e.g. [cyan]--batch-size 8[/]",
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        rich_help_panel=MESSAGES,
+        metavar="",
+        help="One JSON line per image on standard output, e.g. [cyan]--json > log.jsonl[/]",
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        rich_help_panel=MESSAGES,
+        metavar="",
+        help="Only failures and errors are printed, e.g. [cyan]photos/ -o depth/ -q[/]",
+    ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        rich_help_panel=MESSAGES,
+        metavar="",
+        help="Log each step, stage times and tracebacks, e.g. [cyan]-v 2> log.txt[/]",
+    ),
+]
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+# What someone who means a size may type, wrong forms too: it is refused as a size by the parser of
+# sizes and not taken for a path.
+_LIKE_A_SIZE = re.compile(r"original|model|[\d.]+([x×*,:][\d.]*)?(px)?", re.IGNORECASE)
+
+
+def normalize_argv(args: Sequence[str]) -> list[str]:
+    """Give a bare --target-size its value, "original", which the parser cannot leave out.
+
+    The option is bare at the end of the line, before another option, and before a word that is no
+    size: `--target-size photo.jpg` means original, and photo.jpg stays an input. What follows `--`
+    is left alone.
+    """
+    normal: list[str] = []
+    for index, word in enumerate(args):
+        if word == "--":
+            return normal + list(args[index:])
+        normal.append(word)
+        following = args[index + 1] if index + 1 < len(args) else ""
+        if word == "--target-size" and not _LIKE_A_SIZE.fullmatch(following):
+            normal.append("original")
+    return normal
+
+
+# Numbers are read here and not by the parser, whose messages do not name the value.
+def parse_batch_size(value: str) -> int:
+    """Read --batch-size. Raises UsageError."""
+    if not re.fullmatch(r"[1-9]\d{0,5}", value):
+        raise UsageError(f"--batch-size {value!r} must be a whole number, 1 or more")
+    return int(value)
+
+
+def parse_bits(value: str) -> int:
+    """Read --bits. Raises UsageError."""
+    if value not in {"8", "16"}:
+        raise UsageError(f"--bits {value!r} must be 8 or 16")
+    return int(value)
+
+
+def parse_overlay(value: str | None) -> float | None:
+    """Read --overlay, a share from 0 to 1. Raises UsageError."""
+    if value is None:
+        return None
+    try:
+        alpha = float(value)
+    except ValueError:
+        alpha = -1.0
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"--overlay {value!r} must be from 0 to 1, e.g. --overlay 0.5")
+    return alpha
+
+
+def parse_size(value: str | None) -> int | tuple[int, int] | None:
+    """Read --size: (height, width) or one number. Raises UsageError."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})(?:[xX×]([1-9]\d{0,4}))?", value)
+    if found is None:
+        raise UsageError(
+            f"--size {value!r} must be HEIGHTxWIDTH or one number in pixels, e.g. --size 518"
+        )
+    return (int(found[1]), int(found[2])) if found[2] else int(found[1])
+
+
+def check_device(value: str) -> str:
+    """Return --device when its form is right; whether it is there is the loader's to say."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        return value
+    raise UsageError(f"--device {value!r} must be auto, cpu, cuda, cuda:N or mps")
+
+
+def check_dtype(value: str) -> str:
+    """Return --dtype when it is one we know. Raises UsageError."""
+    if value in DTYPES:
+        return value
+    raise UsageError(f"--dtype {value!r} must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
+
+
+def parse_max_pixels(value: str | None) -> int | None:
+    """Return --max-pixels as a number; 1500000, 250M and 1G are understood."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", value)
+    scale = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+    pixels = int(float(found[1]) * scale[found[2].lower()]) if found else 0
+    if pixels < 1:
+        raise UsageError(f"--max-pixels {value!r} must be a number above 0, e.g. 500M or 1G")
+    return pixels

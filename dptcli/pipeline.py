@@ -1,0 +1,371 @@
+"""The loop: decode ahead, bucket by shape, run the network, write behind.
+
+    reader thread            main thread                          writer thread
+    decode, preprocess  ->   bucket by shape -> network  ->       crop, resize back, write
+
+Reading runs ahead of the network and writing behind it, each by a bounded number of images, so a
+run of a hundred thousand images holds a handful in memory. One image that cannot be read,
+predicted or written becomes a failed Outcome, and the others go on. Every stage's time is recorded
+on every run.
+"""
+
+import logging
+import os
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dptcli.errors import DptError, ImageError, ModelError
+from dptcli.decode import DEFAULT_MAX_PIXELS
+from dptcli.inputs import ImageSource, decode_image
+from dptcli.plan import Job
+from dptcli.postprocess import crop_padding, label_map, resize_depth
+from dptcli.processor import DPTImageProcessor, Prepared
+from dptcli.report import Clock, Outcome, Report
+from dptcli.target_size import TargetSize, parse_target_size, target_hw
+from dptcli.weights.catalog import DEFAULT_MODEL
+from dptcli.weights.load import LoadedModel, load_model
+
+logger = logging.getLogger(__name__)
+
+Task = Literal["depth", "segment"]
+
+_ORIGINAL = TargetSize()
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run works; what it writes is the business of `save`.
+
+    keep_rgb: hand the decoded photograph on to `save` (it costs its memory while under way).
+    """
+
+    batch_size: int = 1
+    target_size: TargetSize = _ORIGINAL
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    keep_rgb: bool = False
+    # A 12-megapixel JPEG decodes in about 0.1 s: a thread in four keeps a large CPU's network fed.
+    num_readers: int = max(1, (os.cpu_count() or 1) // 4)
+    num_writers: int = max(1, (os.cpu_count() or 1) // 4)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A decoded image: rgb uint8 (H, W, 3), if kept, and what the network sees of it."""
+
+    prepared: Prepared
+    rgb: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The result for one image.
+
+    values: depth float32 (H, W), inverse depth (large = near) or metres; or labels, class ids
+    (H, W). rgb: the photograph uint8 (H', W', 3), if kept.
+    """
+
+    values: NDArray[Any]
+    rgb: NDArray[np.uint8] | None = None
+
+
+ImageInput = str | Path | bytes | BinaryIO | NDArray[np.uint8]
+
+Save = Callable[[Job, Prediction], Mapping[str, object]]
+"""Writes one prediction and returns facts worth telling about it; runs in the writer thread."""
+
+
+class Pipeline:
+    """One loaded model and the way of an image through it."""
+
+    def __init__(
+        self, loaded: LoadedModel, *, options: Options | None = None, clock: Clock | None = None
+    ) -> None:
+        self.loaded = loaded
+        self.options = options or Options()
+        self.clock = clock or Clock()
+
+    def run(
+        self,
+        jobs: Iterable[Job],
+        *,
+        save: Save,
+        on_done: Callable[[Outcome], None] = lambda _outcome: None,
+    ) -> Report:
+        """Do every job and tell `on_done`, in this thread and in order of completion.
+
+        An image's failure is an Outcome; everything else (an interrupt, a bug) is raised after the
+        result under way is complete, and no further one is begun.
+        """
+        started = time.perf_counter()
+        num_done, failed = 0, []
+        for outcome in self._outcomes(jobs, save):
+            on_done(outcome)
+            if outcome.error is None:
+                num_done += 1
+            else:
+                failed.append(outcome)
+        elapsed_s = time.perf_counter() - started
+        busy = ", ".join(f"{stage} {spent:.2f}" for stage, spent in self.clock.seconds.items())
+        logger.info("busy seconds by stage: %s; %.2f in all after loading", busy, elapsed_s)
+        return Report(num_done, tuple(failed), elapsed_s, dict(self.clock.seconds))
+
+    def _outcomes(self, jobs: Iterable[Job], save: Save) -> Iterator[Outcome]:
+        options = self.options
+        readers = ThreadPoolExecutor(options.num_readers, "dpt-read")
+        writers = ThreadPoolExecutor(options.num_writers, "dpt-write")
+        writing: deque[Future[Outcome]] = deque()
+        read_ahead = options.batch_size + options.num_readers
+        write_behind = options.batch_size + options.num_writers
+        finished = False
+        try:
+            for batch in self._batches(_ahead(readers, self._read, jobs, limit=read_ahead)):
+                for item in self._predict_each(batch):
+                    if isinstance(item, Outcome):
+                        yield item
+                        continue
+                    writing.append(writers.submit(self._write, item, save))
+                while writing and (writing[0].done() or len(writing) > write_behind):
+                    yield writing.popleft().result()
+            while writing:
+                yield writing.popleft().result()
+            finished = True
+        finally:
+            # A reader may hang in a pipe that nobody writes to: when leaving early, don't wait.
+            readers.shutdown(wait=finished, cancel_futures=True)
+            writers.shutdown(wait=True, cancel_futures=True)
+
+    def _batches(self, items: Iterable["_Item | Outcome"]) -> Iterator[list["_Item | Outcome"]]:
+        """Gather items of one shape into batches; a failure passes straight through."""
+        buckets: dict[tuple[int, ...], list[_Item | Outcome]] = defaultdict(list)
+        num_waiting = 0
+        for item in items:
+            if isinstance(item, Outcome):
+                yield [item]
+                continue
+            shape = item.sample.prepared.pixel_values.shape
+            buckets[shape].append(item)
+            num_waiting += 1
+            if len(buckets[shape]) < self.options.batch_size:
+                if num_waiting < 4 * self.options.batch_size:
+                    continue
+                # Many shapes: the fullest bucket goes as it is, so that memory stays bounded.
+                shape = max(buckets, key=lambda key: len(buckets[key]))
+            batch = buckets.pop(shape)
+            num_waiting -= len(batch)
+            yield batch
+        yield from buckets.values()
+
+    def _read(self, job: Job) -> "_Item | Outcome":
+        started = time.perf_counter()
+        try:
+            sample = self.decode(job.source)
+        except Exception as error:
+            return _failure(job, error, started)
+        return _Item(job, sample, started)
+
+    def _predict_each(self, batch: Sequence["_Item | Outcome"]) -> Iterator["_Item | Outcome"]:
+        """Run a batch; where that fails, each image on its own, so that one cannot sink others."""
+        items = [item for item in batch if isinstance(item, _Item)]
+        yield from (item for item in batch if isinstance(item, Outcome))
+        if not items:
+            return
+        try:
+            outputs = self.predict([item.sample for item in items])
+        except Exception as error:
+            if len(items) == 1:
+                yield _failure(items[0].job, error, items[0].started)
+                return
+            logger.warning("a batch of %d failed (%s); trying one by one", len(items), error)
+            for item in items:
+                yield from self._predict_each([item])
+            return
+        for item, output in zip(items, outputs, strict=True):
+            item.output = output
+            yield item
+
+    def _write(self, item: "_Item", save: Save) -> Outcome:
+        try:
+            assert item.output is not None
+            prediction = self.finish(item.output, item.sample)
+            item.output = None
+            with self.clock.stage("write"):
+                facts = save(item.job, prediction)
+        except Exception as error:
+            return _failure(item.job, error, item.started)
+        height, width = prediction.values.shape
+        elapsed_s = time.perf_counter() - item.started
+        return Outcome(item.job, None, (height, width), facts, elapsed_s)
+
+    def predict_one(self, image: ImageInput) -> Prediction:
+        """Take one image all the way, in this thread. Raises ImageError."""
+        if isinstance(image, np.ndarray):
+            sample = self.prepare(image)
+        else:
+            sample = self.decode(Path(image) if isinstance(image, str) else image)
+        return self.finish(self.predict([sample])[0], sample)
+
+    def decode(self, source: ImageSource | Path | bytes | BinaryIO) -> Sample:
+        """Decode one image and make it ready for the network. Raises ImageError."""
+        with self.clock.stage("decode"):
+            rgb = decode_image(source, max_pixels=self.options.max_pixels)
+        return self.prepare(rgb)
+
+    def prepare(self, rgb: NDArray[np.uint8]) -> Sample:
+        """Resize and normalise RGB uint8 (H, W, 3) for the network."""
+        with self.clock.stage("preprocess"):
+            prepared = self.loaded.processor.prepare(rgb)
+        return Sample(prepared, rgb if self.options.keep_rgb else None)
+
+    @torch.inference_mode()
+    def predict(self, samples: Sequence[Sample]) -> list[Tensor]:
+        """Run the network on samples of one shape.
+
+        Returns a float32 CPU tensor each: depth (h, w) or logits (C, h, w), at the network's scale.
+        """
+        with self.clock.stage("network"):
+            stacked = np.stack([sample.prepared.pixel_values for sample in samples])
+            pixel_values = torch.from_numpy(stacked).to(self.loaded.device, self.loaded.dtype)
+            output = self.loaded.model(pixel_values)
+            maps = output.predicted_depth if self.loaded.task == "depth" else output.logits
+            return list(maps.float().cpu().unbind(0))
+
+    @torch.inference_mode()
+    def finish(self, output: Tensor, sample: Sample) -> Prediction:
+        """Bring the network's map to the size that was asked for: crop, resize, argmax."""
+        with self.clock.stage("postprocess"):
+            prepared = sample.prepared
+            is_depth = self.loaded.task == "depth"
+            cropped = crop_padding(
+                output,
+                padding=prepared.padding,
+                network_hw=prepared.network_hw,
+                mode="bicubic" if is_depth else "bilinear",
+            )
+            height, width = cropped.shape[-2:]
+            hw = target_hw(prepared.source_hw, (height, width), self.options.target_size)
+            values = resize_depth(cropped, hw) if is_depth else label_map(cropped, hw)
+            return Prediction(values.numpy(), sample.rgb)
+
+
+@dataclass
+class _Item:
+    """An image on its way through the run."""
+
+    job: Job
+    sample: Sample
+    started: float
+    output: Tensor | None = None
+
+
+def _ahead(
+    pool: ThreadPoolExecutor,
+    function: Callable[[Job], "_Item | Outcome"],
+    jobs: Iterable[Job],
+    *,
+    limit: int,
+) -> Iterator["_Item | Outcome"]:
+    """Map a function over jobs in order, in the pool's threads, at most `limit` ahead."""
+    waiting: deque[Future[_Item | Outcome]] = deque()
+    for job in jobs:
+        waiting.append(pool.submit(function, job))
+        if len(waiting) >= limit:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _failure(job: Job, error: Exception, started: float) -> Outcome:
+    """Say in one line why an image failed; the traceback of what we did not foresee is logged."""
+    reason = str(error)
+    if not isinstance(error, DptError):
+        logger.debug("%s failed", job.source.name, exc_info=error)
+        reason = f"{type(error).__name__}: {(reason.splitlines() or [''])[0]}"
+    if not isinstance(error, ImageError):  # an ImageError names its image
+        reason = f"{job.source.name}: {reason}"
+    return Outcome(job, reason, elapsed_s=time.perf_counter() - started)
+
+
+def open_pipeline(
+    model: str | Path | LoadedModel,
+    *,
+    task: Task,
+    device: str = "auto",
+    dtype: str = "auto",
+    size: int | tuple[int, int] | None = None,
+    options: Options | None = None,
+) -> Pipeline:
+    """Load a model for a task and make its pipeline; the time goes to the stage "load".
+
+    size: what the network sees, (height, width) or one number; None is the model's own. Raises
+    ModelError for a model that is unknown, unreadable or made for the other task.
+    """
+    clock = Clock()
+    with clock.stage("load"):
+        if not isinstance(model, LoadedModel):
+            model = load_model(model, task=task, device=device, dtype=dtype)
+        if model.task != task:
+            raise ModelError(f"model {model.name!r} is for {model.task}, not for {task}")
+        logger.info("model %s from %s: %s, %s", model.name, model.folder, model.device, model.dtype)
+        if size is not None:
+            model = replace(model, processor=_resized(model, size))
+    return Pipeline(model, options=options, clock=clock)
+
+
+def _resized(loaded: LoadedModel, size: int | tuple[int, int]) -> DPTImageProcessor:
+    """The model's processor for another size, on the patch grid unless it has a coarser one."""
+    backbone = getattr(loaded.model.config, "backbone_config", None)
+    patch = getattr(backbone or loaded.model.config, "patch_size", 1)
+    multiple = max(loaded.processor.ensure_multiple_of, patch if isinstance(patch, int) else 1)
+    return loaded.processor.with_size(size, multiple_of=multiple)
+
+
+def predict_depth(
+    image: ImageInput,
+    *,
+    model: str | Path | LoadedModel = DEFAULT_MODEL,
+    device: str = "auto",
+    dtype: str = "auto",
+    size: int | tuple[int, int] | None = None,
+    target_size: str = "original",
+) -> NDArray[np.float32]:
+    """Return the depth of one photograph, float32 (H, W).
+
+    image: a file, its bytes, or RGB uint8 (H, W, 3). Relative models give inverse depth (large is
+    near, no unit), metric models metres. For many images load the model once and pass that.
+    Raises ModelError and ImageError.
+    """
+    options = Options(target_size=parse_target_size(target_size))
+    pipeline = open_pipeline(
+        model, task="depth", device=device, dtype=dtype, size=size, options=options
+    )
+    return np.asarray(pipeline.predict_one(image).values, np.float32)
+
+
+def predict_segments(
+    image: ImageInput,
+    *,
+    model: str | Path | LoadedModel = DEFAULT_MODEL,
+    device: str = "auto",
+    dtype: str = "auto",
+    size: int | tuple[int, int] | None = None,
+    target_size: str = "original",
+) -> NDArray[np.integer]:
+    """Return the class of every pixel of one photograph, ids counted from 0, integers (H, W).
+
+    The arguments and errors are those of predict_depth; `LoadedModel.labels` has the names.
+    """
+    options = Options(target_size=parse_target_size(target_size))
+    pipeline = open_pipeline(
+        model, task="segment", device=device, dtype=dtype, size=size, options=options
+    )
+    return pipeline.predict_one(image).values

@@ -1,0 +1,50 @@
+"""The account of a run: what became of every image, and the time that every stage took."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from dptcli.plan import Job
+
+STAGES = ("load", "decode", "preprocess", "network", "postprocess", "write")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job: error is None when its result is written."""
+
+    job: Job
+    error: str | None = None
+    output_hw: tuple[int, int] | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+    elapsed_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """The account of a run; stage_s are busy seconds per stage, and stages overlap."""
+
+    num_done: int = 0
+    failed: tuple[Outcome, ...] = ()
+    elapsed_s: float = 0.0
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+
+
+class Clock:
+    """Adds up the busy seconds of each stage, from any thread."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time that the block takes towards a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.seconds[name] += time.perf_counter() - started

@@ -1,0 +1,111 @@
+"""What a person sees: the help at 80 columns and the progress on a real terminal."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import termios
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from process import DPT, environment
+from tiny import save_tiny
+
+COMMANDS = ["depth", "segment"]
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def on_a_terminal(words, *, columns=80, **env):
+    """Run `dpt` on a pseudo-terminal; returns (exit code, everything it wrote)."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    clean = environment(TERM="xterm-256color", **env)
+    clean.pop("COLUMNS", None)
+    process = subprocess.Popen(
+        [*DPT, *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=clean,
+    )
+    os.close(theirs)
+    chunks, deadline = [], time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if not select.select([ours], [], [], 0.5)[0]:
+            continue
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        chunks.append(chunk)
+    os.close(ours)
+    return process.wait(timeout=10), b"".join(chunks).decode()
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_help_fits_80_columns(words):
+    code, text = on_a_terminal(words)
+    assert code == 0
+    lines = ANSI.sub("", text).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in ANSI.sub("", text), "an option was cut"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_an_example(name):
+    _, text = on_a_terminal([name, "--help"], columns=200, NO_COLOR="1")
+    rows = re.split(r"\n│ (?=--)", ANSI.sub("", text).replace("\r", ""))[1:]
+    assert len(rows) >= 15
+    for row in rows:
+        if not row.startswith("--help"):
+            assert "e.g. " in row, row
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for index in range(4):
+        pixels = np.random.default_rng(index).integers(0, 256, (30, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    (tmp_path / "bad[red].png").write_bytes(b"no image")
+    return tmp_path
+
+
+def test_a_terminal_gets_a_bar_and_failures_by_name(photos):
+    model = save_tiny(photos / "model", task="depth")
+    words = ["depth", str(photos), "-o", str(photos / "out"), "-m", str(model)]
+    code, text = on_a_terminal(words)
+    assert code == 1
+    shown = ANSI.sub("", text)
+    assert "5/5" in shown
+    assert "images/s" in shown
+    assert "bad[red].png" in shown
+    assert "4 done, 1 failed" in shown
+    assert "\x1b[" in text
+
+
+def test_no_color_means_no_colour(photos):
+    model = save_tiny(photos / "model", task="depth")
+    words = ["depth", str(photos), "-o", str(photos / "out"), "-m", str(model)]
+    _, text = on_a_terminal(words, NO_COLOR="1")
+    assert not re.search(r"\x1b\[(3|4|9|10)\d(;\d+)*m", text)
+
+
+def test_a_picture_is_not_written_to_a_terminal(photos):
+    code, text = on_a_terminal(["depth", str(photos / "0.png"), "-o", "-"])
+    assert code == 2
+    assert "-o - > result.png" in text
+
+
+def test_standard_input_on_a_terminal_is_refused_instead_of_waited_for(photos):
+    model = save_tiny(photos / "model", task="depth")
+    out = str(photos / "out.png")
+    code, text = on_a_terminal(["depth", "-", "-o", out, "-m", str(model)])
+    assert code != 0
+    assert "terminal" in text

@@ -21,9 +21,12 @@ COMMON = {"errors", "files"}
 STAGES = [
     "decode",
     "inputs",
+    "maps",
+    "pairs",
     "target_size",
     "processor_config",
     "pixels",
+    "batch",
     "processor",
     "postprocess",
     "colormaps",

@@ -52,13 +52,19 @@ def files(folder):
     return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
 
 
+def picture(path):
+    with Image.open(path) as image:
+        image.load()
+        return image.copy()
+
+
 def test_one_photograph_becomes_one_depth_picture(models):
     done = dpt("depth", "photos/a.jpg", "-o", "x/depth.png", "-m", models["depth"])
     assert done.returncode == 0, done.stderr
     assert done.stdout == b""
     assert done.stderr.decode().startswith("photos/a.jpg -> x/depth.png (")
-    picture = Image.open("x/depth.png")
-    assert (picture.mode, picture.size) == ("RGB", (40, 30))
+    depth = picture("x/depth.png")
+    assert (depth.mode, depth.size) == ("RGB", (40, 30))
     assert files("x") == ["depth.png"]
 
 
@@ -71,7 +77,7 @@ def test_a_folder_becomes_a_folder_and_mixed_with_bad_images_it_is_exit_1(models
     )
     assert done.returncode == 1
     assert files("out") == ["a.png", "b c.png", "sub/d.png"]
-    assert {Image.open(path).mode for path in Path("out").rglob("*.png")} == {"I;16"}
+    assert {picture(path).mode for path in Path("out").rglob("*.png")} == {"I;16"}
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     by_input = {line["input"]: line for line in lines}
     assert len(by_input) == 4
@@ -91,7 +97,7 @@ def test_masks_come_with_their_names_and_target_size_may_be_bare(models):
     done = dpt("segment", "photos", "-m", models["segment"], "-o", "out", "-q", "--target-size")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert files("out") == ["a.png", "b c.png", "labels.json", "sub/d.png"]
-    mask = Image.open("out/sub/d.png")
+    mask = picture("out/sub/d.png")
     assert (mask.mode, mask.size) == ("P", (40, 32))
     assert np.asarray(mask).max() < len(LABELS)
     names = json.loads(Path("out/labels.json").read_text())["labels"]
@@ -104,8 +110,8 @@ def test_an_overlay_is_the_photograph_in_class_colours(models):
         *("--overlay", "0", "--target-size", "original"),
     )
     assert done.returncode == 0, done.stderr
-    photo = np.asarray(Image.open("photos/a.jpg"))
-    np.testing.assert_array_equal(np.asarray(Image.open("over.png")), photo)
+    photo = np.asarray(picture("photos/a.jpg"))
+    np.testing.assert_array_equal(np.asarray(picture("over.png")), photo)
     assert Path("over.labels.json").exists()
 
 
@@ -113,8 +119,8 @@ def test_standard_input_and_output_carry_one_image(models, photos):
     photo = (photos / "a.jpg").read_bytes()
     done = dpt("depth", "-", "-o", "-", "-m", models["depth"], "--grayscale", stdin=photo)
     assert done.returncode == 0, done.stderr
-    picture = Image.open(io.BytesIO(done.stdout))
-    assert (picture.mode, picture.size) == ("L", (40, 30))
+    depth = picture(io.BytesIO(done.stdout))
+    assert (depth.mode, depth.size) == ("L", (40, 30))
     assert done.stderr == b""
 
 
@@ -151,7 +157,7 @@ def test_existing_results_are_refused_skipped_or_replaced(models):
     assert again.returncode == 0
     assert again.stderr.decode().startswith("0 done, 3 skipped")
     assert dpt(*words, "--overwrite").returncode == 0
-    assert Image.open(out / "a.png").size == (40, 30)
+    assert picture(out / "a.png").size == (40, 30)
 
 
 def test_names_of_another_model_in_the_folder_are_not_mixed_up(models):
@@ -196,7 +202,7 @@ def test_an_interrupted_run_leaves_only_whole_pictures(models, photos, stop):
     assert 3 <= len(left) < 304
     for name in left:
         assert name.endswith(".png"), "a temporary file was left"
-        Image.open(Path("out") / name).load()
+        picture(Path("out") / name)
 
 
 def test_a_full_disk_fails_by_name_and_leaves_no_half_file(models, photos, tmp_path):

@@ -24,8 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dptcli.errors import DptError, ImageError, ModelError
 from dptcli.decode import DEFAULT_MAX_PIXELS
+from dptcli.errors import DptError, ImageError, ModelError
 from dptcli.inputs import ImageSource, decode_image
 from dptcli.plan import Job
 from dptcli.postprocess import crop_padding, label_map, resize_depth

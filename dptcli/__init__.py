@@ -25,6 +25,8 @@ _PUBLIC = {
     "Dinov2Config": "dptcli.model.backbone_config",
     "Swinv2Backbone": "dptcli.model.swinv2",
     "Swinv2Config": "dptcli.model.backbone_config",
+    "ZoeDepthConfig": "dptcli.model.zoedepth_config",
+    "ZoeDepthForDepthEstimation": "dptcli.model.zoedepth",
     "load_model": "dptcli.weights.load",
     "predict_depth": "dptcli.pipeline",
     "predict_segments": "dptcli.pipeline",
@@ -46,6 +48,8 @@ __all__ = [
     "Dinov2Config",
     "Swinv2Backbone",
     "Swinv2Config",
+    "ZoeDepthConfig",
+    "ZoeDepthForDepthEstimation",
     "__version__",
     "load_model",
     "predict_depth",
@@ -61,6 +65,8 @@ if TYPE_CHECKING:
     from dptcli.model.hybrid import BitBackbone
     from dptcli.model.swinv2 import Swinv2Backbone
     from dptcli.model.vit import Dinov2Backbone
+    from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
+    from dptcli.model.zoedepth_config import ZoeDepthConfig
     from dptcli.pipeline import predict_depth, predict_segments
     from dptcli.processor import DPTFeatureExtractor, DPTImageProcessor
     from dptcli.weights.load import load_model

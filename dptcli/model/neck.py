@@ -94,8 +94,9 @@ class ResidualConvUnit(nn.Module):
         bias = not normed if bias is None else bias
         self.convolution1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=bias)
         self.convolution2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=bias)
-        self.batch_norm1 = nn.BatchNorm2d(channels) if normed else nn.Identity()
-        self.batch_norm2 = nn.BatchNorm2d(channels) if normed else nn.Identity()
+        eps = getattr(config, "batch_norm_eps", 1e-5)  # only ZoeDepth's files name it
+        self.batch_norm1 = nn.BatchNorm2d(channels, eps=eps) if normed else nn.Identity()
+        self.batch_norm2 = nn.BatchNorm2d(channels, eps=eps) if normed else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
@@ -157,7 +158,11 @@ class Neck(nn.Module):
         self.fusion_stage = FusionStage(config)
 
     def forward(self, features: Sequence[FeatureMap]) -> list[Tensor]:
-        """FeatureMaps from shallow to deep -> fused maps (B, C, ·, ·) from deep to shallow.
+        """FeatureMaps from shallow to deep -> fused maps (B, C, ·, ·) from deep to shallow."""
+        return self.fusion_stage(self.project(features))
+
+    def project(self, features: Sequence[FeatureMap]) -> list[Tensor]:
+        """FeatureMaps -> maps (B, C, ·, ·) of one width, from shallow to deep, not fused yet.
 
         Raises ShapeError when the backbone hands out another number of maps.
         """
@@ -170,4 +175,4 @@ class Neck(nn.Module):
             maps = [feature.map for feature in features]
         else:
             maps = self.reassemble_stage(features)
-        return self.fusion_stage([conv(x) for conv, x in zip(self.convs, maps, strict=True)])
+        return [conv(x) for conv, x in zip(self.convs, maps, strict=True)]

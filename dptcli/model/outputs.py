@@ -89,6 +89,17 @@ class DepthEstimatorOutput(ModelOutput):
 
 
 @dataclass
+class ZoeDepthDepthEstimatorOutput(ModelOutput):
+    """predicted_depth (B, H, W) in metres; domain_logits (B, domains) with several domains."""
+
+    loss: Tensor | None = None
+    predicted_depth: Tensor | None = None
+    domain_logits: Tensor | None = None
+    hidden_states: Tensors | None = None
+    attentions: Tensors | None = None
+
+
+@dataclass
 class SemanticSegmenterOutput(ModelOutput):
     """logits (B, num_labels, H, W), in general smaller than the input."""
 

@@ -14,6 +14,7 @@ from dptcli.errors import ConfigError, ModelError
 from dptcli.model.config import Config
 from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.model.pretrained import Pretrained
+from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
 from dptcli.processor import DPTImageProcessor
 from dptcli.weights.catalog import DEPTH, SEGMENT, find_model
 from dptcli.weights.format import Checkpoint, dtype_from, read_config
@@ -26,6 +27,7 @@ Model = TypeVar("Model", bound=Pretrained)
 ARCHITECTURES: dict[str, tuple[str, type[Pretrained]]] = {
     "DPTForDepthEstimation": (DEPTH, DPTForDepthEstimation),
     "DPTForSemanticSegmentation": (SEGMENT, DPTForSemanticSegmentation),
+    "ZoeDepthForDepthEstimation": (DEPTH, ZoeDepthForDepthEstimation),
 }
 MAX_LISTED = 8  # names in an error message before it says how many more
 

@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dptcli import __version__
-from dptcli.cli import predict
+from dptcli.cli import depth, segment
 from dptcli.cli.options import normalize_argv
 from dptcli.errors import DptError, ImageError
 
@@ -34,7 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-predict.register(app)
+depth.register(app)
+segment.register(app)
 
 
 def _show_version(wanted: bool) -> None:

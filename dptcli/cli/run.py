@@ -1,0 +1,176 @@
+"""What `dpt depth` and `dpt segment` share: check the options, plan, run, report."""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from dptcli.cli import options as o
+from dptcli.errors import UsageError
+from dptcli.target_size import TargetSize, parse_target_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dptcli.inputs import ImageSource
+    from dptcli.pipeline import Pipeline, Save
+    from dptcli.plan import Plan
+    from dptcli.weights.load import LoadedModel
+
+EPILOG = (
+    "Exit codes: 0 all done, 1 some images failed and the others are written, "
+    "2 wrong usage or model, 130 interrupted."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the options that both commands share ask for, checked."""
+
+    task: Literal["depth", "segment"]
+    inputs: list[str]
+    from_file: str | None
+    null: bool
+    recursive: bool
+    max_pixels: int | None
+    out: str
+    target_size: TargetSize
+    existing: Literal["refuse", "overwrite", "skip"]
+    model: str
+    size: int | tuple[int, int] | None
+    device: str
+    dtype: str
+    batch_size: int
+    as_json: bool
+    quiet: bool
+
+
+def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) -> Request:
+    """Check the shared options before anything heavy is loaded. Raises UsageError."""
+    inputs = given["inputs"] or []
+    from_file = given["from_file"]
+    if not inputs and from_file is None:
+        raise UsageError(f"no INPUT given, e.g. dpt {task} photo.jpg -o {task}.png")
+    if given["null"] and from_file is None:
+        raise UsageError("-0 says how a list is separated; give the list with --from-file LIST")
+    if from_file == "-" and "-" in inputs:
+        raise UsageError("standard input cannot be both the list (--from-file -) and an image (-)")
+    if given["output"] is None:
+        raise UsageError("where to? give -o: a .png file, a folder, or - for standard output")
+    if given["overwrite"] and given["skip_existing"]:
+        raise UsageError("--overwrite and --skip-existing contradict each other; leave one out")
+    if given["output"] == "-":
+        if given["as_json"]:
+            raise UsageError("--json and -o - would mix on standard output; name a file for one")
+        if sys.stdout.isatty():
+            raise UsageError("-o - writes a PNG, not text; send it on, e.g. -o - > result.png")
+    existing: Literal["refuse", "overwrite", "skip"] = (
+        "overwrite" if given["overwrite"] else "skip" if given["skip_existing"] else "refuse"
+    )
+    return Request(
+        task=task,
+        inputs=inputs,
+        from_file=from_file,
+        null=given["null"],
+        recursive=not given["no_recursive"],
+        max_pixels=o.parse_max_pixels(given["max_pixels"]),
+        out=given["output"],
+        target_size=parse_target_size(given["target_size"]),
+        existing=existing,
+        model=given["model"],
+        size=o.parse_size(given["size"]),
+        device=o.check_device(given["device"]),
+        dtype=o.check_dtype(given["dtype"]),
+        batch_size=o.parse_batch_size(given["batch_size"]),
+        as_json=given["as_json"],
+        quiet=given["quiet"],
+    )
+
+
+def run(
+    request: Request,
+    saver: "Callable[[LoadedModel, Plan], Save]",
+    *,
+    keep_rgb: bool = False,
+) -> int:
+    """Plan the run, load the model, do the work, report; returns the exit code."""
+    from dptcli.cli.console import Reporter
+    from dptcli.plan import plan_outputs
+    from dptcli.report import Report
+
+    # Everything that may be refused is refused before torch is imported, in a fraction of a second.
+    plan = plan_outputs(_sources(request), request.out, existing=request.existing)
+    reporter = Reporter(quiet=request.quiet, as_json=request.as_json)
+    if not plan.jobs:
+        reporter.skipped(plan)
+        reporter.summary(Report(), plan)
+        return 0
+    with reporter.loading(request.model):
+        pipeline = _open(request, keep_rgb=keep_rgb)
+        save = saver(pipeline.loaded, plan)
+    reporter.skipped(plan)
+    with reporter.working(plan):
+        report = pipeline.run(plan.jobs, save=save, on_done=reporter.done)
+    reporter.summary(report, plan)
+    return 1 if report.failed else 0
+
+
+def _sources(request: Request) -> "list[ImageSource]":
+    from dptcli.inputs import find_images, read_list
+
+    listed = read_list(request.from_file, nul=request.null) if request.from_file else []
+    if request.from_file and not listed and not request.inputs:
+        raise UsageError(f"the list {request.from_file!r} is empty; nothing was done")
+    return find_images([*request.inputs, *listed], recursive=request.recursive)
+
+
+def _open(request: Request, *, keep_rgb: bool) -> "Pipeline":
+    from dptcli import pipeline
+
+    limits = {} if request.max_pixels is None else {"max_pixels": request.max_pixels}
+    return pipeline.open_pipeline(
+        request.model,
+        task=request.task,
+        device=request.device,
+        dtype=request.dtype,
+        size=request.size,
+        options=pipeline.Options(
+            batch_size=request.batch_size,
+            target_size=request.target_size,
+            keep_rgb=keep_rgb,
+            **limits,
+        ),
+    )
+
+
+def write_to(path: "Path | None", write: Callable[[BinaryIO], None]) -> None:
+    """Give a writer the file that is whole or absent, or standard output. Raises ImageError."""
+    from dptcli.files import atomic_write
+    from dptcli.writers import describe_write_error
+
+    try:
+        if path is None:
+            write(sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        else:
+            with atomic_write(path) as stream:
+                write(stream)
+    except OSError as error:
+        raise describe_write_error(path, error) from error
+
+
+class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to whatever sys.stderr is at the time: a progress bar puts itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def set_up_logging(*, verbose: bool, quiet: bool) -> None:
+    package = logging.getLogger("dptcli")
+    package.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("dpt: %(message)s"))
+    package.handlers = [handler]
+    package.propagate = False

@@ -154,8 +154,9 @@ def test_help_takes_a_fraction_of_a_second():
             [*DPT, "depth", "--help"], capture_output=True, check=True, env=environment()
         )
         spent.append(cpu_s() - before)
-    # 0.3 s is the promise on an idle machine; twice that, in processor time, holds on a busy one.
-    assert min(spent) < 0.6, spent
+    # 0.3 s is the promise on an idle machine; on a busy one the same work takes up to 0.5 s of
+    # processor time, and importing torch would add 2 s.
+    assert min(spent) < 0.9, spent
 
 
 def test_the_public_names_are_those_that_are_promised():

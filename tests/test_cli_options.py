@@ -95,7 +95,8 @@ def test_wrong_pixel_limits_are_refused(text):
         ("segment IMG -o OUT --overlay 2", "--overlay '2' must be from 0 to 1"),
         ("segment IMG -o OUT --overlay nan", "--overlay 'nan' must be from 0 to 1"),
         ("segment IMG -o OUT --colormap magma", "--colormap"),
-        ("dept IMG -o OUT", "dept"),
+        ("dept IMG -o OUT", "Did you mean 'depth'"),
+        ("depth IMG -o OUT --colormp x", "see dpt depth --help"),
         ("--nonsense", "--nonsense"),
     ],
 )
@@ -119,3 +120,10 @@ def test_an_empty_list_is_refused(tmp_path, capsys):
     (tmp_path / "list.txt").write_bytes(b"\n")
     assert main(["depth", "--from-file", str(tmp_path / "list.txt"), "-o", "out"]) == 2
     assert "is empty" in capsys.readouterr().err
+
+
+def test_a_bare_dpt_shows_its_help(capsys):
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert "dpt depth photo.jpg" in captured.out
+    assert captured.err == ""

@@ -71,6 +71,8 @@ def about(
     [cyan]dpt depth photo.jpg -o depth.png[/]
     [cyan]dpt depth photos/ -o depth/[/]
     [cyan]dpt segment photos/ -o masks/[/]
+    [cyan]dpt depth --help[/]
+    [cyan]dpt --install-completion[/]
     """
 
 
@@ -84,8 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _complain(str(error))
             return EXIT_SOME_FAILED if isinstance(error, ImageError) else EXIT_USAGE
         except typer.TyperException as error:
-            # The parser's own words, in one line and not in a box.
-            _complain(f"{error.format_message().rstrip('.')}; see dpt --help")
+            _complain_of_usage(error)
             return EXIT_USAGE
         except KeyboardInterrupt:
             code = EXIT_INTERRUPTED
@@ -139,6 +140,14 @@ def _leave_now(code: int) -> NoReturn:
 
 def _complain(message: str) -> None:
     print(f"dpt: {message}", file=sys.stderr, flush=True)
+
+
+def _complain_of_usage(error: typer.TyperException) -> None:
+    """Say the parser's own words in one line and not in a box."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    if message:  # empty where a bare `dpt` has shown its help
+        _complain(f"{message}; see {context.command_path if context else 'dpt'} --help")
 
 
 def _report_bug(error: Exception) -> int:

@@ -9,11 +9,12 @@ predicted or written becomes a failed Outcome, and the others go on. Every stage
 on every run.
 """
 
+import contextlib
 import logging
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,18 +109,19 @@ class Pipeline:
         """
         started = time.perf_counter()
         num_done, failed = 0, []
-        for outcome in self._outcomes(jobs, save):
-            on_done(outcome)
-            if outcome.error is None:
-                num_done += 1
-            else:
-                failed.append(outcome)
+        with contextlib.closing(self._outcomes(jobs, save)) as outcomes:
+            for outcome in outcomes:
+                on_done(outcome)
+                if outcome.error is None:
+                    num_done += 1
+                else:
+                    failed.append(outcome)
         elapsed_s = time.perf_counter() - started
         busy = ", ".join(f"{stage} {spent:.2f}" for stage, spent in self.clock.seconds.items())
         logger.info("busy seconds by stage: %s; %.2f in all after loading", busy, elapsed_s)
         return Report(num_done, tuple(failed), elapsed_s, dict(self.clock.seconds))
 
-    def _outcomes(self, jobs: Iterable[Job], save: Save) -> Iterator[Outcome]:
+    def _outcomes(self, jobs: Iterable[Job], save: Save) -> Generator[Outcome, None, None]:
         options = self.options
         readers = ThreadPoolExecutor(options.num_readers, "dpt-read")
         writers = ThreadPoolExecutor(options.num_writers, "dpt-write")

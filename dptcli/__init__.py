@@ -21,10 +21,16 @@ _PUBLIC = {
     "DPTForSemanticSegmentation": "dptcli.model.dpt",
     "DPTImageProcessor": "dptcli.processor",
     "DPTModel": "dptcli.model.dpt",
+    "DepthAnythingConfig": "dptcli.model.depth_anything",
+    "DepthAnythingForDepthEstimation": "dptcli.model.depth_anything",
     "Dinov2Backbone": "dptcli.model.vit",
     "Dinov2Config": "dptcli.model.backbone_config",
     "Swinv2Backbone": "dptcli.model.swinv2",
     "Swinv2Config": "dptcli.model.backbone_config",
+    "Dinov2WithRegistersBackbone": "dptcli.model.vit",
+    "Dinov2WithRegistersConfig": "dptcli.model.backbone_config",
+    "VitDetBackbone": "dptcli.model.vitdet",
+    "VitDetConfig": "dptcli.model.backbone_config",
     "ZoeDepthConfig": "dptcli.model.zoedepth_config",
     "ZoeDepthForDepthEstimation": "dptcli.model.zoedepth",
     "load_model": "dptcli.weights.load",
@@ -44,10 +50,16 @@ __all__ = [
     "DPTForSemanticSegmentation",
     "DPTImageProcessor",
     "DPTModel",
+    "DepthAnythingConfig",
+    "DepthAnythingForDepthEstimation",
     "Dinov2Backbone",
     "Dinov2Config",
+    "Dinov2WithRegistersBackbone",
+    "Dinov2WithRegistersConfig",
     "Swinv2Backbone",
     "Swinv2Config",
+    "VitDetBackbone",
+    "VitDetConfig",
     "ZoeDepthConfig",
     "ZoeDepthForDepthEstimation",
     "__version__",
@@ -58,13 +70,25 @@ __all__ = [
 
 if TYPE_CHECKING:
     from dptcli.model.auto import AutoBackbone
-    from dptcli.model.backbone_config import BeitConfig, BitConfig, Dinov2Config, Swinv2Config
+    from dptcli.model.backbone_config import (
+        BeitConfig,
+        BitConfig,
+        Dinov2Config,
+        Dinov2WithRegistersConfig,
+        Swinv2Config,
+        VitDetConfig,
+    )
     from dptcli.model.beit import BeitBackbone
     from dptcli.model.config import DPTConfig
+    from dptcli.model.depth_anything import (
+        DepthAnythingConfig,
+        DepthAnythingForDepthEstimation,
+    )
     from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation, DPTModel
     from dptcli.model.hybrid import BitBackbone
     from dptcli.model.swinv2 import Swinv2Backbone
-    from dptcli.model.vit import Dinov2Backbone
+    from dptcli.model.vit import Dinov2Backbone, Dinov2WithRegistersBackbone
+    from dptcli.model.vitdet import VitDetBackbone
     from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
     from dptcli.model.zoedepth_config import ZoeDepthConfig
     from dptcli.pipeline import predict_depth, predict_segments

@@ -11,11 +11,19 @@ from dptcli.model.beit import BeitBackbone
 from dptcli.model.config import Config
 from dptcli.model.hybrid import BitBackbone
 from dptcli.model.swinv2 import Swinv2Backbone
-from dptcli.model.vit import Dinov2Backbone
+from dptcli.model.vit import Dinov2Backbone, Dinov2WithRegistersBackbone
+from dptcli.model.vitdet import VitDetBackbone
 
 BACKBONES: dict[str, type[Backbone]] = {
     backbone.config_class.model_type: backbone
-    for backbone in (BeitBackbone, BitBackbone, Dinov2Backbone, Swinv2Backbone)
+    for backbone in (
+        BeitBackbone,
+        BitBackbone,
+        Dinov2Backbone,
+        Dinov2WithRegistersBackbone,
+        Swinv2Backbone,
+        VitDetBackbone,
+    )
 }
 
 

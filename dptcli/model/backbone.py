@@ -47,8 +47,8 @@ class Backbone(Pretrained):
     ) -> BackboneOutput | tuple[Any, ...]:
         """Feature maps in the reference's form.
 
-        Each is (B, D, h, w); with `reshape_hidden_states=False`, tokens (B, 1 + h·w, D) for
-        backbones that have a class token.
+        Each is (B, D, h, w); with `reshape_hidden_states=False`, tokens (B, 1 + R + h·w, D) for
+        backbones that have a class token, and R registers.
         """
         config = self.config
         states, weights = output_hidden_states, output_attentions
@@ -70,8 +70,10 @@ class Backbone(Pretrained):
 
 
 def to_tokens(feature: FeatureMap) -> Tensor:
-    """(B, D, h, w) and its class token -> (B, 1 + h·w, D)."""
+    """(B, D, h, w), its class token and R registers -> (B, 1 + R + h·w, D)."""
     tokens = feature.map.flatten(2).transpose(1, 2)
     if feature.readout is None:
         return tokens
-    return torch.cat((feature.readout.unsqueeze(1), tokens), dim=1)
+    special = [feature.readout.unsqueeze(1)]
+    special += [] if feature.registers is None else [feature.registers]
+    return torch.cat((*special, tokens), dim=1)

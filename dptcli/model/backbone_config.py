@@ -84,6 +84,8 @@ class Dinov2Config(BackboneConfig):
     """DINOv2 as a backbone (Oquab et al. 2023): every transformer block is a stage.
 
     `reshape_hidden_states` and `apply_layernorm` say how feature maps are handed out.
+    `position_offset` is ours: what DINOv2's own code adds to the grid when it resizes positions
+    (0.1); the reference leaves it out (0).
     """
 
     model_type: ClassVar[str] = "dinov2"
@@ -107,10 +109,72 @@ class Dinov2Config(BackboneConfig):
     apply_layernorm: bool = True
     reshape_hidden_states: bool = True
     use_mask_token: bool = True
+    position_offset: float = 0.0
 
     def __post_init__(self) -> None:
         _check_transformer(self)
         require_number("mlp_ratio", self.mlp_ratio, low=0.0)
+        require_number("position_offset", self.position_offset, low=0.0, high=0.9)
+        super().__post_init__()
+
+    @property
+    def num_stages(self) -> int:
+        return self.num_hidden_layers
+
+
+@dataclass(frozen=True, init=False)
+class Dinov2WithRegistersConfig(Dinov2Config):
+    """DINOv2 trained with register tokens, which take part in attention but hold no place."""
+
+    model_type: ClassVar[str] = "dinov2_with_registers"
+
+    patch_size: int | Sequence[int] = 16
+    num_register_tokens: int = 4
+
+    def __post_init__(self) -> None:
+        require_int("num_register_tokens", self.num_register_tokens, low=1)
+        super().__post_init__()
+
+
+@dataclass(frozen=True, init=False)
+class VitDetConfig(BackboneConfig):
+    """ViTDet as a backbone (Li et al. 2022): no class token, every block is a stage.
+
+    Blocks in `window_block_indices` attend within windows of `window_size` patches, those in
+    `residual_block_indices` end in a convolution block. `pretrain_image_size` sets the grid of the
+    absolute positions, `image_size` that of the relative ones; both are resized for other inputs.
+    """
+
+    model_type: ClassVar[str] = "vitdet"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    mlp_ratio: float = 4
+    hidden_act: Activation = "gelu"
+    dropout_prob: float = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-6
+    image_size: int | Sequence[int] = 224
+    pretrain_image_size: int | Sequence[int] = 224
+    patch_size: int | Sequence[int] = 16
+    num_channels: int = 3
+    qkv_bias: bool = True
+    drop_path_rate: float = 0.0
+    window_block_indices: Sequence[int] = ()
+    residual_block_indices: Sequence[int] = ()
+    use_absolute_position_embeddings: bool = True
+    use_relative_position_embeddings: bool = False
+    window_size: int = 0
+
+    def __post_init__(self) -> None:
+        _check_transformer(self, rates=("dropout_prob", "drop_path_rate"))
+        pair_of("pretrain_image_size", self.pretrain_image_size)
+        require_number("mlp_ratio", self.mlp_ratio, low=0.0)
+        require_int("window_size", self.window_size, low=0)
+        for name in ("window_block_indices", "residual_block_indices"):
+            for index in getattr(self, name):
+                require_int(name, index, low=0, high=self.num_hidden_layers - 1)
         super().__post_init__()
 
     @property
@@ -289,7 +353,15 @@ class Swinv2Config(BackboneConfig):
         return {**super().to_dict(), **derived}
 
 
-def _check_transformer(config: Any) -> None:
+def _check_transformer(
+    config: Any,
+    *,
+    rates: Sequence[str] = (
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+        "drop_path_rate",
+    ),
+) -> None:
     """Refuse wrong values in the fields that all plain transformers have."""
     for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_channels"):
         require_int(name, getattr(config, name), low=1)
@@ -299,7 +371,7 @@ def _check_transformer(config: Any) -> None:
             f"num_attention_heads {config.num_attention_heads}"
         )
     require_activation("hidden_act", config.hidden_act)
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"):
+    for name in rates:
         require_number(name, getattr(config, name), low=0.0, high=1.0)
     require_number("layer_norm_eps", config.layer_norm_eps, low=0.0)
     for name in ("image_size", "patch_size"):
@@ -363,7 +435,15 @@ class BitConfig(BackboneConfig):
 
 
 BACKBONE_CONFIGS: dict[str, type[BackboneConfig]] = {
-    config.model_type: config for config in (BeitConfig, BitConfig, Dinov2Config, Swinv2Config)
+    config.model_type: config
+    for config in (
+        BeitConfig,
+        BitConfig,
+        Dinov2Config,
+        Dinov2WithRegistersConfig,
+        Swinv2Config,
+        VitDetConfig,
+    )
 }
 
 

@@ -19,10 +19,12 @@ class FeatureMap(NamedTuple):
     """What the neck takes from a backbone, whichever it is.
 
     map: (B, C, h, w). readout: the class token (B, C), None where a backbone has none.
+    registers: (B, R, C), tokens that hold no place of the image; the neck leaves them out.
     """
 
     map: Tensor
     readout: Tensor | None
+    registers: Tensor | None = None
 
 
 class Features(NamedTuple):
@@ -222,26 +224,46 @@ def check_pixels(pixel_values: Tensor, *, num_channels: int, min_hw: tuple[int, 
         )
 
 
-def resize_positions(positions: Tensor, grid_hw: tuple[int, int], *, mode: str) -> Tensor:
+def resize_positions(
+    positions: Tensor,
+    grid_hw: tuple[int, int],
+    *,
+    mode: str,
+    antialias: bool = False,
+    offset: float = 0.0,
+) -> Tensor:
     """Fit learned position embeddings to another patch grid.
 
     positions: (1, 1 + G·G, D), the class token's first; returns (1, 1 + h·w, D). The square grid
     is resized with align_corners=False, as the reference does; float32 inside, because bicubic
-    weights lose too much in half precision.
+    weights lose too much in half precision. offset: added to the wanted grid before the scale is
+    taken, as DINOv2's own code does.
     """
     side = math.isqrt(positions.shape[1] - 1)
     if grid_hw == (side, side):
         return positions
     grid = positions[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (1, D, G, G)
-    resized = F.interpolate(grid.float(), size=grid_hw, mode=mode, align_corners=False)
+    grid = grid.float()
+    if offset:
+        scale = ((grid_hw[0] + offset) / side, (grid_hw[1] + offset) / side)
+        resized = F.interpolate(grid, scale_factor=scale, mode=mode, align_corners=False)
+    else:
+        resized = F.interpolate(
+            grid, size=grid_hw, mode=mode, align_corners=False, antialias=antialias
+        )
     resized = resized.to(positions.dtype).flatten(2).transpose(1, 2)  # (1, h·w, D)
     return torch.cat((positions[:, :1], resized), dim=1)
 
 
-def map_from_tokens(tokens: Tensor, grid_hw: tuple[int, int]) -> FeatureMap:
-    """(B, 1 + h·w, D) tokens with a class token -> the neck's form."""
-    grid = tokens[:, 1:].transpose(1, 2).unflatten(2, grid_hw)  # (B, h·w, D) -> (B, D, h, w)
-    return FeatureMap(map=grid, readout=tokens[:, 0])
+def map_from_tokens(
+    tokens: Tensor, grid_hw: tuple[int, int], *, num_registers: int = 0
+) -> FeatureMap:
+    """(B, 1 + R + h·w, D) tokens with a class token and R registers -> the neck's form."""
+    readout, registers, patches = tokens.split((1, num_registers, grid_hw[0] * grid_hw[1]), dim=1)
+    grid = patches.transpose(1, 2).unflatten(2, grid_hw)  # (B, h·w, D) -> (B, D, h, w)
+    return FeatureMap(
+        map=grid, readout=readout[:, 0], registers=registers if num_registers else None
+    )
 
 
 def mask_for_layers(head_mask: Tensor | None, num_layers: int) -> list[Tensor | None]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.model.backbone import Backbone
-from dptcli.model.backbone_config import BeitConfig, Dinov2Config
+from dptcli.model.backbone_config import BeitConfig, Dinov2Config, Dinov2WithRegistersConfig
 from dptcli.model.config import DPTConfig, pair_of
 from dptcli.model.layers import (
     ActivationLayer,
@@ -28,7 +28,7 @@ from dptcli.model.layers import (
 
 
 class ViTEmbeddings(nn.Module):
-    """Patch, class and position embeddings.
+    """Patch, class and position embeddings, and DINOv2's register tokens.
 
     `position_mode` is how positions are resized to another grid: bilinear in DPT, bicubic in
     DINOv2, each as it was trained.
@@ -42,10 +42,15 @@ class ViTEmbeddings(nn.Module):
         image_hw = pair_of("image_size", config.image_size)
         num_patches = (image_hw[0] // patch_hw[0]) * (image_hw[1] // patch_hw[1])
         width = config.hidden_size
+        num_registers = getattr(config, "num_register_tokens", 0)
         self.position_mode = position_mode
+        self.position_offset = getattr(config, "position_offset", 0.0)
+        self.antialias = num_registers > 0  # trained after DINOv2 had switched it on
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         if mask_token:  # only pre-training uses it; kept so that files hold what the hub's hold
             self.mask_token = nn.Parameter(torch.zeros(1, width))
+        if num_registers:
+            self.register_tokens = nn.Parameter(torch.zeros(1, num_registers, width))
         self.patch_embeddings = PatchEmbeddings(
             num_channels=config.num_channels, width=width, patch_hw=patch_hw
         )
@@ -53,13 +58,22 @@ class ViTEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """(B, C, H, W) -> tokens (B, 1 + h·w, D) and (h, w)."""
+        """(B, C, H, W) -> tokens (B, 1 + R + h·w, D), R registers after the class token; (h, w)."""
         grid_hw = self.patch_embeddings.grid_hw(pixel_values)
         patches = self.patch_embeddings(pixel_values)
         cls_token = self.cls_token.expand(len(patches), -1, -1)
         tokens = torch.cat((cls_token, patches), dim=1)
-        positions = resize_positions(self.position_embeddings, grid_hw, mode=self.position_mode)
-        return self.dropout(tokens + positions), grid_hw
+        tokens = tokens + resize_positions(
+            self.position_embeddings,
+            grid_hw,
+            mode=self.position_mode,
+            antialias=self.antialias,
+            offset=self.position_offset,
+        )
+        if self.antialias:
+            registers = self.register_tokens.expand(len(patches), -1, -1)
+            tokens = torch.cat((tokens[:, :1], registers, tokens[:, 1:]), dim=1)
+        return self.dropout(tokens), grid_hw
 
 
 class ViTIntermediate(nn.Module):
@@ -234,10 +248,11 @@ class Dinov2Backbone(Backbone):
 
     config_class = Dinov2Config
     config: Dinov2Config
-    optional_keys = (r"embeddings\.mask_token",)
+    optional_keys = (r"(backbone\.)?embeddings\.mask_token",)
 
     def __init__(self, config: Dinov2Config) -> None:
         super().__init__(config)
+        self.num_registers = getattr(config, "num_register_tokens", 0)
         self.embeddings = ViTEmbeddings(
             config, position_mode="bicubic", mask_token=config.use_mask_token
         )
@@ -264,5 +279,14 @@ class Dinov2Backbone(Backbone):
         )
         if self.config.apply_layernorm:
             tapped = {tap: self.layernorm(state) for tap, state in tapped.items()}
-        maps = [map_from_tokens(tapped[tap], grid_hw) for tap in taps]
+        maps = [
+            map_from_tokens(tapped[tap], grid_hw, num_registers=self.num_registers) for tap in taps
+        ]
         return Features(maps, hidden_states=states, attentions=weights)
+
+
+class Dinov2WithRegistersBackbone(Dinov2Backbone):
+    """DINOv2 with register tokens (Darcet et al. 2023), which its feature maps leave out."""
+
+    config_class = Dinov2WithRegistersConfig
+    config: Dinov2WithRegistersConfig

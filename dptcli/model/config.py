@@ -177,6 +177,7 @@ class DPTConfig(LabelledConfig):
     """
 
     model_type: ClassVar[str] = "dpt"
+    fuses_to_next_map: ClassVar[bool] = False  # fusion doubles the size
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -284,26 +285,13 @@ class DPTConfig(LabelledConfig):
                 f"neck_ignore_stages: {list(self.neck_ignore_stages)} must be [0, 1] for a "
                 "hybrid, whose first two maps come from the convolutional stem"
             )
-        if not self.neck_hidden_sizes:
-            raise ConfigError("neck_hidden_sizes: () is empty; give one width for each tap")
-        for size in self.neck_hidden_sizes:
-            require_int("neck_hidden_sizes", size, low=1)
-        require_int("fusion_hidden_size", self.fusion_hidden_size, low=2)
-        num_stages = len(self.neck_hidden_sizes)
-        if len(self.reassemble_factors) < num_stages:
-            raise ConfigError(
-                f"reassemble_factors: {list(self.reassemble_factors)} must hold one factor for "
-                f"each of the {num_stages} neck_hidden_sizes"
-            )
-        for factor in self.reassemble_factors:
-            _check_factor(factor)
-        require_int("head_in_index", self.head_in_index, low=-num_stages, high=num_stages - 1)
+        check_neck(self)
         require_number("auxiliary_loss_weight", self.auxiliary_loss_weight, low=0.0)
         require_number(
             "semantic_classifier_dropout", self.semantic_classifier_dropout, low=0.0, high=1.0
         )
         if self.backbone_config is None or self.is_hybrid:
-            self._check_taps(num_stages)
+            self._check_taps(len(self.neck_hidden_sizes))
 
     def _check_taps(self, num_stages: int) -> None:
         taps = list(self.backbone_out_indices)
@@ -316,6 +304,24 @@ class DPTConfig(LabelledConfig):
                 f"backbone_out_indices: {taps} must be {num_stages} different layers "
                 f"from 0 to {self.num_hidden_layers - 1}, one for each of neck_hidden_sizes"
             )
+
+
+def check_neck(config: Any) -> None:
+    """Refuse wrong values in the fields that every family's neck has."""
+    if not config.neck_hidden_sizes:
+        raise ConfigError("neck_hidden_sizes: () is empty; give one width for each tap")
+    for size in config.neck_hidden_sizes:
+        require_int("neck_hidden_sizes", size, low=1)
+    require_int("fusion_hidden_size", config.fusion_hidden_size, low=2)
+    num_stages = len(config.neck_hidden_sizes)
+    if len(config.reassemble_factors) < num_stages:
+        raise ConfigError(
+            f"reassemble_factors: {list(config.reassemble_factors)} must hold one factor for "
+            f"each of the {num_stages} neck_hidden_sizes"
+        )
+    for factor in config.reassemble_factors:
+        _check_factor(factor)
+    require_int("head_in_index", config.head_in_index, low=-num_stages, high=num_stages - 1)
 
 
 def require_int(name: str, value: Any, *, low: int, high: int | None = None) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dptcli.errors import ConfigError
 from dptcli.model.auto import AutoBackbone
-from dptcli.model.config import DPTConfig
+from dptcli.model.config import Config, DPTConfig
 from dptcli.model.heads import AuxiliaryHead, DepthHead, SegmentationHead
 from dptcli.model.hybrid import HybridEmbeddings
 from dptcli.model.layers import ActivationLayer, FeatureMap, Features, map_from_tokens
@@ -106,7 +106,7 @@ class DPTModel(Pretrained):
         Returns last_hidden_state (B, 1 + h·w, D) after the final norm, pooler_output, what was
         asked for, and a hybrid's two convolutional maps. Raises ShapeError for a wrong shape.
         """
-        want_states, want_weights, as_object = _asked_for(
+        want_states, want_weights, as_object = asked_for(
             self.config, output_hidden_states, output_attentions, return_dict
         )
         x, _, stem_maps = self._embed(pixel_values)
@@ -172,7 +172,7 @@ class DPTForDepthEstimation(DensePredictor):
         Returns predicted_depth (B, H'', W''): inverse depth, large is near (relative), or metres
         (metric); and the loss for the labels (scale-and-shift-invariant, or SILog when metric).
         """
-        want_states, want_weights, as_object = _asked_for(
+        want_states, want_weights, as_object = asked_for(
             self.config, output_hidden_states, output_attentions, return_dict
         )
         found = self.features(
@@ -219,7 +219,7 @@ class DPTForSemanticSegmentation(DensePredictor):
         """
         if labels is not None and self.config.num_labels == 1:
             raise ConfigError("num_labels: 1 leaves nothing to learn from labels; use at least 2")
-        want_states, want_weights, as_object = _asked_for(
+        want_states, want_weights, as_object = asked_for(
             self.config, output_hidden_states, output_attentions, return_dict
         )
         found = self.features(
@@ -245,8 +245,8 @@ class DPTForSemanticSegmentation(DensePredictor):
         return output if as_object else output.to_tuple()
 
 
-def _asked_for(
-    config: DPTConfig, states: bool | None, weights: bool | None, as_object: bool | None
+def asked_for(
+    config: Config, states: bool | None, weights: bool | None, as_object: bool | None
 ) -> tuple[bool, bool, bool]:
     """The call's wishes, each falling back on the configuration's."""
     return (

@@ -4,14 +4,46 @@ B batch, D backbone width, C channels, h×w patches.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.errors import ShapeError
-from dptcli.model.config import DPTConfig
+from dptcli.model.config import Activation
 from dptcli.model.layers import ActivationLayer, FeatureMap
+
+
+class NeckConfig(Protocol):
+    """What the neck asks of a configuration, whichever family it describes.
+
+    backbone_width: the tokens' width. reassembles: whether maps come from tokens of one size.
+    fuses_to_next_map: a fusion block grows its map to the next one's size instead of twofold.
+    """
+
+    @property
+    def backbone_width(self) -> int: ...
+    @property
+    def hidden_act(self) -> Activation: ...
+    @property
+    def readout_type(self) -> str: ...
+    @property
+    def reassembles(self) -> bool: ...
+    @property
+    def reassemble_factors(self) -> Sequence[float]: ...
+    @property
+    def neck_hidden_sizes(self) -> Sequence[int]: ...
+    @property
+    def neck_ignore_stages(self) -> Sequence[int]: ...
+    @property
+    def fusion_hidden_size(self) -> int: ...
+    @property
+    def use_batch_norm_in_fusion_residual(self) -> bool: ...
+    @property
+    def use_bias_in_fusion_residual(self) -> bool | None: ...
+    @property
+    def fuses_to_next_map(self) -> bool: ...
 
 
 class ReassembleLayer(nn.Module):
@@ -41,7 +73,7 @@ class ReassembleStage(nn.Module):
     Stages in `neck_ignore_stages` (a hybrid's convolutional maps) pass as they are.
     """
 
-    def __init__(self, config: DPTConfig) -> None:
+    def __init__(self, config: NeckConfig) -> None:
         super().__init__()
         self.readout_type = config.readout_type
         self.ignored = set(config.neck_ignore_stages)
@@ -72,7 +104,7 @@ class ReassembleStage(nn.Module):
 
     def _fold_readout(self, stage: int, feature: FeatureMap) -> Tensor:
         """Equations 3–5 of the paper: ignore, add, or project the class token."""
-        x, readout = feature
+        x, readout = feature.map, feature.readout
         if self.readout_type == "ignore" or readout is None:
             return x
         if self.readout_type == "add":
@@ -86,7 +118,7 @@ class ReassembleStage(nn.Module):
 class ResidualConvUnit(nn.Module):
     """Pre-activation residual unit: ReLU, 3×3, ReLU, 3×3, each with optional batch norm."""
 
-    def __init__(self, config: DPTConfig) -> None:
+    def __init__(self, config: NeckConfig) -> None:
         super().__init__()
         channels = config.fusion_hidden_size
         normed = config.use_batch_norm_in_fusion_residual
@@ -108,46 +140,56 @@ class ResidualConvUnit(nn.Module):
 class FusionBlock(nn.Module):
     """Merges a skip map into the running map and doubles its size."""
 
-    def __init__(self, config: DPTConfig) -> None:
+    def __init__(self, config: NeckConfig) -> None:
         super().__init__()
         channels = config.fusion_hidden_size
         self.projection = nn.Conv2d(channels, channels, kernel_size=1)
         self.residual_layer1 = ResidualConvUnit(config)
         self.residual_layer2 = ResidualConvUnit(config)
 
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """x, skip: (B, C, h, w) -> (B, C, 2h, 2w); a skip of another size is resized to x."""
+    def forward(
+        self, x: Tensor, skip: Tensor | None = None, *, size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """x, skip: (B, C, h, w) -> (B, C, 2h, 2w), or `size`; another skip is resized to x."""
         if skip is not None:
             if skip.shape[-2:] != x.shape[-2:]:
                 skip = F.interpolate(skip, size=x.shape[-2:], mode="bilinear", align_corners=False)
             x = x + self.residual_layer1(skip)
         x = self.residual_layer2(x)
+        size = size or (2 * x.shape[-2], 2 * x.shape[-1])
         # align_corners=True: the released weights were trained with it.
-        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        x = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
         return self.projection(x)
 
 
 class FusionStage(nn.Module):
     """One fusion block for each map, from the deepest up."""
 
-    def __init__(self, config: DPTConfig) -> None:
+    def __init__(self, config: NeckConfig) -> None:
         super().__init__()
+        self.to_next_map = config.fuses_to_next_map
         self.layers = nn.ModuleList(FusionBlock(config) for _ in config.neck_hidden_sizes)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps from shallow to deep -> fused maps from deep to shallow, each twice as large."""
         deepest, *skips = reversed(maps)
         first, *others = self.layers
-        fused = [first(deepest)]
-        for block, skip in zip(others, skips, strict=True):
-            fused.append(block(fused[-1], skip))
+        fused = [first(deepest, size=self._size_for(skips))]
+        for index, (block, skip) in enumerate(zip(others, skips, strict=True)):
+            fused.append(block(fused[-1], skip, size=self._size_for(skips[index + 1 :])))
         return fused
+
+    def _size_for(self, following: Sequence[Tensor]) -> tuple[int, int] | None:
+        """The size of the next map, where blocks grow to it and one follows."""
+        if not self.to_next_map or not following:
+            return None
+        return following[0].shape[-2], following[0].shape[-1]
 
 
 class Neck(nn.Module):
     """Reassemble (where the backbone is not hierarchical), 3×3 convolutions, fusion."""
 
-    def __init__(self, config: DPTConfig) -> None:
+    def __init__(self, config: NeckConfig) -> None:
         super().__init__()
         self.num_maps = len(config.neck_hidden_sizes)
         self.reassemble_stage = ReassembleStage(config) if config.reassembles else None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dptcli.errors import ConfigError, ModelError
 from dptcli.model.config import Config
+from dptcli.model.depth_anything import DepthAnythingForDepthEstimation
 from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.model.pretrained import Pretrained
 from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
@@ -25,6 +26,7 @@ Model = TypeVar("Model", bound=Pretrained)
 
 # architectures in config.json -> the task and the class
 ARCHITECTURES: dict[str, tuple[str, type[Pretrained]]] = {
+    "DepthAnythingForDepthEstimation": (DEPTH, DepthAnythingForDepthEstimation),
     "DPTForDepthEstimation": (DEPTH, DPTForDepthEstimation),
     "DPTForSemanticSegmentation": (SEGMENT, DPTForSemanticSegmentation),
     "ZoeDepthForDepthEstimation": (DEPTH, ZoeDepthForDepthEstimation),

@@ -14,7 +14,7 @@ _PUBLIC = {
     "BeitBackbone": "dptcli.model.beit",
     "BeitConfig": "dptcli.model.backbone_config",
     "BitBackbone": "dptcli.model.hybrid",
-    "BitConfig": "dptcli.model.backbone_config",
+    "BitConfig": "dptcli.model.hierarchical_config",
     "DPTConfig": "dptcli.model.config",
     "DPTFeatureExtractor": "dptcli.processor",
     "DPTForDepthEstimation": "dptcli.model.dpt",
@@ -28,7 +28,7 @@ _PUBLIC = {
     "Dinov2WithRegistersBackbone": "dptcli.model.vit",
     "Dinov2WithRegistersConfig": "dptcli.model.backbone_config",
     "Swinv2Backbone": "dptcli.model.swinv2",
-    "Swinv2Config": "dptcli.model.backbone_config",
+    "Swinv2Config": "dptcli.model.hierarchical_config",
     "VitDetBackbone": "dptcli.model.vitdet",
     "VitDetConfig": "dptcli.model.backbone_config",
     "ZoeDepthConfig": "dptcli.model.zoedepth_config",
@@ -72,10 +72,8 @@ if TYPE_CHECKING:
     from dptcli.model.auto import AutoBackbone
     from dptcli.model.backbone_config import (
         BeitConfig,
-        BitConfig,
         Dinov2Config,
         Dinov2WithRegistersConfig,
-        Swinv2Config,
         VitDetConfig,
     )
     from dptcli.model.beit import BeitBackbone
@@ -85,6 +83,7 @@ if TYPE_CHECKING:
         DepthAnythingForDepthEstimation,
     )
     from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation, DPTModel
+    from dptcli.model.hierarchical_config import BitConfig, Swinv2Config
     from dptcli.model.hybrid import BitBackbone
     from dptcli.model.swinv2 import Swinv2Backbone
     from dptcli.model.vit import Dinov2Backbone, Dinov2WithRegistersBackbone

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dptcli.model.backbone_config import BackboneConfig
+from dptcli.model.backbone_base import BackboneConfig
 from dptcli.model.layers import FeatureMap, Features
 from dptcli.model.outputs import BackboneOutput
 from dptcli.model.pretrained import Pretrained

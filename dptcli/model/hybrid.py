@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from dptcli.errors import ConfigError
 from dptcli.model.backbone import Backbone
-from dptcli.model.backbone_config import BitConfig, round_channels
 from dptcli.model.config import DPTConfig, pair_of
+from dptcli.model.hierarchical_config import BitConfig, round_channels
 from dptcli.model.layers import (
     ActivationLayer,
     FeatureMap,

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from dptcli.errors import ShapeError
 from dptcli.model.backbone import Backbone
-from dptcli.model.backbone_config import Swinv2Config
 from dptcli.model.config import pair_of
+from dptcli.model.hierarchical_config import Swinv2Config
 from dptcli.model.layers import (
     ActivationLayer,
     FeatureMap,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dptcli.model.backbone_config import Swinv2Config
+from dptcli.model.hierarchical_config import Swinv2Config
 from dptcli.model.layers import AttentionOutput, attend, pairwise_bias, split_heads
 
 BIAS_HIDDEN_SIZE = 512  # of the network that computes position biases; fixed in the reference

@@ -53,7 +53,7 @@ class Reporter:
         if not self._live or self._total < 2:
             yield
             return
-        self._progress = _progress_bar()
+        self._progress = progress_bar()
         with self._progress:
             self._progress.add_task("images", total=self._total)
             yield
@@ -127,7 +127,8 @@ def _console() -> "Console":
     return Console(stderr=True, highlight=False)
 
 
-def _progress_bar() -> "Progress":
+def progress_bar() -> "Progress":
+    """Return a bar on stderr with the count, the rate and the time left."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

@@ -125,7 +125,9 @@ def test_the_command_line_loads_nothing_heavy_when_it_is_imported(path):
         assert not at_top & HEAVY
 
 
-@pytest.mark.parametrize("words", [["--help"], ["depth", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["depth", "--help"], ["eval", "depth", "--help"], ["--version"]]
+)
 def test_help_loads_no_torch(words):
     code = (
         "import sys; from dptcli.cli import main; code = main(sys.argv[1:]); "

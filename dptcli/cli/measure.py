@@ -1,0 +1,284 @@
+"""`dpt eval depth` and `dpt eval segment`: how good is a model, or what it predicted?"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from dptcli.cli import eval_options as e
+from dptcli.cli import options as o
+from dptcli.cli.run import set_up_logging
+from dptcli.errors import UsageError
+from dptcli.weights.catalog import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from dptcli.cli.eval_report import Destination
+    from dptcli.evaluation import PredictDepth, PredictLabels
+    from dptcli.pairs import Pair, PairSet
+    from dptcli.pipeline import Pipeline
+
+_EPILOG = (
+    "Exit codes: 0 all measured, 1 some images failed and the others are measured, "
+    "2 wrong usage or model, 130 interrupted."
+)
+eval_app = typer.Typer(
+    name="eval",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Measure a model, or predictions made earlier, on photographs with known answers.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the options that both commands share ask for, checked."""
+
+    pairs: list[str]
+    model: str
+    size: int | tuple[int, int] | None
+    device: str
+    dtype: str
+    predictions: str | None
+    to: "Destination"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    eval_app.command(epilog=_EPILOG)(depth)
+    eval_app.command(epilog=_EPILOG)(segment)
+    app.add_typer(eval_app)
+
+
+def depth(
+    pairs: e.PairPaths = None,
+    predictions: e.Predictions = None,
+    prediction_kind: e.PredictionKind = None,
+    prediction_scale: e.PredictionScale = None,
+    align: e.Align = "auto",
+    min_depth: e.MinDepth = None,
+    max_depth: e.MaxDepth = None,
+    crop: e.CropName = "none",
+    num_pairs: e.NumPairs = 50_000,
+    seed: e.Seed = 0,
+    baseline: e.Baseline = True,
+    model: o.ModelName = DEFAULT_MODEL,
+    size: o.Size = None,
+    device: o.Device = "auto",
+    dtype: o.DType = "auto",
+    output: e.ReportFolder = None,
+    overwrite: e.Overwrite = False,
+    no_plots: e.NoPlots = False,
+    as_json: e.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Measure depth: AbsRel, RMSE, δ, ordinal accuracy, …, for each set and the mean.
+
+    A prediction takes the target's size, and pixels without a measurement do not
+    count. An image counts once in its set, and a set once in the mean.
+
+    [cyan]dpt eval depth pairs.csv[/]
+    [cyan]dpt eval depth rooms/ streets/ -m ./my-model -o report/[/]
+    [cyan]dpt eval depth pairs.csv --predictions out/ --prediction-kind inverse_depth[/]
+    """
+    set_up_logging(verbose=verbose, quiet=quiet)
+    request = _request(locals())
+    _check_depth_options(locals())
+
+    from dptcli.cli.eval_report import close, progress, tell_depth
+    from dptcli.evaluation import evaluate_depth
+    from dptcli.metrics import DepthProtocol
+    from dptcli.pairs import read_pair_sets
+
+    # The protocol is made first: what may be refused is refused before the model is loaded.
+    protocol = DepthProtocol(
+        align="scale-shift" if align == "auto" else align,  # type: ignore[arg-type]  # it checks
+        min_depth=min_depth,
+        max_depth=max_depth,
+        crop=crop,  # type: ignore[arg-type]  # it checks
+        num_pairs=num_pairs,
+        seed=seed,
+    )
+    sets = read_pair_sets(request.pairs, task="depth")
+    source = _depth_source(request, sets, kind=prediction_kind, scale=prediction_scale)
+    if align == "auto" and source.is_metric:
+        protocol = replace(protocol, align="none")
+    with progress(sets, quiet=request.to.quiet) as on_image:
+        report = evaluate_depth(
+            sets, source.predict, protocol=protocol, baseline=baseline, on_image=on_image
+        )
+    tell_depth(report, request.to, source=source.name, predict=source.predict)
+    return close(report)
+
+
+def segment(
+    pairs: e.PairPaths = None,
+    predictions: e.Predictions = None,
+    label_map: e.LabelMapFile = None,
+    ignore_index: e.IgnoreIndex = 255,
+    model: o.ModelName = DEFAULT_MODEL,
+    size: o.Size = None,
+    device: o.Device = "auto",
+    dtype: o.DType = "auto",
+    output: e.ReportFolder = None,
+    overwrite: e.Overwrite = False,
+    no_plots: e.NoPlots = False,
+    as_json: e.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Measure segmentation: mIoU, IoU by class, accuracies, confusion matrix.
+
+    A prediction takes the target's size without inventing classes. The pixels of
+    a set are counted together, and a set counts once in the mean. The names of
+    the targets' classes stand in classes.txt beside pairs.csv.
+
+    [cyan]dpt eval segment pairs.csv --label-map groups.json -o report/[/]
+    [cyan]dpt eval segment camvid/ --predictions masks/[/]
+    """
+    set_up_logging(verbose=verbose, quiet=quiet)
+    request = _request(locals())
+
+    from dptcli.cli.eval_report import close, progress, tell_segments
+    from dptcli.evaluation import evaluate_segments
+    from dptcli.labelmaps import read_label_map, same_labels
+    from dptcli.pairs import read_pair_sets
+
+    sets = read_pair_sets(request.pairs, task="segment")
+    classes = _classes(sets)
+    source = _label_source(request, sets)
+    if label_map is None:
+        labels = same_labels(classes, source.names, ignore_index=ignore_index)
+    else:
+        labels = read_label_map(
+            label_map, targets=classes, predictions=source.names, ignore_index=ignore_index
+        )
+    with progress(sets, quiet=request.to.quiet) as on_image:
+        report = evaluate_segments(sets, source.predict, labels=labels, on_image=on_image)
+    tell_segments(report, request.to, source=source.name, predict=source.predict, labels=labels)
+    return close(report)
+
+
+def _request(given: Mapping[str, Any]) -> Request:
+    """Check the shared options before anything heavy is loaded. Raises UsageError."""
+    from dptcli.cli.eval_report import Destination
+
+    if not given["pairs"]:
+        raise UsageError("no PAIRS given, e.g. dpt eval depth pairs.csv")
+    folder = Path(given["output"]) if given["output"] is not None else None
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {given['output']!r} is a file; name a folder")
+    if folder is not None and (folder / "report.json").exists() and not given["overwrite"]:
+        raise UsageError(f"-o {given['output']!r} holds a report; replace it with --overwrite")
+    facts = {name: given[name] for name in ("model", "size", "dtype")}
+    if given["predictions"] is not None:
+        facts = {"predictions": given["predictions"]}
+    return Request(
+        pairs=given["pairs"],
+        model=given["model"],
+        size=o.parse_size(given["size"]),
+        device=o.check_device(given["device"]),
+        dtype=o.check_dtype(given["dtype"]),
+        predictions=given["predictions"],
+        to=Destination(
+            folder=folder,
+            plots=not given["no_plots"],
+            as_json=given["as_json"],
+            quiet=given["quiet"],
+            facts=facts,
+        ),
+    )
+
+
+def _check_depth_options(given: Mapping[str, Any]) -> None:
+    from dptcli.metrics import ALIGNMENTS, CROPS
+    from dptcli.pairs import DEPTH_KINDS
+
+    kind, scale = given["prediction_kind"], given["prediction_scale"]
+    if given["predictions"] is None and (kind is not None or scale is not None):
+        raise UsageError("--prediction-kind and --prediction-scale need --predictions DIR")
+    for option, value, allowed in (
+        ("--prediction-kind", kind or DEPTH_KINDS[0], DEPTH_KINDS),
+        ("--align", given["align"], ("auto", *ALIGNMENTS)),
+        ("--crop", given["crop"], CROPS),
+    ):
+        if value not in allowed:
+            raise UsageError(
+                f"{option} {value!r} must be {', '.join(allowed[:-1])} or {allowed[-1]}"
+            )
+    if scale is not None and not (math.isfinite(scale) and scale > 0):
+        raise UsageError(f"--prediction-scale {scale} must be above 0, e.g. 1000 for millimetres")
+
+
+def _classes(sets: "Sequence[PairSet]") -> tuple[str, ...]:
+    """Return the class names that all sets share."""
+    for pairs in sets[1:]:
+        if pairs.classes != sets[0].classes:
+            raise UsageError(
+                f"the sets {sets[0].name} and {pairs.name} have different classes.txt; measure "
+                "them one by one"
+            )
+    return sets[0].classes
+
+
+# --- where predictions come from -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DepthSource:
+    name: str
+    predict: "PredictDepth"
+    is_metric: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LabelSource:
+    name: str
+    predict: "PredictLabels"
+    names: Mapping[int, str]
+
+
+def _depth_source(
+    request: Request, sets: "Sequence[PairSet]", *, kind: str | None, scale: float | None
+) -> _DepthSource:
+    from dptcli.evaluation import DepthPrediction
+    from dptcli.predictions import StoredPredictions
+
+    if request.predictions is not None:
+        stored = StoredPredictions(request.predictions, sets, kind=kind, scale=scale)
+        is_metric = stored.depth_kind() == "depth_m"
+        return _DepthSource(name=request.predictions, predict=stored.depth, is_metric=is_metric)
+    pipeline = _open(request, task="depth")
+    is_metric = pipeline.loaded.is_metric
+
+    def predict(pair: "Pair") -> DepthPrediction:
+        values = pipeline.predict_one(pair.image).values
+        return DepthPrediction(values, "depth_m" if is_metric else "inverse_depth")
+
+    return _DepthSource(name=request.model, predict=predict, is_metric=is_metric)
+
+
+def _label_source(request: Request, sets: "Sequence[PairSet]") -> _LabelSource:
+    from dptcli.predictions import StoredPredictions
+
+    if request.predictions is not None:
+        stored = StoredPredictions(request.predictions, sets)
+        names = stored.label_names()
+        return _LabelSource(name=request.predictions, predict=stored.labels, names=names)
+    pipeline = _open(request, task="segment")
+    return _LabelSource(
+        name=request.model,
+        predict=lambda pair: pipeline.predict_one(pair.image).values,
+        names=pipeline.loaded.labels,
+    )
+
+
+def _open(request: Request, *, task: Literal["depth", "segment"]) -> "Pipeline":
+    from dptcli.pipeline import open_pipeline
+
+    return open_pipeline(
+        request.model, task=task, device=request.device, dtype=request.dtype, size=request.size
+    )

@@ -61,11 +61,13 @@ class StoredPredictions:
         """Return what the depths hold, by the option or the first file that can be read."""
         if self._kind is not None:
             return self._kind
+        reason = "it holds no prediction"
         for pair in self._sets:
-            if self._find(pair) is not None:
-                stored, path = self._read(pair)
-                return self._kind_of(stored, path)
-        raise UsageError(f"{printable(self.folder)!r} holds no prediction")
+            try:
+                return self._kind_of(*self._read(pair))
+            except ImageError as error:
+                reason = str(error)
+        raise UsageError(f"no map in {printable(self.folder)!r} can be used: {reason}")
 
     def labels(self, pair: Pair) -> NDArray[np.int64]:
         """Return a photograph's class ids. Raises ImageError."""

@@ -1,0 +1,368 @@
+"""`dpt eval` as a process: tables, JSON, files, exit codes, and the way from `dpt depth` to it."""
+
+import csv
+import io
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from process import DPT, environment
+from tiny import save_tiny
+
+from dptcli.cli import main
+from dptcli.metrics import DEPTH_METRICS
+
+HW = (48, 64)
+CLASSES = ("sky", "ground", "gizmo")  # what the tiny model knows
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "depth": str(save_tiny(folder / "depth", task="depth")),
+        "segment": str(save_tiny(folder / "segment", task="segment")),
+        "metric": str(
+            save_tiny(folder / "metric", task="depth", depth_estimation_type="metric", max_depth=10)
+        ),
+    }
+
+
+@pytest.fixture(autouse=True)
+def sets(tmp_path, monkeypatch):
+    """Two sets of photographs with depth, one with labels, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, count in (("rooms", 2), ("streets", 1), ("labels", 2)):
+        (tmp_path / name).mkdir()
+        kind = "labels" if name == "labels" else "depth_m"
+        lines = ["image,target,kind,scale"]
+        for index in range(count):
+            photo = rng.integers(0, 256, (*HW, 3), np.uint8)
+            Image.fromarray(photo).save(tmp_path / name / f"{index}.png")
+            target = rng.integers(0, 3, HW) if kind == "labels" else rng.integers(500, 9000, HW)
+            target[:5] = 255 if kind == "labels" else 0
+            target = target.astype(np.uint8 if kind == "labels" else np.uint16)
+            Image.fromarray(target).save(tmp_path / name / f"{index}.target.png")
+            scale = "" if kind == "labels" else "1000"
+            lines.append(f"{index}.png,{index}.target.png,{kind},{scale}")
+        (tmp_path / name / "pairs.csv").write_text("\n".join(lines))
+    (tmp_path / "labels" / "classes.txt").write_text("\n".join(CLASSES))
+    return tmp_path
+
+
+def dpt_process(*words):
+    """The installed command."""
+    return subprocess.run(
+        [*DPT, *map(str, words)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=120,
+        encoding="utf-8",
+        env=environment(NO_COLOR="1", COLUMNS="80", PYTHONIOENCODING="utf-8"),
+    )
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def dpt(capsys, monkeypatch):
+    """The same in this process, which spares a second for each call."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    package = logging.getLogger("dptcli")
+    before = package.handlers, package.propagate, package.level
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        return Done(code, *capsys.readouterr())
+
+    yield run
+    package.handlers, package.propagate = before[:2]
+    package.setLevel(before[2])
+
+
+def save_depths(folder, **depths_m):
+    """Predictions in metres, as floats: constant ones, or arrays."""
+    for name, depth_m in depths_m.items():
+        path = Path(folder, name.replace("_", "/") + ".npy")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.broadcast_to(np.float32(depth_m), HW))
+
+
+def stored_rooms():
+    save_depths("out", **{"0": 2.0, "1": 4.0})
+    return ("rooms", "--predictions", "out", "--prediction-kind", "depth_m")
+
+
+# --- what is printed and written -----------------------------------------------------------------
+
+
+def test_table_has_every_set_their_mean_and_the_baseline_in_80_columns(dpt):
+    save_depths("out", rooms_0=2, rooms_1=4, streets_0=3)
+    done = dpt(
+        *("eval", "depth", "rooms", "streets/pairs.csv"),
+        *("--predictions", "out", "--prediction-kind", "depth_m"),
+    )
+    assert done.returncode == 0, done.stderr
+    first_words = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
+    assert first_words[-8:] == [
+        *("set", "rooms", "streets", "mean"),
+        *("lower", "rooms", "streets", "mean"),
+    ]
+    assert done.stdout.count("rooms") == done.stdout.count("streets") == 2
+    assert "not aligned" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert done.stderr.splitlines() == [
+        "[1/3] rooms/0.png",
+        "[2/3] rooms/1.png",
+        "[3/3] streets/0.png",
+    ]
+
+
+def test_json_is_one_document_with_everything_in_it(dpt):
+    done = dpt("eval", "depth", *stored_rooms(), "--json", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert (report["task"], report["predictions"]) == ("depth", "out")
+    assert report["protocol"]["align"] == "none"  # metres need no fit
+    assert set(report["mean"]["scores"]) == set(DEPTH_METRICS)
+    assert report["sets"]["rooms"]["num_images"] == 2
+    with Image.open("rooms/0.target.png") as image:
+        target = np.asarray(image)[5:] / 1000
+    assert report["images"][0]["scores"]["abs_rel"] == pytest.approx(
+        np.mean(np.abs(2 - target) / target), abs=1e-5
+    )
+    means = [image["scores"]["abs_rel"] for image in report["images"]]
+    assert report["mean"]["scores"]["abs_rel"] == pytest.approx(np.mean(means), abs=1e-5)
+
+
+def test_report_folder_has_the_numbers_and_the_pictures_and_is_not_overwritten(dpt):
+    words = ("eval", "depth", *stored_rooms(), "-o", "report")
+    done = dpt(*words)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in Path("report").iterdir()}
+    assert names == {"report.json", "images.csv", "errors.png", "best-worst.png"}
+    rows = list(csv.DictReader(io.StringIO(Path("report/images.csv").read_text())))
+    assert [row["image"] for row in rows] == ["0.png", "1.png"]
+    report = json.loads(Path("report/report.json").read_text())
+    assert float(rows[1]["rmse"]) == report["images"][1]["scores"]["rmse"]
+    assert float(rows[1]["baseline_delta1"]) == report["images"][1]["baseline"]["delta1"]
+    for name in ("errors.png", "best-worst.png"):
+        with Image.open(f"report/{name}") as picture:
+            assert np.asarray(picture.convert("L")).std() > 10
+
+    again = dpt(*words)
+    assert again.returncode == 2
+    assert again.stderr == "dpt: -o 'report' holds a report; replace it with --overwrite\n"
+    assert dpt(*words, "--overwrite", "--no-plots").returncode == 0
+
+
+def test_measuring_files_needs_no_torch():
+    code = (
+        "import sys; from dptcli.cli import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or 9 * ('torch' in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "eval", "depth", *stored_rooms(), "-o", "report"],
+        capture_output=True,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_caps_and_fit_reach_the_protocol(dpt):
+    options = ("--align", "median", "--min-depth", "1", "--max-depth", "5", "--num-pairs", "100")
+    done = dpt("eval", "depth", *stored_rooms(), *options, "--no-baseline", "--json")
+    report = json.loads(done.stdout)
+    protocol = report["protocol"]
+    assert [protocol[name] for name in ("align", "min_depth", "max_depth")] == ["median", 1, 5]
+    assert "baseline" not in report["mean"]
+    assert report["images"][0]["scores"]["num_pairs"] <= 100
+    with Image.open("rooms/0.target.png") as image:
+        target = np.asarray(image)
+    assert (
+        report["images"][0]["scores"]["num_pixels"] == ((target >= 1000) & (target <= 5000)).sum()
+    )
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+def test_failed_image_is_named_and_the_exit_code_is_1(dpt):
+    words = stored_rooms()
+    Path("out/0.npy").write_bytes(b"broken")
+    done = dpt("eval", "depth", *words, "--json", "-o", "report")
+    assert done.returncode == 1
+    assert "[1/2] rooms/0.png: out/0.npy cannot be read as a map" in done.stderr
+    assert done.stderr.splitlines()[-1] == "dpt: 1 of 2 images failed"
+    report = json.loads(done.stdout)
+    assert report["sets"]["rooms"]["num_failed"] == 1
+    assert "scores" not in report["images"][0]
+    only = report["images"][1]["scores"]
+    assert report["mean"]["scores"] == {name: only[name] for name in DEPTH_METRICS}
+
+
+def test_run_whose_every_image_fails_still_reports(dpt):
+    words = stored_rooms()
+    for path in Path("rooms").glob("*.target.png"):
+        path.unlink()
+    done = dpt("eval", "depth", *words, "-o", "report")
+    assert done.returncode == 1
+    assert "dpt: 2 of 2 images failed" in done.stderr
+    report = json.loads(Path("report/report.json").read_text())
+    assert report["mean"]["scores"]["abs_rel"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["depth"], "no PAIRS given"),
+        (["depth", "none.csv"], "no such file or folder: 'none.csv'"),
+        (["depth", "labels"], "has only labels; `depth` needs rows of kind depth_m"),
+        (["segment", "rooms"], "has only depth_m; `segment` needs rows of kind labels"),
+        (["depth", "rooms", "rooms/pairs.csv"], "given twice"),
+        (["depth", "rooms", "--align", "affine"], "--align 'affine' must be auto, none, scale"),
+        (["depth", "rooms", "--crop", "eigen"], "--crop 'eigen' must be none, kitti-garg or nyu"),
+        (["depth", "rooms", "--min-depth", "9", "--max-depth", "1"], "must be below max_depth 1"),
+        (["depth", "rooms", "--max-depth", "-1"], "max_depth -1.0 must be above 0"),
+        (["depth", "rooms", "--num-pairs", "0"], "num_pairs 0 must be 1 or more"),
+        (["depth", "rooms", "--prediction-kind", "depth"], "need --predictions DIR"),
+        (["depth", "rooms", "--predictions", "none"], "is no folder"),
+        (["depth", "rooms", "--predictions", "streets"], "no map in 'streets' can be used: "),
+        (["depth", "rooms", "--predictions", "unsaid"], "give --prediction-kind"),
+        (
+            ["depth", "rooms", "--predictions", "rooms", "--prediction-kind", "near"],
+            "--prediction-kind 'near' must be depth_m",
+        ),
+        (
+            ["depth", "rooms", "--predictions", "rooms", "--prediction-scale", "0"],
+            "--prediction-scale 0.0 must be above 0",
+        ),
+        (["depth", "rooms", "-m", "dpt-smal"], "did you mean 'dpt-small'?"),
+        (["depth", "rooms", "-o", "rooms/0.png"], "is a file; name a folder"),
+        (["segment", "labels", "--label-map", "none", "--predictions", "labels"], "label map none"),
+        (["depth", "rooms", "--device", "tpu"], "--device 'tpu' must be"),
+        (["depth", "rooms", "--size", "big"], "'big'"),
+        (["depths", "rooms"], "No such command 'depths'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_one_line_and_exit_2(dpt, words, message):
+    save_depths("unsaid", **{"0": 1.0})
+    done = dpt("eval", *words)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("dpt: ")
+    assert message in line
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def test_model_scores_as_its_16_bit_pictures_do(dpt, models):
+    made = dpt(
+        "depth", "rooms/0.png", "rooms/1.png", "-o", "out", "--bits", "16", "-m", models["depth"]
+    )
+    assert made.returncode == 0, made.stderr
+    direct = dpt_process("eval", "depth", "rooms", "-m", models["depth"], "--json")
+    stored = dpt("eval", "depth", "rooms", "--predictions", "out", "--json")
+    assert (direct.returncode, stored.returncode) == (0, 0), direct.stderr + stored.stderr
+    first, second = (json.loads(done.stdout) for done in (direct, stored))
+    assert first["protocol"] == second["protocol"]
+    assert first["protocol"]["align"] == "scale-shift"
+    # 16 bits round a map to 1 / 65535 of its range.
+    assert second["mean"]["scores"] == pytest.approx(first["mean"]["scores"], rel=2e-3)
+    assert first["model"] == models["depth"]
+
+
+def test_metric_model_is_measured_in_metres_unless_asked(dpt, models):
+    words = ("eval", "depth", "rooms", "-m", models["metric"], "--json")
+    assert json.loads(dpt(*words).stdout)["protocol"]["align"] == "none"
+
+
+def test_segmentation_model_scores_as_its_masks_do(dpt, models):
+    made = dpt("segment", "labels/0.png", "labels/1.png", "-o", "out", "-m", models["segment"])
+    assert made.returncode == 0, made.stderr
+    direct = dpt_process("eval", "segment", "labels", "-m", models["segment"], "-o", "report")
+    assert direct.returncode == 0, direct.stderr
+    stored = dpt("eval", "segment", "labels", "--predictions", "out", "--json")
+    first, second = json.loads(Path("report/report.json").read_text()), json.loads(stored.stdout)
+    assert second["mean"] == first["mean"]
+    assert second["confusion"] == first["confusion"]
+    assert np.sum(first["confusion"]) == 2 * 43 * 64  # five rows are ignored
+    assert {path.name for path in Path("report").iterdir()} == {
+        *("report.json", "images.csv", "confusion.csv", "confusion.png", "best-worst.png")
+    }
+    assert [row.split(",")[0] for row in Path("report/confusion.csv").read_text().splitlines()] == [
+        *("target \\ predicted", *CLASSES)
+    ]
+    lines = direct.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    for name in CLASSES:
+        assert any(line.startswith(name) for line in lines)
+
+
+# --- label sets ----------------------------------------------------------------------------------
+
+
+def save_masks(value):
+    Path("out").mkdir()
+    for index in range(2):
+        Image.fromarray(np.full(HW, value, np.uint8)).save(f"out/{index}.png")
+    Path("out/labels.json").write_text('{"labels": {"0": "lawn", "1": "cloud"}}')
+
+
+def test_label_map_joins_two_label_sets_into_groups(dpt):
+    save_masks(0)
+    groups = {
+        "target": {"sky": "up", "ground": "down", "gizmo": None},
+        "prediction": {"cloud": "up", "lawn": "down"},
+    }
+    Path("groups.json").write_text(json.dumps(groups))
+    done = dpt(
+        "eval", "segment", "labels", "--predictions", "out", "--label-map", "groups.json", "--json"
+    )
+    report = json.loads(done.stdout)
+    targets = []
+    for index in range(2):
+        with Image.open(f"labels/{index}.target.png") as image:
+            targets.append(np.asarray(image))
+    counted = np.isin(targets, [0, 1]).sum()
+    share = (np.array(targets) == 1).sum() / counted
+    assert report["classes"] == ["up", "down"]
+    assert report["mean"]["num_pixels"] == counted
+    assert report["mean"]["pixel_accuracy"] == pytest.approx(share, abs=1e-6)
+    assert report["mean"]["iou"] == pytest.approx({"up": 0, "down": share}, abs=1e-6)
+
+
+def test_different_label_sets_without_a_map_are_refused(dpt):
+    save_masks(0)
+    done = dpt("eval", "segment", "labels", "--predictions", "out")
+    assert done.returncode == 2
+    assert "different classes (lawn, cloud, sky, ground, …)" in done.stderr
+    assert "--label-map FILE" in done.stderr
+
+
+def test_ignored_id_is_the_users_choice(dpt):
+    save_masks(1)
+    Path("out/labels.json").unlink()
+    Path("labels/classes.txt").write_text("\n".join(map(str, range(256))))
+    words = ("eval", "segment", "labels", "--predictions", "out", "--json", "--ignore-index")
+    all_pixels = json.loads(dpt(*words, "254").stdout)["mean"]["num_pixels"]
+    assert all_pixels == 2 * 48 * 64
+    assert json.loads(dpt(*words, "255").stdout)["mean"]["num_pixels"] == 2 * 43 * 64

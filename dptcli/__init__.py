@@ -33,6 +33,7 @@ _PUBLIC = {
     "VitDetConfig": "dptcli.model.backbone_config",
     "ZoeDepthConfig": "dptcli.model.zoedepth_config",
     "ZoeDepthForDepthEstimation": "dptcli.model.zoedepth",
+    "ZoeDepthImageProcessor": "dptcli.processor_zoe",
     "load_model": "dptcli.weights.load",
     "predict_depth": "dptcli.pipeline",
     "predict_segments": "dptcli.pipeline",
@@ -62,6 +63,7 @@ __all__ = [
     "VitDetConfig",
     "ZoeDepthConfig",
     "ZoeDepthForDepthEstimation",
+    "ZoeDepthImageProcessor",
     "__version__",
     "load_model",
     "predict_depth",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from dptcli.model.zoedepth_config import ZoeDepthConfig
     from dptcli.pipeline import predict_depth, predict_segments
     from dptcli.processor import DPTFeatureExtractor, DPTImageProcessor
+    from dptcli.processor_zoe import ZoeDepthImageProcessor
     from dptcli.weights.load import load_model
 
 

@@ -250,7 +250,7 @@ class Pipeline:
             cropped = crop_padding(
                 output,
                 padding=prepared.padding,
-                network_hw=prepared.network_hw,
+                network_hw=prepared.padded_hw,
                 mode="bicubic" if is_depth else "bilinear",
             )
             height, width = cropped.shape[-2:]

@@ -34,13 +34,24 @@ class Prepared:
     """One picture ready for the network, and how it came to its size.
 
     `pixel_values` is float32 (3, H, W); sizes are (height, width) in pixels; `padding` is
-    (top, bottom, left, right), so that `network_hw` = `resized_hw` + padding.
+    (top, bottom, left, right), so that `network_hw` = `resized_hw` + padding. With
+    `pads_source` the picture was padded before it was resized, and its padding counts in its own
+    pixels.
     """
 
     pixel_values: NDArray[np.float32]
     source_hw: tuple[int, int]
     resized_hw: tuple[int, int]
     padding: Padding
+    pads_source: bool = False
+
+    @property
+    def padded_hw(self) -> tuple[int, int]:
+        """(height, width) of the picture with its padding, in the pixels that `padding` counts."""
+        if not self.pads_source:
+            return self.network_hw
+        top, bottom, left, right = self.padding
+        return self.source_hw[0] + top + bottom, self.source_hw[1] + left + right
 
     @property
     def network_hw(self) -> tuple[int, int]:
@@ -66,7 +77,7 @@ class DPTImageProcessor:
         size: Any = None,
         resample: int = 3,
         keep_aspect_ratio: bool = False,
-        ensure_multiple_of: int = 1,
+        ensure_multiple_of: float = 1,
         do_rescale: bool = True,
         rescale_factor: float = 1 / 255,
         do_normalize: bool = True,
@@ -186,7 +197,8 @@ class DPTImageProcessor:
         """
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
             raise ImageError(f"prepare takes uint8 (H, W, 3); got {rgb.dtype} {rgb.shape}")
-        return _prepare(pixels.to_hwc(rgb, layout="channels_last", config=self.config), self.config)
+        image = pixels.to_hwc(rgb, layout="channels_last", config=self.config)
+        return self._prepare(image, self.config)
 
     def preprocess(
         self,
@@ -245,7 +257,7 @@ class DPTImageProcessor:
             pixels.to_hwc(image, layout=input_data_format, config=config)
             for image in pixels.flatten_images(images)
         ]
-        values = [_pixel_values(source, config) for source in sources]
+        values = [self._pixel_values(source, config) for source in sources]
         if data_format == "channels_last":
             values = [np.ascontiguousarray(np.moveaxis(value, 0, -1)) for value in values]
         result = BatchFeature(pixel_values=stack("pixel_values", values, kind))
@@ -258,6 +270,26 @@ class DPTImageProcessor:
             labels = [_labels(m, s.shape[:2], config) for m, s in zip(maps, sources, strict=True)]
             result["labels"] = stack("labels", labels, kind)
         return result
+
+    def _prepare(self, image: NDArray[Any], config: ProcessorConfig) -> Prepared:
+        """(H, W, C) → resized, scaled and padded planes."""
+        source_hw = image.shape[0], image.shape[1]
+        resized_hw, unit = config.resized_hw(source_hw), False
+        if config.do_resize:
+            image, unit = pixels.resize(image, resized_hw, config.resample)
+        top, bottom, left, right = padding = config.padding(resized_hw)
+        height, width = resized_hw
+        shape = (image.shape[-1], height + top + bottom, width + left + right)
+        planes = (np.zeros if any(padding) else np.empty)(shape, dtype=np.float32)
+        inner = planes[:, top : top + height, left : left + width]
+        pixels.to_planes(image, inner, config=config, unit=unit)
+        return Prepared(planes, source_hw, resized_hw, padding)
+
+    def _pixel_values(self, image: NDArray[Any], config: ProcessorConfig) -> NDArray[Any]:
+        values = self._prepare(image, config).pixel_values
+        # Untouched bytes stay bytes, as in the reference.
+        untouched = image.dtype == np.uint8 and not config.do_rescale and not config.do_normalize
+        return values.astype(np.uint8) if untouched else values
 
     def __call__(self, images: Any, segmentation_maps: Any = None, **kwargs: Any) -> BatchFeature:
         """The same as `preprocess`."""
@@ -273,8 +305,8 @@ class DPTImageProcessor:
         """
         from dptcli.postprocess import label_map
 
-        logits = _output(outputs, "logits")
-        sizes = _target_sizes(target_sizes, len(logits), tuple(logits.shape[-2:]))
+        logits = output_of(outputs, "logits")
+        sizes = sizes_for(target_sizes, len(logits), tuple(logits.shape[-2:]))
         return [label_map(one, hw).long() for one, hw in zip(logits, sizes, strict=True)]
 
     def post_process_depth_estimation(
@@ -287,8 +319,8 @@ class DPTImageProcessor:
         """
         from dptcli.postprocess import resize_depth
 
-        depths = _output(outputs, "predicted_depth")
-        sizes = _target_sizes(target_sizes, len(depths), tuple(depths.shape[-2:]))
+        depths = output_of(outputs, "predicted_depth")
+        sizes = sizes_for(target_sizes, len(depths), tuple(depths.shape[-2:]))
         return [
             {"predicted_depth": resize_depth(one, hw)}
             for one, hw in zip(depths, sizes, strict=True)
@@ -305,28 +337,6 @@ class DPTFeatureExtractor(DPTImageProcessor):
             stacklevel=2,
         )
         super().__init__(*args, **kwargs)
-
-
-def _prepare(image: NDArray[Any], config: ProcessorConfig) -> Prepared:
-    """(H, W, C) → resized, scaled and padded planes."""
-    source_hw = image.shape[0], image.shape[1]
-    resized_hw, unit = config.resized_hw(source_hw), False
-    if config.do_resize:
-        image, unit = pixels.resize(image, resized_hw, config.resample)
-    top, bottom, left, right = padding = config.padding(resized_hw)
-    height, width = resized_hw
-    shape = (image.shape[-1], height + top + bottom, width + left + right)
-    planes = (np.zeros if any(padding) else np.empty)(shape, dtype=np.float32)
-    inner = planes[:, top : top + height, left : left + width]
-    pixels.to_planes(image, inner, config=config, unit=unit)
-    return Prepared(planes, source_hw, resized_hw, padding)
-
-
-def _pixel_values(image: NDArray[Any], config: ProcessorConfig) -> NDArray[Any]:
-    values = _prepare(image, config).pixel_values
-    # Untouched bytes stay bytes, as in the reference.
-    untouched = image.dtype == np.uint8 and not config.do_rescale and not config.do_normalize
-    return values.astype(np.uint8) if untouched else values
 
 
 def _labels(labels: Any, image_hw: tuple[int, int], config: ProcessorConfig) -> NDArray[np.int64]:
@@ -346,7 +356,8 @@ def _labels(labels: Any, image_hw: tuple[int, int], config: ProcessorConfig) -> 
     return np.pad(values, ((top, bottom), (left, right)), constant_values=IGNORED_LABEL)
 
 
-def _output(outputs: Any, name: str) -> "torch.Tensor":
+def output_of(outputs: Any, name: str) -> "torch.Tensor":
+    """A model's output by name, whichever form it has. Raises ConfigError where it is absent."""
     value = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
     if value is None:
         raise ConfigError(
@@ -355,12 +366,16 @@ def _output(outputs: Any, name: str) -> "torch.Tensor":
     return value
 
 
-def _target_sizes(sizes: Any, count: int, own_hw: tuple[int, ...]) -> list[tuple[int, int]]:
+def sizes_for(
+    sizes: Any, count: int, own_hw: tuple[int, ...], *, name: str = "target_sizes"
+) -> list[tuple[int, int]]:
+    """One (height, width) for each of `count` predictions: `own_hw` for None, else `sizes`.
+
+    Raises ConfigError, with the parameter's `name`, where the numbers don't agree.
+    """
     if sizes is None:
         return [(own_hw[0], own_hw[1])] * count
     sizes = sizes.tolist() if hasattr(sizes, "tolist") else list(sizes)
     if len(sizes) != count:
-        raise ConfigError(
-            f"target_sizes has {len(sizes)} sizes for {count} predictions; give one each"
-        )
+        raise ConfigError(f"{name} has {len(sizes)} sizes for {count} predictions; give one each")
     return [(int(height), int(width)) for height, width in sizes]

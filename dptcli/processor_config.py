@@ -42,7 +42,7 @@ class ProcessorConfig:
     size: tuple[int, int] = (384, 384)
     resample: int = 3
     keep_aspect_ratio: bool = False
-    ensure_multiple_of: int = 1
+    ensure_multiple_of: float = 1
     do_rescale: bool = True
     rescale_factor: float = 1 / 255
     do_normalize: bool = True
@@ -130,7 +130,7 @@ class ProcessorConfig:
         if not self.keep_aspect_ratio or max(sides) <= limit:
             return _to_multiple(sides[0], multiple), _to_multiple(sides[1], multiple)
         shrink = limit / max(sides)
-        most = max(int(limit) // multiple * multiple, multiple)
+        most = max(int(limit // multiple * multiple), math.ceil(multiple))
         height, width = (min(_to_multiple(side * shrink, multiple), most) for side in sides)
         logger.warning(
             "an image of %d×%d would be resized to %.0f×%.0f; max_long_side=%d makes it %d×%d",
@@ -153,9 +153,9 @@ class ProcessorConfig:
         return (extra_h // 2, extra_h - extra_h // 2, extra_w // 2, extra_w - extra_w // 2)
 
 
-def _to_multiple(side: float, multiple: int) -> int:
+def _to_multiple(side: float, multiple: float) -> int:
     # round() and not floor(x + 0.5): halves go to the even multiple, as in the reference.
-    return max(round(side / multiple) * multiple, multiple)
+    return max(int(round(side / multiple) * multiple), math.ceil(multiple))
 
 
 def _check(name: str, value: Any) -> Any:
@@ -170,6 +170,8 @@ def _check(name: str, value: Any) -> Any:
         return _check_whole(name, value, 0, 5, "0 to 5, Pillow's filters (2 bilinear, 3 bicubic)")
     if name == "max_long_side":
         return _check_whole(name, value, 0, None, "a whole number of pixels, or 0 for no limit")
+    if name == "ensure_multiple_of" and isinstance(value, float) and 0 < value < 1:
+        return value  # ZoeDepth's files may say 1/32, which rounds to 1/32 and then cuts
     if name == "ensure_multiple_of" or (name == "size_divisor" and value is not None):
         return _check_whole(name, value, 1, None, "a whole number of 1 or more")
     if name == "rescale_factor":

@@ -17,6 +17,7 @@ from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.model.pretrained import Pretrained
 from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
 from dptcli.processor import DPTImageProcessor
+from dptcli.processor_zoe import ZoeDepthImageProcessor
 from dptcli.weights.catalog import DEPTH, SEGMENT, find_model
 from dptcli.weights.format import Checkpoint, dtype_from, read_config
 
@@ -30,6 +31,10 @@ ARCHITECTURES: dict[str, tuple[str, type[Pretrained]]] = {
     "DPTForDepthEstimation": (DEPTH, DPTForDepthEstimation),
     "DPTForSemanticSegmentation": (SEGMENT, DPTForSemanticSegmentation),
     "ZoeDepthForDepthEstimation": (DEPTH, ZoeDepthForDepthEstimation),
+}
+# models whose processor is not the family's
+PROCESSORS: dict[type[Pretrained], type[DPTImageProcessor]] = {
+    ZoeDepthForDepthEstimation: ZoeDepthImageProcessor,
 }
 MAX_LISTED = 8  # names in an error message before it says how many more
 
@@ -70,7 +75,7 @@ def load_model(
     target = resolve_device(device)
     target_dtype = resolve_dtype(dtype, target)
     model = load_pretrained(model_class, folder, dtype=target_dtype, device=target)
-    processor = DPTImageProcessor.from_pretrained(folder)
+    processor = PROCESSORS.get(model_class, DPTImageProcessor).from_pretrained(folder)
     labels = dict(model.config.id2label) if found_task == SEGMENT else {}
     return LoadedModel(
         model=model,

@@ -22,7 +22,8 @@ class LabelMap:
     """Groups, and the group of every id on both sides.
 
     targets: id -> group, IGNORED for what does not count. predictions: id -> group, NO_GROUP for
-    what is wrong wherever it stands; so is every id that is not named.
+    what is wrong wherever it stands. other_targets, other_predictions: the group of every id that
+    is not listed; a target without one (None) is an error.
     """
 
     IGNORED: ClassVar[int] = -1
@@ -31,24 +32,25 @@ class LabelMap:
     groups: tuple[str, ...]
     targets: Mapping[int, int]
     predictions: Mapping[int, int]
+    other_targets: int | None = None
+    other_predictions: int = NO_GROUP
 
     def group_targets(self, labels: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the group of every target pixel (H, W). Raises ImageError for an unknown id."""
         ids, places = np.unique(labels, return_inverse=True)
-        unknown = [int(label) for label in ids if int(label) not in self.targets]
-        if unknown:
+        found = [self.targets.get(int(label), self.other_targets) for label in ids]
+        if None in found:
             raise ImageError(
-                f"the target holds class {unknown[0]}, which has no name in classes.txt and is not "
-                "the ignored one; see --ignore-index"
+                f"the target holds class {ids[found.index(None)]}, which has no name in "
+                "classes.txt and is not the ignored one; see --ignore-index"
             )
-        groups = np.array([self.targets[int(label)] for label in ids], np.int64)
-        return groups[places].reshape(labels.shape)
+        return np.array(found, np.int64)[places].reshape(labels.shape)
 
     def group_predictions(self, labels: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the group of every predicted pixel (H, W), NO_GROUP where it has none."""
         ids, places = np.unique(labels, return_inverse=True)
-        groups = [self.predictions.get(int(label), self.NO_GROUP) for label in ids]
-        return np.array(groups, np.int64)[places].reshape(labels.shape)
+        found = [self.predictions.get(int(label), self.other_predictions) for label in ids]
+        return np.array(found, np.int64)[places].reshape(labels.shape)
 
 
 def same_labels(
@@ -113,15 +115,19 @@ def read_label_map(
     groups = tuple(dict.fromkeys([*order, *named]))
     if not groups:
         raise UsageError(f"the label map {name} names no group")
-    target_names = dict(enumerate(targets)) or _ids(sides["target"])
-    prediction_names = dict(predictions) or _ids(sides["prediction"])
-    return _label_map(
-        groups,
-        targets=_places(sides["target"], target_names, groups, none=LabelMap.IGNORED, where=name),
-        predictions=_places(
-            sides["prediction"], prediction_names, groups, none=LabelMap.NO_GROUP, where=name
-        ),
-        ignore_index=ignore_index,
+    target, prediction = sides["target"], sides["prediction"]
+    ignored, nothing = LabelMap.IGNORED, LabelMap.NO_GROUP
+    target_names = dict(enumerate(targets)) or _ids(target)
+    prediction_names = dict(predictions) or _ids(prediction)
+    return LabelMap(
+        groups=groups,
+        targets={
+            **_places(target, target_names, groups, none=ignored, where=name),
+            ignore_index: ignored,
+        },
+        predictions=_places(prediction, prediction_names, groups, none=nothing, where=name),
+        other_targets=_place(target[ANY], groups, none=ignored) if ANY in target else None,
+        other_predictions=_place(prediction.get(ANY), groups, none=nothing),
     )
 
 
@@ -185,9 +191,8 @@ def _places(
         if key is None:
             silent.append(name)
             continue
-        group = labels[key]
-        places[label] = groups.index(group) if group else none
-    if silent or not places:
+        places[label] = _place(labels[key], groups, none=none)
+    if silent or not (places or ANY in labels):
         side = "targets'" if none == LabelMap.IGNORED else "predictions'"
         more = f" and {len(silent) - 5} more" if len(silent) > 5 else ""
         raise UsageError(
@@ -195,6 +200,10 @@ def _places(
             f"{', '.join(silent[:5]) or 'labels'}{more}; give each a group, or all with '*'"
         )
     return places
+
+
+def _place(group: str | None, groups: Sequence[str], *, none: int) -> int:
+    return groups.index(group) if group else none
 
 
 def _label_map(

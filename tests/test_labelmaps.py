@@ -70,6 +70,13 @@ def test_label_sets_without_names_are_mapped_by_id(tmp_path):
     assert labels.group_predictions(np.array([[5, 6]])).tolist() == [[0, 1]]
 
 
+def test_star_holds_for_ids_of_label_sets_without_names(tmp_path):
+    content = {"target": {"0": "a", "*": None}, "prediction": {"5": "a", "*": "b"}}
+    labels = read(write(tmp_path, content), targets=(), predictions={})
+    assert labels.group_targets(np.array([[0, 3]])).tolist() == [[0, LabelMap.IGNORED]]
+    assert labels.group_predictions(np.array([[5, 6, 99]])).tolist() == [[0, 1, 1]]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from dptcli.decode import printable
 from dptcli.evaluation import DepthReport, SegmentReport
-from dptcli.metrics import DEPTH_METRICS, DepthScores, SegmentScores
+from dptcli.metrics import DEPTH_METRICS, ORDINAL_MARGIN, DepthScores, SegmentScores
 
 if TYPE_CHECKING:
     from dptcli.evaluation import Report
@@ -32,11 +32,23 @@ _HEADINGS = {
 }
 _SEGMENT_SCORES = ("miou", "pixel_accuracy", "mean_accuracy")
 BASELINE_NAME = "lower is nearer"
+_LOOK: dict[str, Any] = {
+    "box": None,
+    "pad_edge": False,
+    "padding": (0, 0, 0, 1),
+    "title_justify": "left",
+    "caption_justify": "left",
+}
 
 
 def depth_table(report: DepthReport, *, title: str) -> Table:
     """Return the sets' rows with their mean, and the baseline's, in at most 80 columns."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 0, 0, 1), pad_edge=False)
+    caption = (
+        f"ordinal: of {report.protocol.num_pairs:,} pixel pairs an image, those whose depths "
+        f"differ by more than {ORDINAL_MARGIN:.0%}. Predicted depth is cut at "
+        f"{report.protocol.far:g}."
+    )
+    table = Table(title=title, caption=caption, **_LOOK)
     table.add_column("\nset", max_width=18, overflow="ellipsis", no_wrap=True)
     table.add_column("\nn", justify="right")
     for heading, _ in _HEADINGS.values():
@@ -65,7 +77,7 @@ def _depth_cells(row: Mapping[str, float]) -> list[str]:
 
 def segment_table(report: SegmentReport, *, title: str) -> Table:
     """Return the sets' rows with their mean."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 0, 0, 2), pad_edge=False)
+    table = Table(title=title, **_LOOK | {"padding": (0, 0, 0, 2)})
     table.add_column("set", max_width=32, overflow="ellipsis", no_wrap=True)
     for heading in ("n", "mIoU", "pixel accuracy", "mean accuracy"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -81,7 +93,7 @@ def segment_table(report: SegmentReport, *, title: str) -> Table:
 def class_table(report: SegmentReport) -> Table:
     """Return every class's IoU, a column for each set where they fit, and the mean."""
     names = report.set_names if 1 < len(report.set_names) <= 3 else []
-    table = Table(box=None, padding=(0, 0, 0, 2), pad_edge=False)
+    table = Table(**_LOOK | {"padding": (0, 0, 0, 2)})
     table.add_column("IoU by class", max_width=28, overflow="ellipsis", no_wrap=True)
     for name in names:
         table.add_column(printable(name), justify="right", max_width=12, overflow="ellipsis")

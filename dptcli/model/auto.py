@@ -51,7 +51,7 @@ class AutoBackbone:
     @classmethod
     def from_pretrained(cls, source: str | Path, **overrides: Any) -> Backbone:
         """Load a backbone from a folder in the hub's layout."""
-        from dptcli.weights.format import read_config
+        from dptcli.weights.folder import read_config
 
         config = backbone_config_from(with_stages(read_config(source), overrides))
         return BACKBONES[config.model_type].from_pretrained(source, config=config)

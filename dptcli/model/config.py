@@ -102,14 +102,14 @@ class Config:
     @classmethod
     def from_json_file(cls, path: str | Path) -> Self:
         """Build from a JSON file. Raises ConfigError when it is not one."""
-        from dptcli.weights.format import read_json
+        from dptcli.weights.folder import read_json
 
         return cls.from_dict(read_json(Path(path)))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **overrides: Any) -> Self:
         """Build from the config.json of a folder in the hub's layout; `overrides` win."""
-        from dptcli.weights.format import read_config
+        from dptcli.weights.folder import read_config
 
         values = read_config(source)
         nested = values.get("backbone_config")

@@ -1,7 +1,11 @@
-"""The hub's file formats: config.json, model.safetensors, shards with an index."""
+"""The files that hold tensors: safetensors, shards with an index, old pickles; and saving them."""
 
 import json
-from collections.abc import Iterator
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,33 +16,16 @@ from torch import Tensor
 
 from dptcli.errors import ModelError
 from dptcli.files import atomic_path, write_text
+from dptcli.weights.folder import (
+    CONFIG_NAME,
+    INDEX_NAME,
+    WEIGHTS_NAME,
+    shards_of,
+    weights_among,
+)
 
 if TYPE_CHECKING:
     from dptcli.model.pretrained import Pretrained
-
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
-INDEX_NAME = "model.safetensors.index.json"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises ModelError when it is missing or not one."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{path}: no such file; a model is a folder with {CONFIG_NAME} and {WEIGHTS_NAME}"
-        ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}); fetch it again") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: holds a {type(values).__name__}, not an object; fetch it again")
-    return values
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The dictionary in a folder's config.json."""
-    return read_json(Path(folder) / CONFIG_NAME)
 
 
 class Checkpoint:
@@ -50,43 +37,37 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[Path, Any] = {}
+        self._files: dict[Path, SafetensorsFile | PickleFile] = {}
         self._where = dict(self._locate())
 
     def _locate(self) -> Iterator[tuple[str, Path]]:
-        index = self.folder / INDEX_NAME
-        if (self.folder / WEIGHTS_NAME).is_file() or not index.is_file():
-            path = self.folder / WEIGHTS_NAME
-            yield from ((name, path) for name in self._open(path).keys())  # noqa: SIM118
-            return
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise ModelError(f"{index}: has no weight_map; fetch it again")
-        for name, file_name in weight_map.items():
-            yield name, self._shard(str(file_name))
-
-    def _shard(self, file_name: str) -> Path:
-        """A shard lies in the folder or in one beside it, where models share a backbone."""
-        path = (self.folder / file_name).resolve()
-        if not path.is_relative_to(self.folder.resolve().parent):
+        present = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
+        weights = weights_among(present)
+        if weights is None:
             raise ModelError(
-                f"{self.folder / INDEX_NAME}: {file_name!r} points outside the model's folder"
+                f"{self.folder}: has no weights; a model is a folder with {CONFIG_NAME} and "
+                f"{WEIGHTS_NAME}"
             )
+        path = self.folder / weights
+        if not weights.endswith(".json"):
+            yield from ((name, path) for name in self._open(path).names())
+            return
+        for name, file_name in shards_of(path).items():
+            yield name, self._shard(file_name, index=path)
+
+    def _shard(self, file_name: str, *, index: Path) -> Path:
+        """A shard lies in the folder or in one beside it, where models share a backbone."""
+        # Not resolved: in the hub's cache each file is a link to a blob elsewhere.
+        path = self.folder / file_name
+        parts = Path(file_name).parts
+        if Path(file_name).is_absolute() or ".." in parts[1:]:
+            raise ModelError(f"{index}: {file_name!r} points outside the model's folder")
         return path
 
-    def _open(self, path: Path) -> Any:
+    def _open(self, path: Path) -> "SafetensorsFile | PickleFile":
         if path not in self._files:
-            try:
-                self._files[path] = safe_open(path, framework="pt")
-            except FileNotFoundError as error:
-                raise ModelError(
-                    f"{path}: no such file; a model is a folder with {CONFIG_NAME} and "
-                    f"{WEIGHTS_NAME}"
-                ) from error
-            except (OSError, SafetensorError) as error:
-                raise ModelError(
-                    f"{path}: is not a whole safetensors file ({error}); fetch it again"
-                ) from error
+            is_safetensors = path.suffix == ".safetensors"
+            self._files[path] = SafetensorsFile(path) if is_safetensors else PickleFile(path)
         return self._files[path]
 
     def names(self) -> list[str]:
@@ -95,22 +76,120 @@ class Checkpoint:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, from the header alone."""
-        return tuple(self._slice(name).get_shape())
+        return self._holder(name).shape(name)
+
+    def is_floating_point(self, name: str) -> bool:
+        """Whether a tensor holds real numbers, from the header alone."""
+        return self._holder(name).is_floating_point(name)
 
     def tensor(self, name: str) -> Tensor:
         """One tensor, as stored."""
-        self._slice(name)
-        tensor: Tensor = self._open(self._where[name]).get_tensor(name)
-        return tensor
+        return self._holder(name).tensor(name)
 
-    def _slice(self, name: str) -> Any:
+    def _holder(self, name: str) -> "SafetensorsFile | PickleFile":
         path = self._where[name]
-        try:
-            return self._open(path).get_slice(name)
-        except SafetensorError as error:
+        opened = self._open(path)
+        if name not in opened.names():
             raise ModelError(
                 f"{path}: lacks the tensor {name!r} that the index promises; fetch it again"
+            )
+        return opened
+
+
+class SafetensorsFile:
+    """A safetensors file. Its header is checked against its length when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file: Any = safe_open(path, framework="pt")
+        except FileNotFoundError as error:
+            raise ModelError(
+                f"{path}: no such file; a model is a folder with {CONFIG_NAME} and {WEIGHTS_NAME}"
             ) from error
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"{path}: is not a whole safetensors file ({error}); fetch it again"
+            ) from error
+        self._names = dict.fromkeys(self._file.keys())
+
+    def names(self) -> Collection[str]:
+        """The names of the tensors, in the file's order."""
+        return self._names
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, from the header."""
+        return tuple(self._file.get_slice(name).get_shape())
+
+    def is_floating_point(self, name: str) -> bool:
+        """Whether a tensor holds real numbers."""
+        return str(self._file.get_slice(name).get_dtype()).startswith(("F", "BF"))
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor, mapped from the file."""
+        tensor: Tensor = self._file.get_tensor(name)
+        return tensor
+
+
+class PickleFile:
+    """A state dict that torch.save wrote. Nothing in it may run: only tensors are unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        state = read_pickle(path)
+        if not all(isinstance(tensor, Tensor) for tensor in state.values()):
+            raise ModelError(
+                f"{path}: is not a plain table of tensors; `dpt convert` reads original files"
+            )
+        self._state: dict[str, Tensor] = state
+
+    def names(self) -> Collection[str]:
+        """The names of the tensors, in the file's order."""
+        return self._state
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        return tuple(self._state[name].shape)
+
+    def is_floating_point(self, name: str) -> bool:
+        """Whether a tensor holds real numbers."""
+        return self._state[name].is_floating_point()
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor, mapped from the file."""
+        return self._state[name].detach()
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """The dictionary in a file that torch.save wrote, on the CPU, mapped where the format allows.
+
+    Only tensors and plain containers are unpickled. Raises ModelError for a damaged file, for
+    one that is not a dictionary, and for one that wants to run code: it names what.
+    """
+    try:
+        # Files from before torch 1.6 are no zip archives and cannot be mapped.
+        mapped = zipfile.is_zipfile(path)
+        with warnings.catch_warnings():  # of old formats, which the errors below tell better
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file") from error
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if wanted is None:
+            raise ModelError(
+                f"{path}: is not a whole file of torch.save; fetch it again"
+            ) from error
+        raise ModelError(
+            f"{path}: refused, because loading it would run {wanted.group(1)}; a file of weights "
+            "holds only tensors: get a safetensors file from a source that you trust"
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"{path}: is not a whole file of torch.save ({reason}); fetch it again"
+        ) from error
+    if not isinstance(state, dict):
+        raise ModelError(f"{path}: holds a {type(state).__name__}, not a table of tensors")
+    return state
 
 
 def save_model(model: "Pretrained", folder: Path, *, max_shard_size: int | str) -> None:

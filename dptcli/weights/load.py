@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +18,9 @@ from dptcli.model.pretrained import Pretrained
 from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
 from dptcli.processor import DPTImageProcessor
 from dptcli.processor_zoe import ZoeDepthImageProcessor
-from dptcli.weights.catalog import DEPTH, SEGMENT, find_model
-from dptcli.weights.format import Checkpoint, dtype_from, read_config
+from dptcli.weights.catalog import find_model
+from dptcli.weights.folder import CONFIG_NAME, DEPTH, SEGMENT, files_of, read_config
+from dptcli.weights.format import Checkpoint, dtype_from
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,23 @@ PROCESSORS: dict[type[Pretrained], type[DPTImageProcessor]] = {
     ZoeDepthForDepthEstimation: ZoeDepthImageProcessor,
 }
 MAX_LISTED = 8  # names in an error message before it says how many more
+# Names that older files use, tried where the name itself is unknown: (pattern, replacement).
+RENAMES = (
+    (r"(.*norm\w*)\.gamma", r"\1.weight"),
+    (r"(.*norm\w*)\.beta", r"\1.bias"),
+)
+# What older files hold beyond the model's parameters: tables that follow from the configuration,
+# counters, and a token for masked images that only pretraining uses.
+IGNORED = (
+    r".*\.relative_position_index",
+    r".*\.relative_coords_table",
+    r".*\.position_ids",
+    r".*\.num_batches_tracked",
+    r"(.*\.)?embeddings\.mask_token",
+)
+# The first fusion block gets no skip map, so its first unit never runs. The reference's modules
+# hold it all the same, and published files may lack it: Intel/dpt-large does.
+NEVER_RUN = r"neck\.fusion_stage\.layers\.0\.residual_layer1\..*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +77,21 @@ class LoadedModel:
 
 
 def load_model(
-    name: str | Path, *, task: str | None = None, device: str = "auto", dtype: str = "auto"
+    name: str | Path,
+    *,
+    task: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    offline: bool = False,
 ) -> LoadedModel:
-    """Load a model by name or folder, with its processor, on a device.
+    """Load a model by name, repository or folder, with its processor, on a device.
 
     task: "depth", "segment", or None for whatever the model does. device: auto, cpu, cuda[:n] or
-    mps. dtype: auto, float32, bfloat16 or float16.
+    mps. dtype: auto, float32, bfloat16 or float16. offline: never download.
     Raises ModelError when the model is unknown, broken or for another task.
     """
-    folder = find_model(name, task=task)
+    folder = find_model(name, task=task, offline=offline)
+    files_of(folder)
     values = read_config(folder)
     found_task, model_class = architecture_of(values, folder=folder, task=task)
     if task is not None and found_task != task:
@@ -75,7 +99,7 @@ def load_model(
     target = resolve_device(device)
     target_dtype = resolve_dtype(dtype, target)
     model = load_pretrained(model_class, folder, dtype=target_dtype, device=target)
-    processor = PROCESSORS.get(model_class, DPTImageProcessor).from_pretrained(folder)
+    processor = load_processor(PROCESSORS.get(model_class, DPTImageProcessor), folder)
     labels = dict(model.config.id2label) if found_task == SEGMENT else {}
     return LoadedModel(
         model=model,
@@ -93,13 +117,22 @@ def architecture_of(
     values: Mapping[str, Any], *, folder: Path, task: str | None
 ) -> tuple[str, type[Pretrained]]:
     """The task and class that a config.json names; without a name, the wanted task's."""
-    names = values.get("architectures") or []
+    names = values.get("architectures")
+    names = names if isinstance(names, list) else []
     for name in names:
         if name in ARCHITECTURES:
             return ARCHITECTURES[name]
     if not names and task is not None and values.get("model_type") == "dpt":
         return next(found for found in ARCHITECTURES.values() if found[0] == task)
     raise ModelError(f"{folder}: architectures {names} must name one of {', '.join(ARCHITECTURES)}")
+
+
+def load_processor(processor_class: type[DPTImageProcessor], folder: Path) -> DPTImageProcessor:
+    """The processor of a folder in the hub's layout. Raises ModelError for a broken one."""
+    try:
+        return processor_class.from_pretrained(folder)
+    except ConfigError as error:
+        raise ModelError(f"{error}; fetch it again") from error
 
 
 def resolve_device(name: str) -> torch.device:
@@ -150,7 +183,12 @@ def load_pretrained(
         try:
             config = model_class.config_class.from_pretrained(folder, **(overrides or {}))
         except ConfigError as error:
-            raise ModelError(f"{folder / 'config.json'}: {error}") from error
+            raise ModelError(f"{folder / CONFIG_NAME}: {error}") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            # A value of a type that no check foresaw, such as text where a list belongs.
+            raise ModelError(
+                f"{folder / CONFIG_NAME}: holds a value of a wrong kind ({error}); fetch it again"
+            ) from error
     checkpoint = Checkpoint(folder)
     with torch.device("meta"):  # no memory until the tensors come
         model = model_class(config)
@@ -167,6 +205,7 @@ def load_pretrained(
 
 def names_for(model: Pretrained, checkpoint: Checkpoint) -> dict[str, str]:
     """{the model's name: the file's name}. A bare model takes its part of a task's file."""
+    wanted = model.state_dict().keys()
     names = checkpoint.names()
     prefix = f"{model.base_prefix}."
     if model.base_prefix and any(name.startswith(prefix) for name in names):
@@ -177,20 +216,42 @@ def names_for(model: Pretrained, checkpoint: Checkpoint) -> dict[str, str]:
         old_keys = part.old_keys if isinstance(part, Pretrained) else {}
         for pattern, name in old_keys.items():
             named = {re.sub(pattern, name, ours): key for ours, key in named.items()}
-    return {ours: key for ours, key in named.items() if ours}
+    named = {_renamed(ours, wanted): key for ours, key in named.items()}
+    return {ours: key for ours, key in named.items() if ours in wanted or not _is_ignored(ours)}
+
+
+def _renamed(name: str, wanted: Collection[str]) -> str:
+    """The name that the model knows a tensor of an older file by."""
+    for pattern, replacement in RENAMES:
+        match = re.fullmatch(pattern, name, re.IGNORECASE)
+        if name not in wanted and match is not None and match.expand(replacement) in wanted:
+            return match.expand(replacement)
+    return name
+
+
+def _is_ignored(name: str) -> bool:
+    return not name or any(re.fullmatch(pattern, name) for pattern in IGNORED)
 
 
 def check_names(
     model: Pretrained, checkpoint: Checkpoint, named: Mapping[str, str], *, folder: Path
 ) -> None:
     """Raise ModelError that lists every missing, unexpected and misshapen tensor."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    missing = [name for name in wanted if name not in named and not _is_optional(model, name)]
+    wanted = model.state_dict()
+    optional = re.compile("|".join(_optional_patterns(model)))
+    missing = [name for name in wanted if name not in named and not optional.fullmatch(name)]
     unexpected = [name for name in named if name not in wanted]
     misshapen = [
-        f"{name} is {checkpoint.shape(key)}, must be {wanted[name]}"
+        f"{name} is {checkpoint.shape(key)}, must be {tuple(wanted[name].shape)}"
         for name, key in named.items()
-        if name in wanted and checkpoint.shape(key) != wanted[name]
+        if name in wanted and checkpoint.shape(key) != tuple(wanted[name].shape)
+    ]
+    misshapen += [
+        f"{name} holds whole numbers"
+        for name, key in named.items()
+        if name in wanted
+        and wanted[name].is_floating_point()
+        and not checkpoint.is_floating_point(key)
     ]
     problems = [
         f"{len(names)} {kind}: {_listed(names)}"
@@ -213,9 +274,9 @@ def _listed(names: list[str]) -> str:
     return shown if len(names) <= MAX_LISTED else f"{shown} and {len(names) - MAX_LISTED} more"
 
 
-def _is_optional(model: Pretrained, name: str) -> bool:
+def _optional_patterns(model: Pretrained) -> list[str]:
     parts = (part for part in model.modules() if isinstance(part, Pretrained))
-    return any(re.fullmatch(pattern, name) for part in parts for pattern in part.optional_keys)
+    return [NEVER_RUN, *dict.fromkeys(pattern for part in parts for pattern in part.optional_keys)]
 
 
 def _file_dtype(config: Config) -> str | torch.dtype:
@@ -238,8 +299,21 @@ def _first_weights(
             continue
         kind = dtype if tensor.is_floating_point() else tensor.dtype
         fresh = torch.zeros(tensor.shape, dtype=kind, device=device)
-        if name.endswith(".weight"):
+        if name.endswith(".weight") and not re.fullmatch(NEVER_RUN, name):
             nn.init.trunc_normal_(fresh, std=std)
             logger.warning("%s is not in the file: it starts from random weights", name)
         first[name] = fresh
     return first
+
+
+def non_finite(model: nn.Module) -> list[str]:
+    """The names of the tensors that hold NaN or infinity, which a whole model has none of.
+
+    It reads every weight once, so loading leaves it to `dpt models verify` and to whoever sees
+    a prediction that is not finite.
+    """
+    return [
+        name
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]

@@ -1,0 +1,315 @@
+"""Models of the Hugging Face hub: found in the cache, else downloaded whole and checked.
+
+The client is huggingface_hub, so its environment variables hold here too: HF_HOME, HF_ENDPOINT,
+HF_TOKEN, HF_HUB_OFFLINE. It is imported when a function needs it, since that takes a while.
+A model that is in the cache is used without asking the hub.
+"""
+
+import contextlib
+import errno
+import hashlib
+import logging
+import re
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dptcli.errors import ModelError
+from dptcli.weights.folder import (
+    CONFIG_NAME,
+    PROCESSOR_NAME,
+    files_of,
+    read_config,
+    shards_of,
+    task_of,
+    weights_among,
+)
+
+logger = logging.getLogger(__name__)
+
+NEWEST = "main"
+NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
+READ_BYTES = 1 << 20
+GIT_HASH, SHA256_HASH = 40, 64  # hex digits
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A repository, and the branch, tag or commit of it (None: the newest)."""
+
+    repository: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+
+def parse_name(text: str) -> HubName | None:
+    """The parts of `owner/name[@revision]`; None for what cannot be one, such as a path."""
+    match = NAME.fullmatch(text)
+    return HubName(match["repository"], match["revision"]) if match else None
+
+
+def cached(name: HubName) -> Path | None:
+    """The folder of a model that lies whole in the cache, else None. Asks nobody."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name.repository, CONFIG_NAME, revision=name.revision or NEWEST)
+    if not isinstance(found, str):
+        return None
+    folder = Path(found).parent
+    try:
+        files_of(folder)
+    except ModelError:
+        return None
+    return folder
+
+
+def fetch(
+    name: HubName,
+    *,
+    task: str | None = None,
+    licence: str | None = None,
+    hint: str = "",
+    offline: bool = False,
+    refresh: bool = False,
+) -> Path:
+    """The folder of a model: from the cache, else downloaded.
+
+    task: refuse a model for another task before its weights are fetched. licence: as far as it is
+    known already; otherwise the repository's page says it. hint: for an unknown name, the nearest
+    known one. refresh: ask for a newer version though one is cached.
+    Raises ModelError in one line that says what to do; nothing half-fetched is ever used.
+    """
+    from huggingface_hub import constants
+
+    folder = None if refresh else cached(name)
+    if folder is not None:
+        return folder
+    if offline or constants.HF_HUB_OFFLINE:
+        kept = cached(name)
+        if kept is not None:
+            return kept
+        raise ModelError(
+            f"model {str(name)!r} is not in the cache, and offline mode forbids to download it; "
+            f"run `dpt models download {name}` where there is a network, or give a folder"
+        )
+    with _explained(name, hint=hint), _quiet_disk_warning():
+        return _download(name, task=task, licence=licence)
+
+
+def remove(name: HubName) -> int:
+    """Remove a repository from the cache, every revision of it; the bytes that were freed."""
+    from huggingface_hub import constants, scan_cache_dir
+
+    root = Path(constants.HF_HUB_CACHE)
+    for repository in scan_cache_dir(root).repos if root.is_dir() else ():
+        if repository.repo_type == "model" and repository.repo_id == name.repository:
+            size = sum(path.stat().st_size for path in repository.repo_path.glob("blobs/*"))
+            shutil.rmtree(repository.repo_path)
+            return size
+    raise ModelError(f"model {str(name)!r} is not in the cache, {root}")
+
+
+def damaged_files(folder: Path) -> list[Path]:
+    """The files of a cached model whose content is not what the hub's hash says.
+
+    Files that lie outside a cache have no hash to compare with and count as good.
+    """
+    damaged = []
+    for path in files_of(folder):
+        blob = path.resolve()
+        digest = _digest(blob, len(blob.name)) if blob.parent.name == "blobs" else None
+        if digest not in (None, blob.name):
+            damaged.append(path)
+    return damaged
+
+
+@contextlib.contextmanager
+def progress_bars(*, shown: bool) -> Iterator[None]:
+    """Show or hide the bars of downloads, which go to standard error, within a block."""
+    from huggingface_hub import utils
+
+    bars: Any = utils  # the stubs do not list these functions, the documentation does
+    if shown or bars.are_progress_bars_disabled():
+        yield
+        return
+    bars.disable_progress_bars()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bars()
+
+
+def _download(name: HubName, *, task: str | None, licence: str | None) -> Path:
+    """Fetch the files that loading reads, in the order in which they can be refused."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    info = HfApi().model_info(
+        name.repository, revision=name.revision or NEWEST, files_metadata=True
+    )
+    files = {file.rfilename: file for file in info.siblings or ()}
+    weights = weights_among(files)
+    if weights is None or CONFIG_NAME not in files or PROCESSOR_NAME not in files:
+        raise ModelError(
+            f"{name} does not hold {CONFIG_NAME}, {PROCESSOR_NAME} and weights, so it is no model "
+            "of this family; `dpt models` lists those that are"
+        )
+
+    def get(file_name: str) -> Path:
+        return _get_checked(name, file_name, commit=str(info.sha), file=files[file_name])
+
+    config = read_config(get(CONFIG_NAME).parent)
+    _refuse_other_models(name, config, task=task)
+    get(PROCESSOR_NAME)
+    _show_licence(name, licence or _card_licence(info))
+    wanted = [weights]
+    if weights.endswith(".json"):
+        wanted = sorted(set(shards_of(get(weights)).values()))
+        lacking = [shard for shard in wanted if shard not in files]
+        if lacking:
+            raise ModelError(f"{name}: its index names {lacking[0]!r}, which it does not hold")
+    _require_space(name, sum(files[file_name].size or 0 for file_name in wanted))
+    for file_name in wanted:
+        get(file_name)
+    # Last, the branch or tag is pointed at the commit, so that a name never leads to a part.
+    last = hf_hub_download(name.repository, CONFIG_NAME, revision=name.revision or NEWEST)
+    folder = Path(last).parent
+    files_of(folder)
+    return folder
+
+
+def _get_checked(name: HubName, file_name: str, *, commit: str, file: Any) -> Path:
+    """One file of a commit. What arrives is compared with the hub's hash, and kept if it fits."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    known = try_to_load_from_cache(name.repository, file_name, revision=commit)
+    path = Path(hf_hub_download(name.repository, file_name, revision=commit))
+    if isinstance(known, str):
+        return path
+    expected = file.lfs["sha256"] if file.lfs else file.blob_id
+    actual = _digest(path, len(expected or ""))
+    if actual is not None and actual != expected:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise ModelError(
+            f"{name}: {file_name} arrived damaged (its hash is {actual[:12]}…, the hub says "
+            f"{expected[:12]}…) and was removed; run it again, or choose another HF_ENDPOINT"
+        )
+    return path
+
+
+def _digest(path: Path, digits: int) -> str | None:
+    """The hash of a file as the hub counts it: sha256, or git's own for small files."""
+    if digits == GIT_HASH:
+        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    elif digits == SHA256_HASH:
+        digest = hashlib.sha256()
+    else:
+        return None
+    with path.open("rb") as stream:
+        while block := stream.read(READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _refuse_other_models(name: HubName, config: Mapping[str, Any], *, task: str | None) -> None:
+    found = task_of(config)
+    if found is None:
+        raise ModelError(
+            f"{name} is a {config.get('model_type')!r} model with architectures "
+            f"{config.get('architectures')}, for neither depth nor segmentation; "
+            "`dpt models` lists those that are"
+        )
+    if task is not None and found != task:
+        raise ModelError(f"model {str(name)!r} is for `dpt {found}`, not for `dpt {task}`")
+
+
+def _card_licence(info: Any) -> str | None:
+    card = info.card_data
+    return None if card is None else card.get("license")
+
+
+def _show_licence(name: HubName, licence: str | None) -> None:
+    text = licence or "not stated"
+    if "-nc" in text.lower():
+        logger.warning("%s: licence %s, not for commercial use", name, text)
+    else:
+        logger.info("%s: licence %s", name, text)
+
+
+def _require_space(name: HubName, size: int) -> None:
+    """Refuse a download that the disk cannot hold, before it starts."""
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    existing = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free
+    if size > free:
+        raise ModelError(
+            f"{name} needs {size / 1e6:,.1f} MB, but {existing} has {free / 1e6:,.1f} MB left; "
+            "make room, or set HF_HOME to a folder on another disk"
+        )
+
+
+@contextlib.contextmanager
+def _quiet_disk_warning() -> Iterator[None]:
+    """The client warns of a full disk and goes on; `_require_space` has said it already."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Not enough free disk space")
+        yield
+
+
+@contextlib.contextmanager
+def _explained(name: HubName, *, hint: str) -> Iterator[None]:
+    """Turn whatever the client raises into one line that says what to do."""
+    try:
+        yield
+    except ModelError:
+        raise
+    # The client lets through errors of two HTTP libraries, of the system and its own, which
+    # differ from release to release; none of them may reach the user as a traceback.
+    except Exception as error:
+        raise ModelError(_explanation(error, name, hint=hint)) from error
+
+
+def _explanation(error: Exception, name: HubName, *, hint: str) -> str:
+    from huggingface_hub import constants, errors
+
+    hub = constants.ENDPOINT
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"{name} is gated: accept its licence at {hub}/{name.repository}, then set HF_TOKEN "
+            "to a token of that account (or run `hf auth login`)"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"no folder and no public repository {name.repository!r} on {hub}; {hint}"
+            "`dpt models` lists names; a private one needs HF_TOKEN"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{name.repository} has no revision {name.revision!r}; leave out @… for the newest"
+    if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
+        status = error.response.status_code
+        remedy = "check HF_TOKEN" if status in (401, 403) else "try again later"
+        return f"{name}: {hub} answered {status}; {remedy}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{name}: the disk of {constants.HF_HUB_CACHE} is full; make room, or set HF_HOME "
+            "to a folder on another disk"
+        )
+    if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+        return (
+            f"{name}: cannot write to the cache {constants.HF_HUB_CACHE}; set HF_HOME to a "
+            "folder that you may write to"
+        )
+    if "Consistency check failed" in str(error):
+        return f"{name}: a file arrived with a wrong size and was dropped; run it again"
+    reason = str(error.__cause__ or error).partition("\n")[0] or type(error).__name__
+    return (
+        f"{name} is not in the cache and could not be downloaded from {hub} ({reason}); check the "
+        "network or HF_ENDPOINT and run it again, or give a folder"
+    )

@@ -1,12 +1,18 @@
 """The account of a run: what became of every image, and the time that every stage took."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from dptcli.files import write_text
 from dptcli.plan import Job
+
+# Beside the results: the images that have none, one JSON line each, for `dpt gallery` and scripts.
+FAILURES_NAME = "failures.jsonl"
 
 STAGES = ("load", "decode", "preprocess", "network", "postprocess", "write")
 
@@ -30,6 +36,16 @@ class Report:
     failed: tuple[Outcome, ...] = ()
     elapsed_s: float = 0.0
     stage_s: Mapping[str, float] = field(default_factory=dict)
+
+
+def write_failures(folder: Path, report: Report) -> None:
+    """Write failures.jsonl, {"input", "error"} a line; without failures an older one goes."""
+    path = folder / FAILURES_NAME
+    if not report.failed:
+        path.unlink(missing_ok=True)
+        return
+    lines = ({"input": o.job.source.name, "error": o.error} for o in report.failed)
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 class Clock:

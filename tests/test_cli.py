@@ -76,7 +76,9 @@ def test_a_folder_becomes_a_folder_and_mixed_with_bad_images_it_is_exit_1(models
         *("--json", "--bits", "16", "--batch-size", "2"),
     )
     assert done.returncode == 1
-    assert files("out") == ["a.png", "b c.png", "sub/d.png"]
+    assert files("out") == ["a.png", "b c.png", "failures.jsonl", "sub/d.png"]
+    [failure] = Path("out/failures.jsonl").read_text().splitlines()
+    assert json.loads(failure)["input"] == "photos/broken.jpg"
     assert {picture(path).mode for path in Path("out").rglob("*.png")} == {"I;16"}
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     by_input = {line["input"]: line for line in lines}
@@ -91,6 +93,20 @@ def test_a_folder_becomes_a_folder_and_mixed_with_bad_images_it_is_exit_1(models
     said = done.stderr.decode()
     assert "dpt: 1 of 4 images failed:" in said
     assert "Traceback" not in said
+
+
+def test_a_result_says_where_its_photograph_lies_and_a_mended_run_lists_no_failure(models, photos):
+    broken = photos / "broken.jpg"
+    broken.write_bytes(b"")
+    words = ["photos", "-o", "out", "-q", "--overwrite"]
+    for task in ("depth", "segment"):
+        assert dpt(task, *words, "-m", models[task]).returncode == 1
+        with Image.open("out/sub/d.png") as image:
+            facts = json.loads(image.text["dptcli"])
+        assert Path("out/sub", facts["photo"]).samefile(photos / "sub/d.webp")
+    broken.unlink()
+    assert dpt("segment", *words, "-m", models["segment"]).returncode == 0
+    assert not Path("out/failures.jsonl").exists()
 
 
 def test_masks_come_with_their_names_and_target_size_may_be_bare(models):
@@ -224,7 +240,7 @@ def test_a_full_disk_fails_by_name_and_leaves_no_half_file(models, photos, tmp_p
         assert done.returncode == 1
         assert b"large.png': No space left on device" in done.stderr
         assert "a.png" in files(disk)
-        assert not [name for name in files(disk) if not name.endswith(".png")]
+        assert not [name for name in files(disk) if not name.endswith((".png", ".jsonl"))]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

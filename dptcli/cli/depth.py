@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from dptcli.cli import options as o
-from dptcli.cli.run import EPILOG, read_request, run, set_up_logging, write_to
+from dptcli.cli.run import EPILOG, photo_facts, read_request, run, set_up_logging, write_to
 from dptcli.errors import UsageError
 from dptcli.weights.catalog import DEFAULT_MODEL
 
@@ -102,13 +102,15 @@ def depth(
         near_is_large = not loaded.is_metric
         kind = "depth_m" if loaded.is_metric else "inverse_depth"
         facts = {"model": loaded.name, "kind": kind}
+        if not (grayscale or num_bits == 16):
+            facts["colormap"] = colormap or DEFAULT_COLORMAP
 
         def save(job: "Job", prediction: "Prediction") -> Mapping[str, object]:
             def write(stream: BinaryIO) -> None:
                 shared: dict[str, Any] = {
                     "near_is_large": near_is_large,
                     "invert": invert,
-                    "facts": facts,
+                    "facts": {**facts, **photo_facts(job)},
                 }
                 if grayscale or num_bits == 16:
                     write_depth_gray(stream, prediction.values, bits=num_bits, **shared)

@@ -1,6 +1,7 @@
 """What `dpt depth` and `dpt segment` share: check the options, plan, run, report."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 
     from dptcli.inputs import ImageSource
     from dptcli.pipeline import Pipeline, Save
-    from dptcli.plan import Plan
+    from dptcli.plan import Job, Plan
+    from dptcli.report import Report
     from dptcli.weights.load import LoadedModel
+
+logger = logging.getLogger(__name__)
 
 EPILOG = (
     "Exit codes: 0 all done, 1 some images failed and the others are written, "
@@ -112,8 +116,35 @@ def run(
     reporter.skipped(plan)
     with reporter.working(plan):
         report = pipeline.run(plan.jobs, save=save, on_done=reporter.done)
+    if plan.folder is not None:
+        _write_failures(plan.folder, report)
     reporter.summary(report, plan)
     return 1 if report.failed else 0
+
+
+def _write_failures(folder: "Path", report: "Report") -> None:
+    from dptcli.report import write_failures
+
+    try:
+        write_failures(folder, report)
+    except OSError as error:
+        # The summary names the failures too; a full disk must not hide it.
+        logger.warning("cannot write the list of failures into %s: %s", folder, error.strerror)
+
+
+def photo_facts(job: "Job") -> dict[str, str]:
+    """Return where the photograph lies, seen from its result, for `dpt gallery` and other readers.
+
+    {"photo": a path relative to the result's folder}, so that both may move together; nothing for
+    standard input and output.
+    """
+    if job.source.path is None or job.path is None:
+        return {}
+    photo, folder = job.source.path.resolve(), job.path.parent.resolve()
+    try:
+        return {"photo": os.path.relpath(photo, folder)}
+    except ValueError:  # on another drive of Windows
+        return {"photo": str(photo)}
 
 
 def _sources(request: Request) -> "list[ImageSource]":

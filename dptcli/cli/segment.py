@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from dptcli.cli import options as o
-from dptcli.cli.run import EPILOG, read_request, run, set_up_logging, write_to
+from dptcli.cli.run import EPILOG, photo_facts, read_request, run, set_up_logging, write_to
 from dptcli.errors import UsageError
 from dptcli.weights.catalog import DEFAULT_MODEL
 
@@ -70,10 +70,10 @@ def segment(
     def saver(loaded: "LoadedModel", plan: "Plan") -> "Save":
         colors = palette(len(loaded.labels), loaded.labels)
         _write_names(plan, loaded, colors, existing=request.existing)
-        facts = {"model": loaded.name, "kind": "labels"}
 
         def save(job: "Job", prediction: "Prediction") -> Mapping[str, object]:
             labels = prediction.values
+            facts = {"model": loaded.name, "kind": "labels", **photo_facts(job)}
 
             def write(stream: BinaryIO) -> None:
                 if alpha is None:

@@ -178,7 +178,11 @@ def depth_json(report: DepthReport, *, facts: Mapping[str, Any]) -> dict[str, An
 
     return {
         **facts,
-        "protocol": dataclasses.asdict(report.protocol),
+        "protocol": {
+            **dataclasses.asdict(report.protocol),
+            "predictions_clipped_to": [report.protocol.near, report.protocol.far],
+            "ordinal_margin": ORDINAL_MARGIN,
+        },
         "mean": means(None),
         "sets": {name: {**_counts(report, name), **means(name)} for name in report.set_names},
         "images": [

@@ -1,14 +1,15 @@
 """Photographs with their targets: a pairs.csv, or a folder whose names say what belongs together.
 
-A pairs.csv has the columns image, target and, as wanted, kind and scale; its paths are relative to
-it. A folder without one is read by its names: images/a.jpg with depth/a.png or labels/a.png, or
-a.jpg beside a.depth.png or a.labels.png.
+A pairs.csv has the columns image, target and, for depth, kind and scale; its paths are relative to
+it. Without a kind a target is a label map, and a column labels adds one to a row of depth.
+A folder without a pairs.csv is read by its names: images/a.jpg with depth/a.png or labels/a.png,
+or a.jpg beside a.depth.png or a.labels.png.
 """
 
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -165,34 +166,39 @@ def _pairs_in_table(path: Path, *, task: PairTask) -> list[Pair]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"cannot read {name} ({error}); save it as CSV in UTF-8") from error
     pairs = [
-        _pair_in_row(row, path=path, where=f"{name}, line {line}", task=task) for line, row in rows
+        pair
+        for line, row in rows
+        for pair in _pairs_in_row(row, folder=path.parent, where=f"{name}, line {line}")
     ]
     wanted = [pair for pair in pairs if pair.kind in KINDS[task]]
     if not wanted:
         found = f"only {', '.join(sorted({pair.kind for pair in pairs}))}" if pairs else "no rows"
         raise UsageError(
-            f"{name} has {found}; `{task}` needs rows of kind {' or '.join(KINDS[task])}"
+            f"{name} has {found}; `{task}` needs rows of kind {' or '.join(KINDS[task])} "
+            "in a column kind"
         )
     return wanted
 
 
-def _pair_in_row(row: dict[str, str | None], *, path: Path, where: str, task: PairTask) -> Pair:
-    image, target, kind, scale = (
-        (row.get(column) or "").strip() for column in ("image", "target", "kind", "scale")
+def _pairs_in_row(row: dict[str, str | None], *, folder: Path, where: str) -> list[Pair]:
+    image, target, kind, scale, labels = (
+        (row.get(column) or "").strip() for column in ("image", "target", "kind", "scale", "labels")
     )
     if not image or not target:
         raise UsageError(f"{where}: {'image' if not image else 'target'} is empty; fill it in")
-    kind = kind or KINDS[task][0]
     known = [*DEPTH_KINDS, LABELS]
-    if kind not in known:
+    if kind and kind not in known:
         raise UsageError(f"{where}: kind {kind!r} must be {', '.join(known[:-1])} or {known[-1]}")
-    return Pair(
-        image=path.parent / image,
-        target=path.parent / target,
-        kind=kind,
+    pair = Pair(
+        image=folder / image,
+        target=folder / target,
+        kind=kind or LABELS,
         scale=_scale(scale, where=where) if scale else None,
         name=image,
     )
+    if not labels or pair.kind == LABELS:
+        return [pair]
+    return [pair, replace(pair, target=folder / labels, kind=LABELS, scale=None)]
 
 
 def _scale(text: str, *, where: str) -> float:

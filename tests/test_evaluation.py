@@ -224,7 +224,9 @@ def test_predictions_made_from_the_images_folder_are_found(tmp_path):
 
 def test_path_out_of_the_set_is_not_followed_out_of_the_predictions(tmp_path):
     make_set(tmp_path / "a", depths(3))
-    (tmp_path / "a" / "pairs.csv").write_text("image,target,kind,scale\n../a/0.png,0.npy,,1\n")
+    (tmp_path / "a" / "pairs.csv").write_text(
+        "image,target,kind,scale\n../a/0.png,0.npy,depth_m,1\n"
+    )
     pairs = read_pairs(tmp_path / "a", task="depth")
     (tmp_path / "out").mkdir()
     np.save(tmp_path / "out" / "0.npy", depths(3)[0])

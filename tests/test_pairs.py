@@ -38,10 +38,19 @@ def test_folder_with_a_table_is_the_table_and_gives_the_name(tmp_path):
     assert (pairs.name, pairs.path) == (tmp_path.name, tmp_path / "pairs.csv")
 
 
-def test_table_without_a_kind_follows_the_task(tmp_path):
+def test_target_without_a_kind_is_a_label_map_and_no_depth(tmp_path):
     path = table(tmp_path, "image,target\nx.jpg,x.png\n")
-    assert read_pairs(path, task="depth").pairs[0].kind == "depth_m"
     assert read_pairs(path, task="segment").pairs[0].kind == "labels"
+    with pytest.raises(UsageError, match="only labels; `depth` needs rows of kind depth_m"):
+        read_pairs(path, task="depth")
+
+
+def test_depth_may_have_its_labels_in_the_same_row(tmp_path):
+    text = "image,target,kind,scale,labels\nx.jpg,d.png,depth_m,10,l.png\ny.jpg,d.png,depth_m,10,\n"
+    path = table(tmp_path, text)
+    assert [p.name for p in read_pairs(path, task="depth").pairs] == ["x.jpg", "y.jpg"]
+    (labels,) = read_pairs(path, task="segment").pairs
+    assert (labels.target, labels.kind, labels.scale) == (tmp_path / "l.png", "labels", None)
 
 
 def test_one_table_serves_both_tasks(tmp_path):
@@ -136,13 +145,13 @@ def test_folder_without_pairs_says_what_it_needs(tmp_path):
 def test_sets_of_one_name_are_told_apart_by_their_parents(tmp_path):
     for parent in ("one", "two"):
         (tmp_path / parent / "set").mkdir(parents=True)
-        table(tmp_path / parent / "set", "image,target\na,b\n")
+        table(tmp_path / parent / "set", "image,target,kind\na,b,depth_m\n")
     sets = read_pair_sets([tmp_path / "one/set", tmp_path / "two/set"], task="depth")
     assert [pairs.name for pairs in sets] == ["one/set", "two/set"]
 
 
 def test_set_given_twice_is_refused(tmp_path):
-    path = table(tmp_path, "image,target\na,b\n")
+    path = table(tmp_path, "image,target,kind\na,b,depth_m\n")
     with pytest.raises(UsageError, match="given twice"):
         read_pair_sets([path, tmp_path], task="depth")
 

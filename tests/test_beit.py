@@ -49,13 +49,13 @@ def draw_beit(seed: int) -> dict[str, Any]:
     }
 
 
-def reference_depth(values: dict[str, Any], *, seed: int = 0, **neck: Any) -> Any:
+def reference_depth(values: dict[str, Any], *, seed: int = 0, std: float = 0.2, **neck: Any) -> Any:
     """The reference's depth model over a BEiT, with random weights."""
     settings = {"neck_hidden_sizes": [8, 12, 16, 20], "fusion_hidden_size": 16, **neck}
     config = transformers.DPTConfig(
         backbone_config=transformers.BeitConfig(**values), **settings, **EAGER
     )
-    return randomize(transformers.DPTForDepthEstimation(config), seed=seed, std=0.2)
+    return randomize(transformers.DPTForDepthEstimation(config), seed=seed, std=std)
 
 
 def pixels(values: dict[str, Any], hw: tuple[int, int], *, batch: int = 2) -> torch.Tensor:
@@ -224,3 +224,32 @@ def test_a_table_for_another_grid_is_refused_by_name(tmp_path: Path) -> None:
     larger = config.replace(backbone_config={**config.backbone_config.to_dict(), "image_size": 64})
     with pytest.raises(ModelError, match="relative_position_bias_table"):
         DPTForDepthEstimation.from_pretrained(tmp_path, config=larger)
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_a_full_size_beit_large_512_equals_the_reference_both_ways(tmp_path: Path) -> None:
+    values = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "image_size": 512,
+        "use_relative_position_bias": True,
+        "reshape_hidden_states": False,
+        "out_features": ["stage6", "stage12", "stage18", "stage24"],
+    }
+    reference = reference_depth(
+        values, std=0.05, neck_hidden_sizes=[256, 512, 1024, 1024], fusion_hidden_size=256
+    )
+    reference.save_pretrained(tmp_path / "theirs")
+    ours = DPTForDepthEstimation.from_pretrained(tmp_path / "theirs")
+    expected = {hw: reference(pixels(values, hw, batch=1)) for hw in ((512, 512), (384, 512))}
+    del reference  # a gigabyte and a half each
+    for hw, output in expected.items():
+        assert_close(ours(pixels(values, hw, batch=1)).predicted_depth, output.predicted_depth)
+    ours.save_pretrained(tmp_path / "ours")
+    del ours
+    back = load_reference(transformers.DPTForDepthEstimation, tmp_path / "ours")
+    for hw, output in expected.items():
+        assert_close(back(pixels(values, hw, batch=1)).predicted_depth, output.predicted_depth)

@@ -42,16 +42,18 @@ def draw_swin(seed: int) -> dict[str, Any]:
     }
 
 
-def reference_depth(values: dict[str, Any], *, seed: int = 0) -> Any:
+def reference_depth(
+    values: dict[str, Any], *, seed: int = 0, std: float = 0.2, fusion_hidden_size: int = 16
+) -> Any:
     """The reference's depth model over a Swin V2, with random weights."""
     width, num_stages = values["embed_dim"], len(values["depths"])
     config = transformers.DPTConfig(
         backbone_config=transformers.Swinv2Config(**values),
         neck_hidden_sizes=[width * 2**stage for stage in range(num_stages)],
         reassemble_factors=[1] * num_stages,
-        fusion_hidden_size=16,
+        fusion_hidden_size=fusion_hidden_size,
     )
-    model = randomize(transformers.DPTForDepthEstimation(config), seed=seed, std=0.2)
+    model = randomize(transformers.DPTForDepthEstimation(config), seed=seed, std=std)
     spread_scales(model, seed=seed)
     return model
 
@@ -175,3 +177,25 @@ def test_head_masks_are_refused() -> None:
 def test_wrong_swin_configurations_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Swinv2Config(**wrong)
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_a_full_size_swinv2_tiny_256_equals_the_reference_both_ways(tmp_path: Path) -> None:
+    values = {
+        "image_size": 256,
+        "window_size": 16,
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+        "embed_dim": 96,
+        "depths": [2, 2, 6, 2],
+    }
+    reference = reference_depth(values, std=0.05, fusion_hidden_size=256)
+    reference.save_pretrained(tmp_path / "theirs")
+    ours = DPTForDepthEstimation.from_pretrained(tmp_path / "theirs")
+    ours.save_pretrained(tmp_path / "ours")
+    back = load_reference(transformers.DPTForDepthEstimation, tmp_path / "ours")
+    for hw in ((256, 256), (256, 384), (384, 256)):
+        x = pixels(values, hw, batch=1)
+        expected = reference(x).predicted_depth
+        assert_close(ours(x).predicted_depth, expected)
+        assert_close(back(x).predicted_depth, expected)

@@ -111,7 +111,11 @@ def test_an_oblong_learned_grid_reads_its_table_as_the_reference_does(tmp_path: 
 def test_beit_alone_equals_the_reference_backbone(
     stages: dict[str, Any], reshape: bool, tmp_path: Path
 ) -> None:
-    values = draw_beit(3) | {"num_hidden_layers": 4, "reshape_hidden_states": reshape}
+    values = draw_beit(3) | {
+        "num_hidden_layers": 4,
+        "reshape_hidden_states": reshape,
+        "use_relative_position_bias": True,
+    }
     del values["out_features"]
     reference = transformers.AutoBackbone.from_config(transformers.BeitConfig(**values, **stages))
     randomize(reference, seed=7).save_pretrained(tmp_path / "theirs")

@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dptcli import __version__
-from dptcli.cli import depth, measure, segment
+from dptcli.cli import depth, measure, models, segment
 from dptcli.cli.options import normalize_argv
 from dptcli.errors import DptError, ImageError
 
@@ -37,6 +37,7 @@ app = typer.Typer(
 depth.register(app)
 segment.register(app)
 measure.register(app)
+models.register(app)
 
 
 def _show_version(wanted: bool) -> None:

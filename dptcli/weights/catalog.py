@@ -106,7 +106,7 @@ def _dpt() -> list[CatalogEntry]:
             task=SEGMENT,
             gives=LABELS,
             backbone="ViT-L/16",
-            parameters=344_292_140,
+            parameters=343_960_364,
             input_size="480",
             licence=APACHE,
             good_for="150 classes of ADE20K, indoors and outdoors",
@@ -193,15 +193,15 @@ def _dinov2() -> list[CatalogEntry]:
             parameters=DINOV2_PARAMETERS[size],
             input_size="any",
             licence=APACHE,
-            good_for=f"metres in {scenes[data]}",
+            good_for=scenes[data],
             repository=f"facebook/dpt-dinov2-{size}-{data}",
             note="The image goes in at its own size: large photographs take time and memory.",
             known=KnownNumbers(first=(6.0336, 7.1502, 7.4130), shape=(1, 576, 736))
             if (size, data) == ("small", "kitti")
             else None,
         )
-        for size in SIZES
         for data in scenes
+        for size in SIZES
     ]
 
 
@@ -258,8 +258,8 @@ def _depth_anything_metric() -> list[CatalogEntry]:
             note=note,
         )
         for place, good_for in (
-            ("indoor", "metres in rooms, up to 20 m"),
-            ("outdoor", "metres on roads, up to 80 m"),
+            ("indoor", "rooms, up to 20 m"),
+            ("outdoor", "roads, up to 80 m"),
         )
         for size in SIZES[:3]
     ]
@@ -274,22 +274,22 @@ def _zoedepth() -> list[CatalogEntry]:
             gives=METRIC,
             backbone="BEiT-L",
             parameters=parameters,
-            input_size="384×512",
+            input_size="384x512",
             licence=MIT,
             good_for=good_for,
             repository=f"Intel/zoedepth-{name}",
             note=note,
         )
         for name, parameters, good_for, note in (
-            ("nyu", 343_789_698, "metres in rooms, up to 10 m", ""),
+            ("nyu", 343_789_698, "rooms, up to 10 m", ""),
             (
                 "kitti",
                 343_789_698,
-                "metres on roads",
+                "roads",
                 "Its config.json says max_depth 10, the value for rooms. The number is used as it "
                 "is published, which is how the reference runs this model.",
             ),
-            ("nyu-kitti", 345_073_307, "metres; chooses between room and road itself", ""),
+            ("nyu-kitti", 345_073_307, "rooms and roads: it chooses between the two itself", ""),
         )
     ]
 

@@ -128,20 +128,9 @@ def damaged_files(folder: Path) -> list[Path]:
     return damaged
 
 
-@contextlib.contextmanager
-def progress_bars(*, shown: bool) -> Iterator[None]:
-    """Show or hide the bars of downloads, which go to standard error, within a block."""
-    from huggingface_hub import utils
-
-    bars: Any = utils  # the stubs do not list these functions, the documentation does
-    if shown or bars.are_progress_bars_disabled():
-        yield
-        return
-    bars.disable_progress_bars()
-    try:
-        yield
-    finally:
-        bars.enable_progress_bars()
+def is_cache(folder: Path) -> bool:
+    """Whether a folder is one that the hub's client made, with blobs named by their hashes."""
+    return folder.parent.name == "snapshots"
 
 
 def _download(name: HubName, *, task: str | None, licence: str | None) -> Path:

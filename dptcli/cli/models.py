@@ -1,0 +1,281 @@
+"""`dpt models`: what there is, what it is for, and the cache."""
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dptcli.cli import options as o
+from dptcli.cli.run import set_up_logging
+from dptcli.errors import ModelError, UsageError
+from dptcli.weights import hub
+from dptcli.weights.catalog import (
+    CATALOG,
+    CatalogEntry,
+    entries_for,
+    find_model,
+    hub_name,
+)
+from dptcli.weights.folder import files_of, read_config, task_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_EPILOG = "Exit codes: 0 done, 2 wrong usage, or a model that is unknown, unreachable or broken."
+_GIVES = {
+    "relative": "relative depth",
+    "metric": "depth in metres",
+    "labels": "class labels",
+}
+KNOWN_IMAGE = "000000039769"  # of COCO val2017: the publishers' own test image
+CHECKPOINTS_VARIABLE = "DPT_CHECKPOINTS"
+
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME...",
+        show_default=False,
+        help="Short names, or owner/name[@revision] on the hub, e.g. [cyan]dpt-large[/]",
+    ),
+]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        show_default=False,
+        help="A short name, owner/name[@revision] on the hub, or a folder, "
+        "e.g. [cyan]depth-anything-v2-small[/]",
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", metavar="", help="JSON instead of text, e.g. [cyan]--json | jq[/]"),
+]
+
+models_app = typer.Typer(
+    name="models",
+    rich_markup_mode="rich",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.add_typer(models_app, epilog=_EPILOG)
+
+
+@models_app.callback()
+def models(context: typer.Context, as_json: Json = False) -> int:
+    """List the models that have names, and manage those in the cache.
+
+    [cyan]dpt models[/]
+    [cyan]dpt models show dpt-large[/]
+    [cyan]dpt models download depth-anything-v2-small[/]
+
+    Any other repository of the hub with a model of the family works as owner/name.
+    """
+    if context.invoked_subcommand is not None:
+        return 0
+    facts = [_facts(entry) for entry in CATALOG]
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        _print_table(facts)
+    return 0
+
+
+@models_app.command()
+def show(name: Name, as_json: Json = False) -> int:
+    """Show all that is known of a model, e.g. dpt models show zoedepth-nyu.
+
+    An unlisted repository or a folder is described from its config.json.
+    """
+    entries = [] if Path(name).is_dir() else entries_for(name)
+    all_facts = [_facts(entry) for entry in entries] or [_facts_of_unlisted(name)]
+    if as_json:
+        print(json.dumps(all_facts, indent=2))
+        return 0
+    for facts in all_facts:
+        for key, value in facts.items():
+            if value not in (None, "", []):
+                print(f"{key.replace('_', ' '):<15} {_shown(value)}")
+        print()
+    return 0
+
+
+@models_app.command()
+def download(names: Names, quiet: o.Quiet = False) -> int:
+    """Download models into the cache, or their newer versions, e.g. dpt models download dpt-large.
+
+    The folder of each is printed on standard output.
+    """
+    set_up_logging(verbose=False, quiet=quiet)
+    if not quiet:
+        logging.getLogger(hub.__name__).setLevel(logging.INFO)  # tells the licence
+    for name in names:
+        print(find_model(name, task=None, refresh=True), flush=True)
+    return 0
+
+
+@models_app.command()
+def verify(
+    name: Name,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help=f"COCO val2017 {KNOWN_IMAGE}: its output is compared with the publisher's "
+            f"numbers, e.g. [cyan]--image {KNOWN_IMAGE}.jpg[/]",
+        ),
+    ] = None,
+    as_json: Json = False,
+    offline: o.Offline = False,
+) -> int:
+    """Check a model: hashes, every tensor, finite values, a forward, the publisher's numbers.
+
+    [cyan]dpt models verify dpt-large --image 000000039769.jpg[/]
+    """
+    set_up_logging(verbose=False, quiet=False)
+    picture = _known_image(image)
+    from dptcli.weights.verify import verify as checks_of
+
+    failed = []
+    tasks: list[str | None] = [entry.task for entry in entries_for(name)]
+    for task in tasks or [None]:
+        for check in checks_of(name, task=task, known_image=picture, offline=offline):
+            if as_json:
+                print(json.dumps({"model": name, "task": task, **dataclasses.asdict(check)}))
+            else:
+                print(f"{'ok    ' if check.passed else 'FAILED'} {check.name}: {check.seen}")
+            if not check.passed:
+                failed.append(check.name)
+    if failed:
+        raise ModelError(
+            f"model {name!r} is broken ({', '.join(failed)}); "
+            "`dpt models remove` it and download it again"
+        )
+    return 0
+
+
+@models_app.command()
+def remove(
+    name: Name,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", metavar="", help="Do not ask, e.g. [cyan]--yes[/]")
+    ] = False,
+) -> int:
+    """Remove a model from the cache, every revision of it, e.g. dpt models remove dpt-large -y."""
+    if Path(name).is_dir():
+        raise UsageError(f"{name} is a folder of your own, not of the cache; remove it yourself")
+    wanted = hub_name(name)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"removing {wanted.repository} needs a yes; add --yes")
+        if not typer.confirm(f"Remove {wanted.repository} from the cache?", err=True):
+            return 0
+    freed = hub.remove(wanted)
+    print(f"removed {wanted.repository}: {freed / 1e6:,.1f} MB freed")
+    return 0
+
+
+def _facts(entry: CatalogEntry) -> dict[str, Any]:
+    facts = dataclasses.asdict(entry)
+    folder = entry.folder
+    if entry.repository is not None:
+        folder = hub.cached(hub.HubName(entry.repository, entry.revision))
+    return {
+        **facts,
+        "non_commercial": entry.is_non_commercial,
+        "cached": folder is not None,
+        "folder": None if folder is None else str(folder),
+    }
+
+
+def _facts_of_unlisted(name: str) -> dict[str, Any]:
+    """What config.json says of a folder or of a cached repository."""
+    folder = Path(name) if Path(name).is_dir() else hub.cached(hub_name(name))
+    if folder is None:
+        raise ModelError(
+            f"{name} is not listed and not in the cache; `dpt models download {name}` fetches it"
+        )
+    values = read_config(folder)
+    backbone = values.get("backbone_config")
+    return {
+        "name": name,
+        "family": values.get("model_type"),
+        "task": task_of(values),
+        "gives": values.get("depth_estimation_type"),
+        "backbone": backbone.get("model_type") if isinstance(backbone, dict) else "vit",
+        "architectures": values.get("architectures"),
+        "megabytes": round(sum(path.stat().st_size for path in files_of(folder)) / 1e6, 1),
+        "cached": hub.is_cache(folder),
+        "folder": str(folder),
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return "first values of COCO " + KNOWN_IMAGE + f": {list(value['first'])}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _print_table(facts: list[dict[str, Any]]) -> None:
+    """One line a model, at most 80 columns, under its family and what it is good for."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(soft_wrap=True, highlight=False)
+    form = "{mark} {name:<38} {backbone:<9} {size:>5} {input:<7} {licence}"
+    heading = {"backbone": "BACKBONE", "size": "PARAM", "input": "INPUT", "licence": "LICENCE"}
+    console.print(Text(form.format(mark=" ", name="NAME", **heading), style="bold"))
+    for family, members in groupby(facts, key=lambda fact: fact["family"]):
+        console.print(Text(f"\n{family}", style="bold cyan"))
+        use_of = lambda fact: f"{_GIVES[fact['gives']]}: {fact['good_for']}"  # noqa: E731
+        for use, users in groupby(members, key=use_of):
+            console.print(Text(f"    {use}", style="italic"))
+            for fact in users:
+                line = form.format(
+                    mark="*" if fact["cached"] else " ",
+                    name=fact["name"],
+                    backbone=fact["backbone"],
+                    size=_short(fact["parameters"]),
+                    input=fact["input_size"],
+                    licence=fact["licence"],
+                )
+                console.print(Text(line, style="" if fact["cached"] else "dim"))
+    console.print(
+        "\n* is built in or in the cache. CC-BY-NC: not for commercial use. INPUT is in pixels."
+        "\n`dpt models show NAME` says more; `-m owner/name` takes any other repository of the hub."
+    )
+
+
+def _short(count: int) -> str:
+    """24.8M, 335M, 1.20B."""
+    if count >= 1e9:
+        return f"{count / 1e9:.2f}B"
+    return f"{count / 1e6:.0f}M" if count >= 99.95e6 else f"{count / 1e6:.1f}M"
+
+
+def _known_image(given: Path | None) -> "np.ndarray | None":
+    """The publishers' test image: the one given, or the one beside the real checkpoints."""
+    path = given
+    folder = os.environ.get(CHECKPOINTS_VARIABLE)
+    if path is None and folder:
+        path = next(iter(sorted(Path(folder).glob(f"{KNOWN_IMAGE}.*"))), None)
+    if path is None:
+        return None
+    from dptcli.inputs import decode_image
+
+    return decode_image(path)

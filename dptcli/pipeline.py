@@ -303,18 +303,20 @@ def open_pipeline(
     task: Task,
     device: str = "auto",
     dtype: str = "auto",
+    offline: bool = False,
     size: int | tuple[int, int] | None = None,
     options: Options | None = None,
 ) -> Pipeline:
     """Load a model for a task and make its pipeline; the time goes to the stage "load".
 
-    size: what the network sees, (height, width) or one number; None is the model's own. Raises
-    ModelError for a model that is unknown, unreadable or made for the other task.
+    offline: never download. size: what the network sees, (height, width) or one number; None is
+    the model's own. Raises ModelError for a model that is unknown, unreadable or made for the
+    other task.
     """
     clock = Clock()
     with clock.stage("load"):
         if not isinstance(model, LoadedModel):
-            model = load_model(model, task=task, device=device, dtype=dtype)
+            model = load_model(model, task=task, device=device, dtype=dtype, offline=offline)
         if model.task != task:
             raise ModelError(f"model {model.name!r} is for {model.task}, not for {task}")
         logger.info("model %s from %s: %s, %s", model.name, model.folder, model.device, model.dtype)

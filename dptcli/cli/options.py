@@ -111,8 +111,8 @@ ModelName = Annotated[
         metavar="MODEL",
         rich_help_panel=MODEL,
         show_default=False,
-        help=f"A built-in name ({DEFAULT_MODEL} by default) or a folder with config.json, "
-        "e.g. [cyan]-m ./dpt-large[/]",
+        help=f"A name that `dpt models` lists ({DEFAULT_MODEL} by default), owner/name on the "
+        "hub, or a folder with config.json, e.g. [cyan]-m dpt-large[/]",
     ),
 ]
 Size = Annotated[
@@ -141,6 +141,16 @@ DType = Annotated[
         rich_help_panel=MODEL,
         show_default=False,
         help="auto (the default), float32, bfloat16 or float16, e.g. [cyan]--dtype bfloat16[/]",
+    ),
+]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        rich_help_panel=MODEL,
+        metavar="",
+        help="Never download: built-in models, folders and the cache alone, e.g. "
+        "[cyan]-m dpt-large --offline[/]",
     ),
 ]
 BatchSize = Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from dptcli.cli import options as o
 from dptcli.errors import UsageError
 from dptcli.target_size import TargetSize, parse_target_size
+from dptcli.weights.catalog import find_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +43,7 @@ class Request:
     target_size: TargetSize
     existing: Literal["refuse", "overwrite", "skip"]
     model: str
+    offline: bool
     size: int | tuple[int, int] | None
     device: str
     dtype: str
@@ -83,6 +85,7 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         target_size=parse_target_size(given["target_size"]),
         existing=existing,
         model=given["model"],
+        offline=given["offline"],
         size=o.parse_size(given["size"]),
         device=o.check_device(given["device"]),
         dtype=o.check_dtype(given["dtype"]),
@@ -110,6 +113,8 @@ def run(
         reporter.skipped(plan)
         reporter.summary(Report(), plan)
         return 0
+    # A download draws its own bars, so it comes before the spinner; a typo costs no torch either.
+    find_model(request.model, task=request.task, offline=request.offline)
     with reporter.loading(request.model):
         pipeline = _open(request, keep_rgb=keep_rgb)
         save = saver(pipeline.loaded, plan)
@@ -165,6 +170,7 @@ def _open(request: Request, *, keep_rgb: bool) -> "Pipeline":
         task=request.task,
         device=request.device,
         dtype=request.dtype,
+        offline=request.offline,
         size=request.size,
         options=pipeline.Options(
             batch_size=request.batch_size,
@@ -199,6 +205,8 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 def set_up_logging(*, verbose: bool, quiet: bool) -> None:
+    if quiet:  # the hub's client reads this once, when it is imported
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     package = logging.getLogger("dptcli")
     package.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
     handler = _StderrHandler()

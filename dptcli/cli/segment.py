@@ -45,6 +45,7 @@ def segment(
     ] = None,
     model: o.ModelName = DEFAULT_MODEL,
     size: o.Size = None,
+    offline: o.Offline = False,
     device: o.Device = "auto",
     dtype: o.DType = "auto",
     batch_size: o.BatchSize = "1",

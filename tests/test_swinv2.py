@@ -11,9 +11,12 @@ import pytest
 import torch
 import transformers
 from parity import assert_close, load_reference, randomize
+from transformers.models.swinv2.modeling_swinv2 import Swinv2SelfAttention
 
 from dptcli import AutoBackbone, DPTForDepthEstimation, Swinv2Backbone, Swinv2Config
 from dptcli.errors import ConfigError, ShapeError
+from dptcli.model.swinv2 import MASKED
+from dptcli.model.swinv2_attention import WindowAttention
 
 # Sides that fill patches and windows, and sides that need padding at each of the steps.
 SHAPES = {"square": (64, 64), "landscape": (48, 90), "portrait": (101, 47), "small": (17, 30)}
@@ -117,6 +120,27 @@ def test_swin_alone_equals_the_reference_backbone(stages: dict[str, Any], tmp_pa
     back = load_reference(transformers.Swinv2Backbone, tmp_path / "ours")
     for again, theirs in zip(back(x).feature_maps, expected, strict=True):
         assert_close(again, theirs)
+
+
+@torch.inference_mode()
+def test_the_mask_is_as_deep_as_the_reference_s() -> None:
+    """Its -100, added twice, only shows where like places have cosines of -1 and scales of 100."""
+    config = transformers.Swinv2Config(qkv_bias=False)
+    theirs = Swinv2SelfAttention(config, dim=4, num_heads=1, window_size=2).eval()
+    ours = WindowAttention(
+        Swinv2Config(qkv_bias=False), width=4, num_heads=1, side=2, learned_side=0
+    ).eval()
+    randomize(theirs, seed=1)
+    theirs.query.weight.copy_(torch.eye(4))
+    theirs.key.weight.copy_(-torch.eye(4))
+    theirs.logit_scale.fill_(9.0)
+    ours.load_state_dict(theirs.state_dict())
+    side = torch.tensor([1.0, 1.0, -1.0, -1.0])
+    x = side[None, :, None] * torch.tensor([1.0, 2.0, 3.0, 4.0])
+    apart = (side[:, None] != side).float()[None]
+    expected, weights = theirs(x, -100.0 * apart, output_attentions=True)
+    assert weights.max() < 0.9
+    assert_close(ours(x, mask=MASKED * apart)[0], expected)
 
 
 @torch.inference_mode()

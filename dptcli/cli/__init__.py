@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dptcli import __version__
-from dptcli.cli import depth, measure, models, segment
+from dptcli.cli import depth, measure, models, segment, view
 from dptcli.cli.options import normalize_argv
 from dptcli.errors import DptError, ImageError
 
@@ -38,6 +38,7 @@ depth.register(app)
 segment.register(app)
 measure.register(app)
 models.register(app)
+view.register(app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -73,6 +74,7 @@ def about(
     [cyan]dpt depth photo.jpg -o depth.png[/]
     [cyan]dpt depth photos/ -o depth/[/]
     [cyan]dpt segment photos/ -o masks/[/]
+    [cyan]dpt gallery depth/[/]
     [cyan]dpt depth --help[/]
     [cyan]dpt --install-completion[/]
     """

@@ -34,7 +34,7 @@ from dptcli.processor import DPTImageProcessor, Prepared
 from dptcli.report import Clock, Outcome, Report
 from dptcli.target_size import TargetSize, parse_target_size, target_hw
 from dptcli.weights.catalog import DEFAULT_MODEL
-from dptcli.weights.load import LoadedModel, load_model
+from dptcli.weights.load import LoadedModel, load_model, require_finite
 
 logger = logging.getLogger(__name__)
 
@@ -183,6 +183,8 @@ class Pipeline:
             return
         try:
             outputs = self.predict([item.sample for item in items])
+        except ModelError:  # no image's fault: the run ends
+            raise
         except Exception as error:
             if len(items) == 1:
                 yield _failure(items[0].job, error, items[0].started)
@@ -239,7 +241,11 @@ class Pipeline:
             pixel_values = torch.from_numpy(stacked).to(self.loaded.device, self.loaded.dtype)
             output = self.loaded.model(pixel_values)
             maps = output.predicted_depth if self.loaded.task == "depth" else output.logits
-            return list(maps.float().cpu().unbind(0))
+            maps = maps.float().cpu()
+        if not torch.isfinite(maps).all():
+            # Looked for only now: reading every weight once would make loading 20 times slower.
+            require_finite(self.loaded)
+        return list(maps.unbind(0))
 
     @torch.inference_mode()
     def finish(self, output: Tensor, sample: Sample) -> Prediction:

@@ -1,10 +1,12 @@
 """Broken model folders: each is refused in one line that names the file and the remedy."""
 
 import json
+import math
 import os
 import pickle
 import shutil
 import struct
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 from parity import randomize
+from PIL import Image
+from process import DPT, environment
 from safetensors.torch import load_file, save_file
 
 from dptcli.errors import ModelError
@@ -289,3 +293,45 @@ def test_a_depth_model_given_to_segment_is_refused_and_the_reverse(
 
 def test_a_file_instead_of_a_folder_is_refused(folder: Path) -> None:
     assert "is a file; a model is a folder" in refusal(folder / WEIGHTS)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf], ids=["NaN", "infinity"])
+def test_weights_that_are_not_finite_end_a_run_at_the_first_image(
+    folder: Path, tmp_path: Path, value: float
+) -> None:
+    change_tensors(lambda state: state[BIAS].fill_(value))(folder)
+    source = tmp_path / "photos"
+    source.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (40, 30), "gray").save(source / name)
+    done = subprocess.run(
+        [*DPT, "depth", str(source), "-o", str(tmp_path / "out"), "-m", str(folder)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"the weights hold NaN or infinity in {BIAS}; fetch it again" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("out/**/*.png"))
+
+
+@pytest.mark.parametrize("wrong", ["truncated", "half a config", "no processor", "odd width"])
+def test_dpt_depth_says_it_in_one_line_and_exits_with_2(
+    folder: Path, tmp_path: Path, wrong: str
+) -> None:
+    spoil, said = BROKEN[wrong]
+    spoil(folder)
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    done = subprocess.run(
+        [*DPT, "depth", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png"), "-m", str(folder)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "b.png").exists()

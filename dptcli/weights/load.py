@@ -306,6 +306,16 @@ def _first_weights(
     return first
 
 
+def require_finite(loaded: LoadedModel) -> None:
+    """Raise ModelError when weights hold NaN or infinity, which a whole model has none of."""
+    broken = non_finite(loaded.model)
+    if broken:
+        raise ModelError(
+            f"{loaded.folder}: the weights hold NaN or infinity in {_listed(broken)}; "
+            "fetch it again"
+        )
+
+
 def non_finite(model: nn.Module) -> list[str]:
     """The names of the tensors that hold NaN or infinity, which a whole model has none of.
 

@@ -1,0 +1,243 @@
+"""Make the built-in model from rendered frames: `python -m dptcli.training.builtin`.
+
+    python -m dptcli.training.builtin FRAMES --work RUN --builtin dptcli/weights/builtin
+
+The converted backbone (`python -m dptcli.training.backbone`) must lie there as
+dpt-small-depth/backbone.safetensors. It stands on disk once; each task's index points to it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from dptcli.errors import DptError
+from dptcli.files import atomic_path, write_text
+from dptcli.model.config import DPTConfig
+from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
+from dptcli.training.batches import FeatureCache, TrainOptions
+from dptcli.training.data import IMAGENET_MEAN, IMAGENET_STD, read_pairs, split
+from dptcli.training.furniture import CLASSES
+from dptcli.training.loop import Progress, train
+
+BACKBONE_FILE = "backbone.safetensors"
+HEAD_FILE = "head.safetensors"
+FOLDERS = {"depth": "dpt-small-depth", "segment": "dpt-small-segment"}
+DEFAULT_SIZE = 392
+PREFIX = "backbone."
+
+
+def builtin_config(task: str) -> DPTConfig:
+    """The architecture: DPT over DINOv2 ViT-S/14, neck 48–384, fusion 64."""
+    values: dict[str, Any] = {
+        "backbone_config": {
+            "model_type": "dinov2",
+            "hidden_size": 384,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 6,
+            "mlp_ratio": 4,
+            "image_size": 518,
+            "patch_size": 14,
+            "layer_norm_eps": 1e-6,
+            "out_features": ["stage3", "stage6", "stage9", "stage12"],
+            "reshape_hidden_states": False,
+            "apply_layernorm": True,
+        },
+        "neck_hidden_sizes": [48, 96, 192, 384],
+        "reassemble_factors": [4, 2, 1, 0.5],
+        "fusion_hidden_size": 64,
+        "readout_type": "ignore",
+        "head_in_index": -1,
+        "use_batch_norm_in_fusion_residual": False,
+        "add_projection": False,
+        "use_auxiliary_head": False,
+        "dtype": "float32",
+    }
+    if task == "segment":
+        values["id2label"] = dict(enumerate(CLASSES))
+        values["label2id"] = {name: index for index, name in enumerate(CLASSES)}
+    return DPTConfig(**values)
+
+
+def processor_config() -> dict[str, Any]:
+    """preprocessor_config.json: about 392 on the short side, sides multiples of 14."""
+    return {
+        "image_processor_type": "DPTImageProcessor",
+        "do_resize": True,
+        "size": {"height": DEFAULT_SIZE, "width": DEFAULT_SIZE},
+        "keep_aspect_ratio": True,
+        "ensure_multiple_of": 14,
+        "resample": 3,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
+        "do_pad": False,
+        "size_divisor": None,
+    }
+
+
+def start_model(task: str, builtin: Path, *, seed: int) -> DensePredictor:
+    """An untrained neck and head on the converted backbone."""
+    torch.manual_seed(seed)
+    kind = DPTForDepthEstimation if task == "depth" else DPTForSemanticSegmentation
+    model = kind(builtin_config(task))
+    state = load_file(builtin / FOLDERS["depth"] / BACKBONE_FILE)
+    found = model.load_state_dict(
+        {name: value.float() for name, value in state.items()}, strict=False
+    )
+    absent = [name for name in found.missing_keys if name.startswith(PREFIX)]
+    if found.unexpected_keys or [name for name in absent if "mask_token" not in name]:
+        raise DptError(f"the backbone does not fit: {found.unexpected_keys} {absent}")
+    _initialize(model)
+    return model
+
+
+def take_head(model: DensePredictor, folder: Path, *, prefix: str = "") -> None:
+    """Start from the tensors of a folder's head file whose names begin with `prefix`."""
+    state = load_file(folder / HEAD_FILE)
+    wanted = {name: value.float() for name, value in state.items() if name.startswith(prefix)}
+    found = model.load_state_dict(wanted, strict=False)
+    if found.unexpected_keys:
+        raise DptError(f"{folder / HEAD_FILE} does not fit: {found.unexpected_keys}")
+
+
+@torch.no_grad()
+def _initialize(model: DensePredictor) -> None:
+    """First weights that keep the maps' spread near one, so that no step overshoots."""
+    parts: tuple[Any, ...] = (model.neck, model.head)
+    for module in parts:
+        for name, value in module.named_parameters():
+            if value.dim() == 4:
+                torch.nn.init.kaiming_normal_(value, mode="fan_in", nonlinearity="linear")
+                if name.startswith("reassemble_stage") and "projection" in name:
+                    value.mul_(0.25)  # the backbone's maps have a spread of four
+                elif "residual_layer" in name:
+                    value.mul_(0.5)  # each residual unit begins close to the identity
+            elif name.endswith("bias"):
+                value.zero_()
+    if isinstance(model, DPTForDepthEstimation):
+        # Outputs begin close to one everywhere, or the last ReLU might never open.
+        last = [part for part in model.head.head if isinstance(part, torch.nn.Conv2d)][-1]
+        last.weight.mul_(0.2)
+        assert last.bias is not None
+        last.bias.fill_(1.0)
+
+
+def save_builtin(model: DensePredictor, task: str, builtin: Path) -> Path:
+    """Write a task's folder: configurations, head and the index that points to the backbone."""
+    folder = builtin / FOLDERS[task]
+    head = {
+        name: value.detach().contiguous()
+        for name, value in model.state_dict().items()
+        if not name.startswith(PREFIX)
+    }
+    # float16 holds the head's weights to three digits, far below what one training run decides.
+    head = {
+        name: value.half() if value.is_floating_point() else value for name, value in head.items()
+    }
+    with atomic_path(folder / HEAD_FILE) as temporary:
+        save_file(head, temporary, metadata={"format": "pt"})
+    shared = load_file(builtin / FOLDERS["depth"] / BACKBONE_FILE)
+    where = BACKBONE_FILE if task == "depth" else f"../{FOLDERS['depth']}/{BACKBONE_FILE}"
+    weight_map = {**dict.fromkeys(shared, where), **dict.fromkeys(head, HEAD_FILE)}
+    total = sum(
+        value.numel() * value.element_size() for value in (*shared.values(), *head.values())
+    )
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    write_text(
+        folder / "model.safetensors.index.json", json.dumps(index, indent=2, sort_keys=True) + "\n"
+    )
+    values = {**model.config.to_dict(), "architectures": [type(model).__name__], "dtype": "float32"}
+    write_text(folder / "config.json", type(model.config).from_dict(values).to_json_string())
+    write_text(folder / "preprocessor_config.json", json.dumps(processor_config(), indent=2) + "\n")
+    return folder
+
+
+def _print(progress: Progress) -> None:
+    if progress.step % 20 == 0 or progress.validation is not None:
+        known = "" if progress.validation is None else f"  validation {progress.validation:.4f}"
+        print(
+            f"step {progress.step}  loss {progress.loss:.4f}  {progress.seconds:.2f} s{known}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _parse_hw(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return int(height), int(width)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dptcli.training.builtin",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("frames", type=Path, help="a rendered folder with pairs.csv")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--builtin", type=Path, required=True, help="dptcli/weights/builtin")
+    parser.add_argument("--tasks", nargs="+", choices=sorted(FOLDERS), default=sorted(FOLDERS))
+    parser.add_argument("--go-on", action="store_true", help="start from the heads that lie there")
+    parser.add_argument("--segment-steps", type=int, help="steps of that task (--steps)")
+    parser.add_argument("--threads", type=int, default=2)
+    defaults = TrainOptions()
+    parser.add_argument(
+        "--shapes", nargs="+", default=["210x280", "280x210", "168x364"], help="HEIGHTxWIDTH"
+    )
+    for item in fields(TrainOptions):
+        if isinstance(item.default, int | float | str):
+            flag = f"--{item.name.replace('_', '-')}"
+            parser.add_argument(flag, type=type(item.default), default=getattr(defaults, item.name))
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        chosen = TrainOptions(
+            **{
+                item.name: getattr(options, item.name)
+                for item in fields(TrainOptions)
+                if hasattr(options, item.name)
+            },
+            shapes_hw=tuple(_parse_hw(text) for text in options.shapes),
+        )
+        pairs, held_out = split(read_pairs(options.frames))
+        print(f"{len(pairs)} frames, {len(held_out)} held out", file=sys.stderr)
+        cache = FeatureCache()
+        for task in options.tasks:
+            steps = options.segment_steps if task == "segment" else None
+            model = start_model(task, options.builtin, seed=chosen.seed)
+            if options.go_on:
+                take_head(model, options.builtin / FOLDERS[task])
+            elif task == "segment" and (options.builtin / FOLDERS["depth"] / HEAD_FILE).is_file():
+                # What tells near from far tells one thing from another: a shorter way.
+                take_head(model, options.builtin / FOLDERS["depth"], prefix="neck.")
+            # Twice as fast in bfloat16 on a CPU.
+            for part in (model.neck, model.head):
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            train(
+                model,
+                pairs,
+                options.work / task,
+                options=replace(chosen, steps=steps or chosen.steps),
+                held_out=held_out,
+                cache=cache,
+                report=_print,
+            )
+            print(save_builtin(model, task, options.builtin), flush=True)
+    except DptError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

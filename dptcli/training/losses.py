@@ -1,0 +1,97 @@
+"""Training losses for relative depth, on top of those that the models compute themselves.
+
+All compare a prediction with inverse depths (B, H, W) that are known where `valid` (bool, B, H,
+W); 0 is infinitely far (sky). None depends on the prediction's scale or shift, but for the anchor.
+"""
+
+import torch
+from torch import Tensor
+
+NUM_GRADIENT_SCALES = 4
+GRADIENT_WEIGHT = 1.0
+RELATIVE_WEIGHT = 0.5
+ANCHOR_WEIGHT = 0.2
+
+
+def relative_depth_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """The sum that a relative depth model is trained with.
+
+    After least-squares alignment: absolute error and multi-scale gradients in units of the
+    target's own spread (MiDaS, Ranftl et al. 2020, sections 5 and 6), and the error relative to
+    the pixel's inverse depth. A weak anchor keeps the output positive with sky at zero. Alignment
+    bounds every term: a constant prediction costs 1, not infinity as under its own spread.
+    """
+    aligned = align(predicted, target, valid)
+    error = (aligned - target) / _spread(target, valid)[:, None, None]
+    return (
+        _mean(error.abs(), valid)
+        + GRADIENT_WEIGHT * gradient_loss(error, valid)
+        + RELATIVE_WEIGHT * relative_loss(aligned, target, valid)
+        + ANCHOR_WEIGHT * anchor_loss(predicted, target, valid)
+    )
+
+
+def align(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """The prediction with each image's least-squares scale and shift to the target (B, H, W).
+
+    The scale stays positive, since near must not become far: where the fit's is not, the
+    prediction keeps a tenth of the target's spread and so pays for its direction. An image whose
+    prediction is constant gets the target's mean.
+    """
+    mean_predicted = _means(predicted, valid)[:, None, None]
+    mean_target = _means(target, valid)[:, None, None]
+    centred = predicted - mean_predicted
+    variance = _means(centred.square(), valid)
+    covariance = _means(centred * (target - mean_target), valid)
+    spread = _means((target - mean_target).square(), valid).sqrt()
+    least = 0.1 * spread / variance.clamp(min=1e-8).sqrt()
+    scale = torch.maximum(covariance / variance.clamp(min=1e-8), least.detach())
+    return centred * scale[:, None, None] + mean_target
+
+
+def relative_loss(aligned: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean |aligned − target| ÷ target, bounded at 1, so that far pixels count as near ones do.
+
+    The floor of the divisor is a twentieth of the image's mean inverse depth: beyond it, and in
+    the sky, errors count absolutely.
+    """
+    floor = 0.05 * _means(target, valid)[:, None, None]
+    # tanh keeps outliers, such as a thin pole missed, from ruling the step.
+    return _mean(torch.tanh((aligned - target).abs() / (target + floor).clamp(min=1e-6)), valid)
+
+
+def gradient_loss(error: Tensor, valid: Tensor) -> Tensor:
+    """Differences of the error (B, H, W) between neighbours, at four scales: crisp edges."""
+    total = error.new_zeros(())
+    for scale in range(NUM_GRADIENT_SCALES):
+        step = 2**scale
+        part, known = error[:, ::step, ::step], valid[:, ::step, ::step]
+        for dim in (1, 2):
+            length = part.shape[dim] - 1
+            if length > 0:
+                both = known.narrow(dim, 0, length) & known.narrow(dim, 1, length)
+                change = part.narrow(dim, 1, length) - part.narrow(dim, 0, length)
+                total = total + _mean(change.abs(), both)
+    return total / NUM_GRADIENT_SCALES
+
+
+def anchor_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean |prediction − target ÷ its mean|: gives the free scale and shift a value to rest at."""
+    mean = _means(target, valid).clamp(min=1e-8)[:, None, None]
+    return _mean((predicted - target / mean).abs(), valid)
+
+
+def _mean(values: Tensor, valid: Tensor) -> Tensor:
+    """The mean over the valid pixels of all images; 0 without any."""
+    return (values * valid).sum() / valid.sum().clamp(min=1)
+
+
+def _means(values: Tensor, valid: Tensor) -> Tensor:
+    """The mean over each image's valid pixels (B,)."""
+    return (values * valid).sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=1)
+
+
+def _spread(values: Tensor, valid: Tensor) -> Tensor:
+    """The mean absolute deviation over each image's valid pixels (B,), never 0."""
+    centred = values - _means(values, valid)[:, None, None]
+    return _means(centred.abs(), valid).clamp(min=1e-6)

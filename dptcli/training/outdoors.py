@@ -1,0 +1,385 @@
+"""Outdoor scenes: streets with buildings, vehicles, trees and people, and open terrain."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mathutils import Vector, noise
+
+from dptcli.training import materials
+from dptcli.training.furniture import select
+from dptcli.training.stage import Point, Stage
+
+REACH_M = 110.0
+"""How far a street goes on before the camera."""
+
+
+def _shrub(stage: Stage, location: Point, size: float) -> None:
+    """A ball of leaves: a dented sphere."""
+    rng = stage.rng
+    rings, sides = 9, 14
+    shift = Vector(rng.uniform(-50, 50, 3))
+    vertices: list[Point] = []
+    for ring in range(rings + 1):
+        polar = math.pi * ring / rings
+        for k in range(sides):
+            around = 2 * math.pi * k / sides
+            unit = Vector(
+                (
+                    math.sin(polar) * math.cos(around),
+                    math.sin(polar) * math.sin(around),
+                    math.cos(polar),
+                )
+            )
+            radius = 1 + 0.45 * noise.noise(unit * 2.5 + shift)
+            vertices.append(tuple(unit * radius * size / 2))
+    faces = [
+        (
+            r * sides + k,
+            r * sides + (k + 1) % sides,
+            (r + 1) * sides + (k + 1) % sides,
+            (r + 1) * sides + k,
+        )
+        for r in range(rings)
+        for k in range(sides)
+    ]
+    hue = 0.24 if rng.random() < 0.85 else 0.1
+    item = stage.mesh(vertices, faces, "vegetation", materials.foliage(rng, hue=hue), smooth=True)
+    item.location = location
+    item.scale = (1, 1, float(rng.uniform(0.7, 1.4)))
+
+
+def tree(stage: Stage, x: float, y: float, base: float = 0.0) -> None:
+    """A tree: imported, or a trunk with balls of leaves."""
+    rng = stage.rng
+    tall = select(stage.pieces, labels=("vegetation",), height_m=(1.2, 30))
+    if tall and rng.random() < 0.6:
+        piece = stage.any_piece(tall)
+        if piece is not None:
+            scale = float(rng.uniform(0.7, 1.3)) * max(1.0, 3.0 / piece.size_m[2])
+            stage.piece(piece, (x, y, base), turn=float(rng.uniform(0, 6.3)), scale=scale)
+        return
+    height = float(rng.uniform(3, 11))
+    trunk = float(rng.uniform(0.08, 0.3))
+    bark = materials.speckle(
+        rng, materials.random_rgb(rng, hue=0.07, saturation=(0.2, 0.6), value=(0.05, 0.2))
+    )
+    stage.lathe(
+        [(trunk, 0), (trunk * 0.7, height * 0.7)], (x, y, base), "vegetation", bark, sides=8
+    )
+    for _ in range(int(rng.integers(1, 6))):
+        size = float(rng.uniform(0.25, 0.6)) * height
+        spot = (
+            x + float(rng.normal(0, 0.1)) * height,
+            y + float(rng.normal(0, 0.1)) * height,
+            base + height * float(rng.uniform(0.55, 0.95)),
+        )
+        _shrub(stage, spot, size)
+
+
+def _pole(stage: Stage, x: float, y: float, toward: float) -> None:
+    """A lamp post, a traffic sign or a plain pole."""
+    rng = stage.rng
+    skin = materials.metal(rng) if rng.random() < 0.6 else materials.plain(rng)
+    height = float(rng.uniform(2.2, 9))
+    radius = float(rng.uniform(0.03, 0.12))
+    stage.lathe([(radius, 0), (radius * 0.7, height)], (x, y, 0), "structure", skin, sides=8)
+    kind = rng.random()
+    if kind < 0.45:
+        arm = float(rng.uniform(0.5, 2))
+        stage.box((arm, 0.1, 0.1), (x + toward * arm / 2, y, height), "structure", skin)
+    elif kind < 0.85:
+        width = float(rng.uniform(0.4, 0.9))
+        face = materials.plain(rng, materials.random_rgb(rng, saturation=(0.3, 1), value=(0.3, 1)))
+        stage.box(
+            (width, 0.03, width),
+            (x, y - radius - 0.02, min(height, 2.6) - width),
+            "structure",
+            face,
+        )
+
+
+def _building(stage: Stage, x: float, y: float, size: Point, side: float) -> None:
+    """A block with window storeys, ledges, a door and sometimes a pitched roof."""
+    rng = stage.rng
+    storey = float(rng.uniform(2.6, 3.6))
+    skin = materials.facade(rng, storey)
+    width, length, height = size
+    corners = [
+        (x - width / 2, y - length / 2),
+        (x + width / 2, y - length / 2),
+        (x + width / 2, y + length / 2),
+        (x - width / 2, y + length / 2),
+    ]
+    for k in range(4):
+        stage.wall(corners[k], corners[(k + 1) % 4], 0, height, "structure", skin)
+    roof = materials.brick(rng, tile=True) if rng.random() < 0.5 else materials.plain(rng)
+    stage.plane((width, length), (x, y, height), (0, 0, 0), "structure", roof)
+    if rng.random() < 0.55:
+        ridge = height + float(rng.uniform(1, 4))
+        w, d = width / 2 + 0.3, length / 2 + 0.3
+        points = [(-w, -d, height), (w, -d, height), (w, d, height), (-w, d, height),
+                  (0, -d, ridge), (0, d, ridge)]  # fmt: skip
+        item = stage.mesh(
+            points, [(0, 4, 5, 3), (1, 2, 5, 4), (0, 1, 4), (2, 3, 5)], "structure", roof
+        )
+        item.location = (x, y, 0)
+    front = x - side * width / 2
+    trim = materials.plain(rng)
+    for level in range(1, int(height / storey) + 1):
+        if rng.random() < 0.4:
+            stage.box((0.3, length, 0.15), (front, y, level * storey), "structure", trim)
+    for _ in range(int(rng.integers(0, 5))):  # doors, balconies, bays
+        along = y + float(rng.uniform(-0.45, 0.45)) * length
+        if rng.random() < 0.5:
+            spot, size = (front, along, 0.0), (0.15, 1.1, 2.2)
+        else:
+            spot, size = (front, along, storey * float(rng.integers(1, 4))), (1.6, 2.5, 1.0)
+        if spot[2] + size[2] < height:
+            stage.box(size, spot, "structure", materials.anything(rng, stage.images))
+
+
+def _ground(stage: Stage, half_road: float, pavement: float) -> float:
+    """Road, markings, raised pavements and what lies beyond; the distance of the plots' edge."""
+    rng = stage.rng
+    grey = materials.random_rgb(rng, saturation=(0, 0.15), value=(0.04, 0.35))
+    asphalt = materials.speckle(rng, grey)
+    stage.plane((2 * half_road, 400), (0, 100, 0), (0, 0, 0), "ground", asphalt)
+    if rng.random() < 0.8:
+        paint = materials.plain(rng, (0.75, 0.75, 0.7), rough=0.6)
+        dash, gap = (float(rng.uniform(2, 5)), float(rng.uniform(2, 7)))
+        position = -20.0
+        while position < REACH_M:
+            stage.plane((0.14, dash), (0, position, 0.006), (0, 0, 0), "ground", paint)
+            position += dash + gap
+        for side in (-1, 1):
+            if rng.random() < 0.5:
+                edge = (half_road - 0.3) * side
+                stage.plane((0.12, 300), (edge, 100, 0.006), (0, 0, 0), "ground", paint)
+    stone = materials.brick(rng, tile=True) if rng.random() < 0.5 else materials.speckle(rng)
+    for side in (-1, 1):
+        centre = side * (half_road + pavement / 2)
+        stage.box((pavement, 400, 0.13), (centre, 100, 0), "ground", stone)
+    beyond = materials.foliage(rng) if rng.random() < 0.65 else materials.speckle(rng)
+    for side in (-1, 1):
+        stage.plane(
+            (300, 400),
+            (side * (half_road + pavement + 150), 100, 0.02),
+            (0, 0, 0),
+            "ground",
+            beyond,
+        )
+    return half_road + pavement
+
+
+def _vehicles(stage: Stage, half_road: float) -> None:
+    rng = stage.rng
+    cars = select(stage.pieces, labels=("vehicle",), footprint_m=(2.5, 14))
+    bikes = select(stage.pieces, labels=("vehicle",), footprint_m=(1.0, 2.5))
+    if not cars:
+        for _ in range(int(rng.integers(2, 12))):
+            spot = (float(rng.uniform(-1, 1)) * half_road, float(rng.uniform(5, 80)), 0.0)
+            if stage.claim(spot[0], spot[1], 1.8, 4.2, gap=0.4):
+                skin = materials.plain(rng, rough=0.25)
+                stage.box((1.8, 4.2, 0.8), (spot[0], spot[1], 0.25), "vehicle", skin)
+                stage.box((1.6, 2.2, 0.6), (spot[0], spot[1], 1.05), "vehicle", skin)
+        return
+    parked = rng.random()
+    for side in (-1, 1):
+        if rng.random() < 0.35:
+            continue
+        position = float(rng.uniform(-8, 15))
+        while position < 85:
+            piece = stage.any_piece(cars)
+            if piece is None:
+                break
+            length = max(piece.size_m[:2])
+            if rng.random() < 0.3 + 0.6 * parked and length < 7:
+                _park(stage, piece, side * (half_road - 1.15), position, side > 0)
+            position += length + float(rng.uniform(0.6, 6))
+    for _ in range(int(rng.integers(0, 7))):
+        piece = stage.any_piece(cars if rng.random() < 0.85 or not bikes else bikes)
+        lane = float(rng.choice([-0.5, 0.5])) * half_road * 0.8
+        if piece is not None:
+            _park(stage, piece, lane, float(rng.uniform(6, 85)), lane > 0)
+
+
+def _park(stage: Stage, piece: Any, x: float, y: float, ahead: bool) -> None:
+    """A vehicle along the road; catalogue vehicles are long in either axis."""
+    rng = stage.rng
+    width, depth = piece.size_m[:2]
+    turn = 0.0 if depth >= width else math.pi / 2
+    turn += math.pi * float(ahead) + float(rng.normal(0, 0.03))
+    if stage.claim(x, y, min(width, depth), max(width, depth), gap=0.3):
+        stage.piece(piece, (x, y, 0.0), turn=turn)
+
+
+def _people(stage: Stage, low: float, high: float, count: int, base: float = 0.13) -> None:
+    rng = stage.rng
+    people = select(stage.pieces, labels=("person",), height_m=(1.0, 2.1), footprint_m=(0, 1.2))
+    for _ in range(count):
+        piece = stage.any_piece(people)
+        x = float(rng.choice([-1, 1])) * float(rng.uniform(low, high))
+        y = float(2 + rng.exponential(18))
+        if stage.claim(x, y, 0.5, 0.5):
+            turn = float(rng.uniform(0, 6.3))
+            if piece is not None:
+                stage.piece(piece, (x, y, base), turn=turn)
+            else:
+                body = [
+                    (0.18, 0),
+                    (0.2, 0.8),
+                    (0.24, 1.35),
+                    (0.08, 1.48),
+                    (0.12, 1.6),
+                    (0.05, 1.75),
+                ]
+                stage.lathe(body, (x, y, base), "person", materials.plain(rng))
+
+
+def street(stage: Stage) -> Callable[[], None]:
+    """A road between buildings or gardens, from a car's or a walker's height."""
+    rng = stage.rng
+    half_road = float(rng.uniform(3, 8))
+    pavement = float(rng.uniform(1.2, 4))
+    edge = _ground(stage, half_road, pavement)
+    built = float(rng.uniform(0, 1)) ** 0.7
+    green = float(rng.uniform(0, 1))
+    for side in (-1.0, 1.0):
+        position = float(rng.uniform(-25, -5))
+        while position < REACH_M:
+            length = float(rng.uniform(6, 22))
+            centre = position + length / 2
+            if rng.random() < built:
+                size = (float(rng.uniform(6, 14)), length, float(rng.uniform(3.5, 18)))
+                back = float(rng.exponential(2.5))
+                _building(stage, side * (edge + back + size[0] / 2), centre, size, side)
+            else:
+                for _ in range(int(rng.integers(1, 5))):
+                    tree(stage, side * (edge + float(rng.uniform(1, 16))),
+                         centre + float(rng.uniform(-0.5, 0.5)) * length)  # fmt: skip
+            if rng.random() < 0.3:
+                kind = rng.random()
+                skin = materials.foliage(rng) if kind < 0.5 else materials.anything(rng)
+                label = "vegetation" if kind < 0.5 else "structure"
+                size = (float(rng.uniform(0.1, 1)), length * 0.9, float(rng.uniform(0.6, 2.2)))
+                stage.box(size, (side * (edge + 0.5), centre, 0), label, skin)
+            position += length + (float(rng.exponential(5)) if rng.random() < 0.6 else 0.0)
+        step = float(rng.uniform(6, 25))
+        for position in np.arange(float(rng.uniform(-5, 10)), 90, step):
+            x = side * (half_road + float(rng.uniform(0.3, 0.9)))
+            if rng.random() < 0.35 * green + 0.1:
+                tree(stage, x, float(position))
+            elif rng.random() < 0.6:
+                _pole(stage, x, float(position), -side)
+    _vehicles(stage, half_road)
+    _people(stage, half_road * 0.6, edge, int(rng.integers(0, 10)))
+    if rng.random() < 0.6:  # the road ends at something
+        skin = materials.foliage(rng)
+        for _ in range(int(rng.integers(5, 18))):
+            spot = (
+                float(rng.uniform(-60, 60)),
+                REACH_M + float(rng.uniform(0, 40)),
+                float(rng.uniform(0, 4)),
+            )
+            _shrub(stage, spot, float(rng.uniform(8, 25)))
+    elif rng.random() < 0.5:
+        _building(
+            stage, 0, REACH_M + 10, (60, 8, float(rng.uniform(8, 25))), float(rng.choice([-1, 1]))
+        )
+    stage.sky(overcast=bool(rng.random() < 0.45))
+
+    def aim() -> None:
+        special = rng.random()
+        if special < 0.72:  # a car
+            x = float(rng.choice([-0.5, 0.5])) * half_road * 0.9
+            height, yaw = float(rng.uniform(1.2, 2.2)), float(rng.normal(0, 0.1))
+            pitch = float(rng.normal(-0.02, 0.05))
+        else:  # a walker
+            x = float(rng.uniform(-1, 1)) * edge
+            height, yaw = float(rng.uniform(1.0, 2.0)), float(rng.uniform(-1.3, 1.3))
+            pitch = float(rng.normal(0.02, 0.15))
+        if special > 0.95:
+            pitch += 0.5
+        stage.camera(
+            (x, float(rng.uniform(-12, 12)), height),
+            yaw=yaw,
+            pitch=pitch,
+            roll=float(rng.normal(0, 0.03)),
+            fov=math.radians(float(rng.uniform(45, 92))),
+        )
+
+    return aim
+
+
+def terrain(stage: Stage) -> Callable[[], None]:
+    """Hilly ground with trees, rocks, people, animals and a hut, under a sky."""
+    rng = stage.rng
+    reach, cells = 140.0, 110
+    relief = float(rng.exponential(2.5))
+    wave = float(rng.uniform(20, 60))
+    shift = Vector(rng.uniform(-50, 50, 3))
+
+    def level(x: float, y: float) -> float:
+        place = Vector((x / wave, y / wave, 0)) + shift
+        rough = noise.noise(place) + 0.3 * noise.noise(place * 4) + 0.04 * noise.noise(place * 17)
+        far = max(0.0, math.hypot(x, y) - 60) / 60
+        return float(relief * rough * (1 + 3 * far) + 4 * far * far)
+
+    axis = np.sign(np.linspace(-1, 1, cells)) * np.abs(np.linspace(-1, 1, cells)) ** 2 * reach
+    vertices = [(float(x), float(y), level(x, y)) for y in axis for x in axis]
+    faces = [
+        (
+            r * cells + c,
+            r * cells + c + 1,
+            (r + 1) * cells + c + 1,
+            (r + 1) * cells + c,
+        )
+        for r in range(cells - 1)
+        for c in range(cells - 1)
+    ]
+    skin = materials.foliage(rng) if rng.random() < 0.65 else materials.speckle(rng)
+    stage.mesh(vertices, faces, "ground", skin, smooth=True)
+    for _ in range(int(rng.integers(3, 45))):
+        x, y = (float(value) for value in rng.normal(0, 22, 2))
+        if math.hypot(x, y) > 2.5:
+            if rng.random() < 0.75:
+                tree(stage, x, y, level(x, y) - 0.05)
+            else:
+                _shrub(stage, (x, y, level(x, y)), float(rng.uniform(0.3, 2)))
+    things = select(stage.pieces, categories=("Exterior", "Vehicles", "Characters"),
+                    height_m=(0.3, 6))  # fmt: skip
+    for _ in range(int(rng.integers(3, 14))):
+        x, y = (float(value) for value in rng.normal(0, 7, 2))
+        piece = stage.any_piece(things)
+        if piece is not None and stage.claim(x, y, piece.footprint_m, piece.footprint_m):
+            stage.piece(piece, (x, y, level(x, y) - 0.03), turn=float(rng.uniform(0, 6.3)))
+    for _ in range(int(rng.integers(0, 12))):  # rocks
+        x, y = (float(value) for value in rng.normal(0, 9, 2))
+        size = float(rng.uniform(0.15, 1.5))
+        radii = [
+            (0.9 * size, 0),
+            (float(rng.uniform(0.6, 1)) * size, 0.4 * size),
+            (0.2 * size, size),
+        ]
+        stage.lathe(radii, (x, y, level(x, y) - 0.1), "ground", materials.speckle(rng), sides=7)
+    stage.sky(overcast=bool(rng.random() < 0.4))
+
+    def aim() -> None:
+        x, y = (float(value) for value in rng.normal(0, 6, 2))
+        pitch = float(rng.normal(-0.08, 0.14))
+        special = rng.random()
+        if special < 0.1:
+            pitch = float(rng.uniform(0.3, 1.0))
+        elif special < 0.22:
+            pitch = float(rng.uniform(-1.3, -0.5))
+        stage.camera(
+            (x, y, level(x, y) + float(rng.uniform(0.4, 2.4))),
+            yaw=float(rng.uniform(0, 6.3)),
+            pitch=pitch,
+            roll=float(rng.normal(0, 0.06)),
+            fov=math.radians(float(rng.uniform(40, 85))),
+        )
+
+    return aim

@@ -1,0 +1,76 @@
+"""Which scenes are rendered, how often, and from where: the mix of kinds, and accepted views."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from dptcli.training import outdoors, rooms
+from dptcli.training.stage import Stage
+
+MAX_TRIES = 25
+"""Cameras tried for one view before it is given up."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of scene: its share of all scenes, its builder, views a scene and frame shapes."""
+
+    share: float
+    build: Callable[[Stage], Callable[[], None]]
+    num_views: int
+    shapes_hw: tuple[tuple[int, int], ...]
+
+
+# About 59 thousand pixels each, sides multiples of 14.
+USUAL = ((210, 280), (210, 280), (210, 280), (238, 252), (280, 210))
+WIDE = ((210, 280), (182, 322), (182, 322), (140, 420), (140, 420), (238, 252))
+
+KINDS = {
+    "room": Kind(0.42, rooms.room, 4, USUAL),
+    "table": Kind(0.09, rooms.table, 2, USUAL),
+    "wall": Kind(0.05, rooms.wall, 2, USUAL),
+    "backdrop": Kind(0.05, rooms.backdrop, 2, USUAL),
+    "street": Kind(0.29, outdoors.street, 4, WIDE),
+    "terrain": Kind(0.10, outdoors.terrain, 2, USUAL),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A built scene: its kind, and `aim`, which places the camera at random."""
+
+    kind: str
+    aim: Callable[[], None]
+
+
+def build(stage: Stage, *, only: str | None = None) -> Setting:
+    """Build one scene on a cleared stage, of the kind `only` or drawn by the shares."""
+    shares = np.array([kind.share for kind in KINDS.values()])
+    name = only or str(stage.rng.choice(list(KINDS), p=shares / shares.sum()))
+    return Setting(name, KINDS[name].build(stage))
+
+
+def views(stage: Stage, setting: Setting) -> Iterator[tuple[int, int]]:
+    """Place the camera for each view of the scene; its frame shape (height, width)."""
+    import bpy
+
+    kind = KINDS[setting.kind]
+    for _ in range(kind.num_views):
+        shape_hw = kind.shapes_hw[int(stage.rng.integers(len(kind.shapes_hw)))]
+        render = bpy.context.scene.render
+        render.resolution_y, render.resolution_x = shape_hw
+        for _ in range(MAX_TRIES):
+            setting.aim()
+            if _is_worthwhile(stage):
+                yield shape_hw
+                break
+
+
+def _is_worthwhile(stage: Stage) -> bool:
+    """Whether a coarse grid of rays sees several things, none right before the lens."""
+    depths, num_objects = stage.probe()
+    known = depths[np.isfinite(depths)]
+    if known.size < 0.3 * depths.size or num_objects < 2:
+        return False
+    return bool(known.min() > 0.15 and np.median(known) > 0.35)

@@ -1,0 +1,156 @@
+"""A tiny model learns within seconds, and a run that is cut short ends the same."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from test_training_data import write_pairs
+
+from dptcli.errors import UsageError
+from dptcli.model.config import DPTConfig
+from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
+from dptcli.training.batches import TrainOptions
+from dptcli.training.data import Pair, read_pairs
+from dptcli.training.loop import Progress, learning_rate_at, train
+
+OPTIONS = TrainOptions(
+    steps=36,
+    batch_size=2,
+    learning_rate=6e-3,
+    warmup=2,
+    average=0.8,
+    shapes_hw=((28, 42), (42, 28)),
+    variants=2,
+    checkpoint_every=4,
+    validate_every=12,
+)
+
+
+def tiny(task: str = "depth", **changes: object) -> DensePredictor:
+    """A DPT over a two-layer DINOv2, with the same first weights every time."""
+    torch.manual_seed(0)
+    config = DPTConfig(
+        **{
+            "backbone_config": {
+                "model_type": "dinov2",
+                "hidden_size": 24,
+                "num_hidden_layers": 4,
+                "num_attention_heads": 2,
+                "image_size": 42,
+                "patch_size": 14,
+                "out_features": ["stage1", "stage2", "stage3", "stage4"],
+                "reshape_hidden_states": False,
+            },
+            "neck_hidden_sizes": [8, 8, 16, 16],
+            "fusion_hidden_size": 8,
+            "num_labels": 2,
+            **changes,
+        }
+    )
+    model = (DPTForDepthEstimation if task == "depth" else DPTForSemanticSegmentation)(config)
+    if task == "depth":
+        last = model.head.head[4]
+        assert isinstance(last, torch.nn.Conv2d)
+        assert last.bias is not None
+        torch.nn.init.constant_(last.bias, 1.0)
+    return model
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> list[Pair]:
+    return read_pairs(write_pairs(tmp_path, count=4))
+
+
+def run(
+    model: DensePredictor, pairs: list[Pair], folder: Path, options: TrainOptions
+) -> list[Progress]:
+    seen: list[Progress] = []
+    train(model, pairs[:3], folder, options=options, held_out=pairs[3:], report=seen.append)
+    return seen
+
+
+@pytest.mark.parametrize("task", ["depth", "segment"])
+@pytest.mark.parametrize("backbone_rate", [0.0, 1e-4], ids=["frozen", "full"])
+def test_the_loss_falls(pairs: list[Pair], tmp_path: Path, task: str, backbone_rate: float) -> None:
+    model = tiny(task)
+    options = dataclasses.replace(OPTIONS, backbone_rate=backbone_rate)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    seen = run(model, pairs, tmp_path / "run", options)
+    losses = [progress.loss for progress in seen]
+    assert sum(losses[-6:]) < 0.9 * sum(losses[:6])
+    validations = [progress.validation for progress in seen if progress.validation is not None]
+    assert len(validations) == 3
+    changed = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
+    assert any(name.startswith("head") for name in changed)
+    assert any(name.startswith("backbone") for name in changed) == (backbone_rate > 0)
+
+
+def test_a_metric_model_learns_too(pairs: list[Pair], tmp_path: Path) -> None:
+    model = tiny(depth_estimation_type="metric", max_depth=10.0)
+    losses = [progress.loss for progress in run(model, pairs, tmp_path / "run", OPTIONS)]
+    assert sum(losses[-6:]) < sum(losses[:6])
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing after the step is run."""
+
+
+@pytest.mark.parametrize("task", ["depth", "segment"])
+def test_a_killed_run_resumes_to_the_same_weights(
+    pairs: list[Pair], tmp_path: Path, task: str
+) -> None:
+    whole = tiny(task)
+    run(whole, pairs, tmp_path / "whole", OPTIONS)
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 14:  # after the checkpoint of step 12
+            raise KilledError
+
+    cut = tiny(task)
+    with pytest.raises(KilledError):
+        train(cut, pairs[:3], tmp_path / "cut", options=OPTIONS, report=kill)
+    resumed = tiny(task)
+    steps = [progress.step for progress in run(resumed, pairs, tmp_path / "cut", OPTIONS)]
+    assert steps[0] == 13
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_cached_features_change_nothing(pairs: list[Pair], tmp_path: Path) -> None:
+    kept, drawn = tiny(), tiny()
+    run(kept, pairs, tmp_path / "kept", OPTIONS)
+    run(drawn, pairs, tmp_path / "drawn", dataclasses.replace(OPTIONS, cache_gb=0.0))
+    for name, value in kept.state_dict().items():
+        torch.testing.assert_close(drawn.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_a_checkpoint_of_other_options_is_refused(pairs: list[Pair], tmp_path: Path) -> None:
+    short = dataclasses.replace(OPTIONS, steps=4)
+    run(tiny(), pairs, tmp_path / "run", short)
+    with pytest.raises(UsageError, match="learning_rate"):
+        run(tiny(), pairs, tmp_path / "run", dataclasses.replace(short, learning_rate=1.0))
+
+
+def test_no_pairs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing to train on"):
+        train(tiny(), [], tmp_path, options=OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steps", 0), ("batch_size", 0), ("learning_rate", 0.0), ("average", 1.0), ("accumulate", 0)],
+)
+def test_wrong_options_are_refused_by_name(field: str, value: float) -> None:
+    with pytest.raises(UsageError, match=field):
+        dataclasses.replace(OPTIONS, **{field: value})
+
+
+def test_the_rate_warms_up_and_falls() -> None:
+    options = TrainOptions(steps=100, warmup=10)
+    rates = [learning_rate_at(step, options) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] < 0.02
+    assert rates[10:] == sorted(rates[10:], reverse=True)

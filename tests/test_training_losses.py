@@ -1,0 +1,100 @@
+"""The training losses against cases worked by hand."""
+
+import pytest
+import torch
+
+from dptcli.training.losses import (
+    ANCHOR_WEIGHT,
+    align,
+    anchor_loss,
+    gradient_loss,
+    relative_depth_loss,
+    relative_loss,
+)
+
+TARGET = torch.tensor([[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]])
+ALL = torch.ones(1, 2, 3, dtype=torch.bool)
+
+
+def test_alignment_recovers_scale_and_shift() -> None:
+    torch.testing.assert_close(align(TARGET / 3 - 7, TARGET, ALL), TARGET, rtol=0, atol=1e-4)
+
+
+def test_alignment_uses_valid_pixels_only() -> None:
+    predicted = 2 * TARGET + 1
+    predicted[0, 0, 0] = 1e3
+    valid = ALL.clone()
+    valid[0, 0, 0] = False
+    aligned = align(predicted, TARGET, valid)
+    torch.testing.assert_close(aligned[valid], TARGET[valid], rtol=0, atol=1e-4)
+
+
+def test_alignment_of_a_constant_prediction_is_the_mean() -> None:
+    torch.testing.assert_close(
+        align(torch.full_like(TARGET, 9.0), TARGET, ALL), torch.full_like(TARGET, 2.5)
+    )
+
+
+def test_scale_and_shift_count_for_the_anchor_alone() -> None:
+    anchored = TARGET / 2.5
+    assert relative_depth_loss(anchored, TARGET, ALL).item() == pytest.approx(0, abs=1e-5)
+    moved = relative_depth_loss(5 * anchored + 3, TARGET, ALL)
+    rest = ANCHOR_WEIGHT * anchor_loss(5 * anchored + 3, TARGET, ALL)
+    torch.testing.assert_close(moved, rest, rtol=1e-4, atol=1e-4)
+    assert relative_depth_loss(anchored.flip(-1), TARGET, ALL) > 0.1
+
+
+def test_gradient_loss_equals_the_hand_worked_value() -> None:
+    # Full size: horizontal steps of 2, vertical of 0. Half size and below: one pixel is left.
+    error = torch.tensor([[[0.0, 2.0], [0.0, 2.0]]])
+    loss = gradient_loss(error, torch.ones(1, 2, 2, dtype=torch.bool))
+    assert loss.item() == pytest.approx(2 / 4)
+
+
+def test_gradients_across_unknown_pixels_do_not_count() -> None:
+    error = torch.tensor([[[0.0, 50.0, 1.0], [0.0, 50.0, 1.0]]])
+    valid = torch.tensor([[[True, False, True], [True, False, True]]])
+    # At half size the first and the third column are neighbours, 1 apart.
+    assert gradient_loss(error, valid).item() == pytest.approx(1 / 4)
+
+
+def test_relative_loss_equals_the_hand_worked_value() -> None:
+    # Errors 1 and 1; divisors 1 + 0.1 and 3 + 0.1.
+    target = torch.tensor([[[1.0, 3.0]]])
+    loss = relative_loss(target + 1, target, torch.ones(1, 1, 2, dtype=torch.bool))
+    expected = (torch.tanh(torch.tensor(1 / 1.1)) + torch.tanh(torch.tensor(1 / 3.1))) / 2
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_near_must_not_become_far() -> None:
+    inverted = (2 - TARGET / 2.5).requires_grad_()
+    constant = torch.ones_like(TARGET)
+    loss = relative_depth_loss(inverted, TARGET, ALL)
+    assert loss > relative_depth_loss(constant, TARGET, ALL)
+    loss.backward()
+    assert inverted.grad is not None
+    # A step against the gradient turns the order round: near pixels rise, far ones fall.
+    assert inverted.grad[0, 1, 2] < inverted.grad[0, 0, 0]
+
+
+def test_a_constant_prediction_costs_one_spread() -> None:
+    constant = torch.ones_like(TARGET)
+    floor = ANCHOR_WEIGHT * anchor_loss(constant, TARGET, ALL)
+    assert 1 < (relative_depth_loss(constant, TARGET, ALL) - floor).item() < 2.5
+
+
+def test_anchor_rests_at_the_target_over_its_mean() -> None:
+    assert anchor_loss(TARGET / 2.5, TARGET, ALL).item() == pytest.approx(0, abs=1e-6)
+    assert anchor_loss(TARGET / 2.5 + 0.25, TARGET, ALL).item() == pytest.approx(0.25, rel=1e-5)
+
+
+def test_an_image_without_valid_pixels_gives_finite_gradients() -> None:
+    predicted = torch.rand(2, 8, 8, requires_grad=True)
+    valid = torch.zeros(2, 8, 8, dtype=torch.bool)
+    valid[1] = True
+    loss = relative_depth_loss(predicted, torch.rand(2, 8, 8), valid)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert predicted.grad is not None
+    assert torch.isfinite(predicted.grad).all()
+    assert (predicted.grad[0] == 0).all()

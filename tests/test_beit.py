@@ -244,7 +244,7 @@ def test_a_full_size_beit_large_512_equals_the_reference_both_ways(tmp_path: Pat
         "out_features": ["stage6", "stage12", "stage18", "stage24"],
     }
     reference = reference_depth(
-        values, std=0.05, neck_hidden_sizes=[256, 512, 1024, 1024], fusion_hidden_size=256
+        values, std=0.02, neck_hidden_sizes=[256, 512, 1024, 1024], fusion_hidden_size=256
     )
     reference.save_pretrained(tmp_path / "theirs")
     ours = DPTForDepthEstimation.from_pretrained(tmp_path / "theirs")

@@ -173,10 +173,10 @@ def _download(name: HubName, *, task: str | None, licence: str | None) -> Path:
 
 def _get_checked(name: HubName, file_name: str, *, commit: str, file: Any) -> Path:
     """One file of a commit. What arrives is compared with the hub's hash, and kept if it fits."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     known = try_to_load_from_cache(name.repository, file_name, revision=commit)
-    path = Path(hf_hub_download(name.repository, file_name, revision=commit))
+    path = _get_resumed(name, file_name, commit=commit)
     if isinstance(known, str):
         return path
     expected = file.lfs["sha256"] if file.lfs else file.blob_id
@@ -189,6 +189,25 @@ def _get_checked(name: HubName, file_name: str, *, commit: str, file: Any) -> Pa
             f"{expected[:12]}…) and was removed; run it again, or choose another HF_ENDPOINT"
         )
     return path
+
+
+def _get_resumed(name: HubName, file_name: str, *, commit: str) -> Path:
+    """One file, asked for again as long as each cut connection left a longer part of it.
+
+    Clients from 2.x resume by themselves and keep no part; older ones keep it and give up.
+    """
+    from huggingface_hub import constants, hf_hub_download
+
+    blobs = Path(constants.HF_HUB_CACHE) / f"models--{name.repository.replace('/', '--')}" / "blobs"
+    kept_before = 0
+    while True:
+        try:
+            return Path(hf_hub_download(name.repository, file_name, revision=commit))
+        except Exception:
+            kept = sum(path.stat().st_size for path in blobs.glob("*.incomplete"))
+            if kept <= kept_before:
+                raise
+            kept_before = kept
 
 
 def _digest(path: Path, digits: int) -> str | None:

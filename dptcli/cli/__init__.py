@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dptcli import __version__
-from dptcli.cli import depth, gallery, measure, models, segment
+from dptcli.cli import convert, depth, gallery, measure, models, segment
 from dptcli.cli.options import normalize_argv
 from dptcli.errors import DptError, ImageError
 
@@ -38,6 +38,7 @@ depth.register(app)
 segment.register(app)
 measure.register(app)
 models.register(app)
+convert.register(app)
 gallery.register(app)
 
 

@@ -171,7 +171,9 @@ class DPTConfig(LabelledConfig):
     replaces the plain ViT, the ViT's own fields may be None in the file and keep their defaults.
 
     `depth_estimation_type` is ours: "relative" (inverse depth, large is near) or "metric"
-    (metres, large is far); it chooses the loss and the polarity of what is written.
+    (metres, large is far); it chooses the loss and the polarity of what is written. So are
+    `metric_scale` and `metric_shift`, for a head whose inverse depth x is known up to them: its
+    depth is 1 / (scale · x + shift) metres.
 
     Raises ConfigError naming the field, the value and what is allowed.
     """
@@ -212,6 +214,8 @@ class DPTConfig(LabelledConfig):
     pooler_output_size: int | None = None
     pooler_act: Activation = "tanh"
     depth_estimation_type: str = "relative"
+    metric_scale: float | None = None
+    metric_shift: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -284,6 +288,16 @@ class DPTConfig(LabelledConfig):
             raise ConfigError(
                 f"neck_ignore_stages: {list(self.neck_ignore_stages)} must be [0, 1] for a "
                 "hybrid, whose first two maps come from the convolutional stem"
+            )
+        for name in ("metric_scale", "metric_shift"):
+            if getattr(self, name) is not None:
+                require_number(name, getattr(self, name), low=0.0)
+        one_alone = (self.metric_scale is None) != (self.metric_shift is None)
+        is_metric = self.depth_estimation_type == "metric"
+        if one_alone or (self.metric_scale is not None and not is_metric):
+            raise ConfigError(
+                f"metric_scale: {self.metric_scale!r} needs metric_shift and "
+                "depth_estimation_type 'metric'"
             )
         check_neck(self)
         require_number("auxiliary_loss_weight", self.auxiliary_loss_weight, low=0.0)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from dptcli.model.config import DPTConfig
 
 AUXILIARY_DROPOUT = 0.1  # fixed in the reference
+# The least inverse metres before the division; 100,000 km stand for infinity.
+MIN_INVERSE_M = 1e-8
 
 
 class DepthHead(nn.Module):
@@ -20,6 +22,7 @@ class DepthHead(nn.Module):
         super().__init__()
         channels = config.fusion_hidden_size
         self.index = config.head_in_index
+        self.scale, self.shift = config.metric_scale, config.metric_shift
         self.projection = (
             nn.Conv2d(channels, channels, kernel_size=3, padding=1)
             if config.add_projection
@@ -35,11 +38,17 @@ class DepthHead(nn.Module):
         )
 
     def forward(self, fused: Sequence[Tensor]) -> Tensor:
-        """Fused maps (B, C, h, w) -> depth (B, 2h, 2w) of the map at `head_in_index`."""
+        """Fused maps (B, C, h, w) -> depth (B, 2h, 2w) of the map at `head_in_index`.
+
+        Inverse depth, or metres where the configuration says how the two relate.
+        """
         x = fused[self.index]
         if self.projection is not None:
             x = F.relu(self.projection(x))
-        return self.head(x).squeeze(1)
+        x = self.head(x).squeeze(1)
+        if self.scale is None or self.shift is None:
+            return x
+        return 1.0 / (self.scale * x + self.shift).clamp(min=MIN_INVERSE_M)
 
 
 class SegmentationHead(nn.Module):

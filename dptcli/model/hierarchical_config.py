@@ -22,6 +22,9 @@ class BitConfig(BackboneConfig):
 
     `global_padding` is "SAME" (pad as much as the input needs) or None (half the kernel).
     `embedding_dynamic_padding` pads the stem's max pooling likewise.
+    `deviation_offset` is ours: filters are divided by their standard deviation plus this, as the
+    original code of the hybrid does (1e-5); 0 is the reference's way, which adds 1e-8 to the
+    variance instead.
     """
 
     model_type: ClassVar[str] = "bit"
@@ -39,6 +42,7 @@ class BitConfig(BackboneConfig):
     embedding_dynamic_padding: bool = False
     output_stride: int = 32
     width_factor: int = 1
+    deviation_offset: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("num_channels", "embedding_size", "num_groups", "output_stride"):
@@ -55,6 +59,7 @@ class BitConfig(BackboneConfig):
         require_choice("layer_type", self.layer_type, ("preactivation", "bottleneck"))
         require_activation("hidden_act", self.hidden_act)
         require_number("drop_path_rate", self.drop_path_rate, low=0.0, high=1.0)
+        require_number("deviation_offset", self.deviation_offset, low=0.0, high=1.0)
         if self.global_padding is not None:
             self._set("global_padding", str(self.global_padding).upper())
             # "VALID" shrinks a block's map but not its shortcut: no such network can run.

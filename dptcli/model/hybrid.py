@@ -49,14 +49,15 @@ class StandardizedConv(nn.Conv2d):
 
     def __init__(
         self,
+        config: BitConfig,
         in_channels: int,
         out_channels: int,
         kernel: int,
         *,
-        same: bool,
         stride: int = 1,
         dilation: int = 1,
     ) -> None:
+        same = config.global_padding is not None
         super().__init__(
             in_channels,
             out_channels,
@@ -67,6 +68,7 @@ class StandardizedConv(nn.Conv2d):
             bias=False,
         )
         self.same = same
+        self.deviation_offset = config.deviation_offset
 
     def forward(self, x: Tensor) -> Tensor:
         if self.same:
@@ -78,6 +80,8 @@ class StandardizedConv(nn.Conv2d):
     def standardized(self) -> Tensor:
         """The filters that are used: (O, I, k, k), each of mean 0 and variance 1."""
         variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
+        if self.deviation_offset:
+            return (self.weight - mean) / (variance.sqrt() + self.deviation_offset)
         return (self.weight - mean) * torch.rsqrt(variance + 1e-8)
 
 
@@ -101,7 +105,7 @@ class BitEmbeddings(nn.Module):
         self.same = config.global_padding is not None
         self.pool_same = config.embedding_dynamic_padding
         self.convolution = StandardizedConv(
-            config.num_channels, config.embedding_size, 7, stride=2, same=self.same
+            config, config.num_channels, config.embedding_size, 7, stride=2
         )
         # Pre-activation blocks bring their own first norm.
         bottleneck = config.layer_type == "bottleneck"
@@ -126,8 +130,7 @@ class Downsample(nn.Module):
         self, config: BitConfig, in_channels: int, out_channels: int, *, stride: int, norm: bool
     ) -> None:
         super().__init__()
-        same = config.global_padding is not None
-        self.conv = StandardizedConv(in_channels, out_channels, 1, stride=stride, same=same)
+        self.conv = StandardizedConv(config, in_channels, out_channels, 1, stride=stride)
         self.norm = GroupNormAct(config, out_channels, activate=False) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,19 +159,16 @@ class BitBlock(nn.Module):
         self.preactivation = config.layer_type == "preactivation"
         self.drop_path_rate = drop_path_rate
         middle = round_channels(out_channels / 4)
-        same = config.global_padding is not None
         self.downsample = None
         if is_first:
             self.downsample = Downsample(
                 config, in_channels, out_channels, stride=stride, norm=not self.preactivation
             )
-        self.conv1 = StandardizedConv(in_channels, middle, 1, same=same)
+        self.conv1 = StandardizedConv(config, in_channels, middle, 1)
         # The reference leaves the dilation out of pre-activation blocks.
         dilation = 1 if self.preactivation else dilation
-        self.conv2 = StandardizedConv(
-            middle, middle, 3, stride=stride, dilation=dilation, same=same
-        )
-        self.conv3 = StandardizedConv(middle, out_channels, 1, same=same)
+        self.conv2 = StandardizedConv(config, middle, middle, 3, stride=stride, dilation=dilation)
+        self.conv3 = StandardizedConv(config, middle, out_channels, 1)
         if self.preactivation:
             self.norm1 = GroupNormAct(config, in_channels)
             self.norm2 = GroupNormAct(config, middle)

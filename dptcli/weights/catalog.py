@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dptcli.errors import ModelError
 from dptcli.weights import hub
-from dptcli.weights.folder import DEPTH, SEGMENT
+from dptcli.weights.folder import DEPTH, ORIGINAL_SUFFIXES, SEGMENT
 
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 DEFAULT_MODEL = "dpt-small"
@@ -322,6 +322,8 @@ def find_model(
 ) -> Path:
     """The folder of a model: a local folder, a catalogued name, or `owner/name[@revision]`.
 
+    An original file of the authors (.pt) is its own folder.
+
     A model of the hub is taken from the cache, else downloaded unless `offline`; `refresh` asks
     the hub for a newer version first.
     Raises ModelError for an unknown name, with the nearest known one, and for a wrong task.
@@ -330,8 +332,11 @@ def find_model(
     if folder.is_dir():
         return folder
     if folder.is_file():
+        if folder.suffix.lower() in ORIGINAL_SUFFIXES:
+            return folder
         raise ModelError(
-            f"{folder}: is a file; a model is a folder. `dpt convert` makes one of an original .pt"
+            f"{folder}: is a file; a model is a folder, or an original file "
+            f"({', '.join(ORIGINAL_SUFFIXES)})"
         )
     named = entries_for(name)
     fitting = [entry for entry in named if task in (None, entry.task)]

@@ -19,6 +19,8 @@ PICKLE_NAME = "pytorch_model.bin"
 PICKLE_INDEX_NAME = "pytorch_model.bin.index.json"
 # Where a repository holds several, the first of these is read.
 WEIGHT_NAMES = (WEIGHTS_NAME, INDEX_NAME, PICKLE_NAME, PICKLE_INDEX_NAME)
+# The authors' own files, which hold the weights alone.
+ORIGINAL_SUFFIXES = (".pt", ".pth", ".ckpt")
 
 DEPTH = "depth"
 SEGMENT = "segment"

@@ -21,6 +21,7 @@ from dptcli.processor_zoe import ZoeDepthImageProcessor
 from dptcli.weights.catalog import find_model
 from dptcli.weights.folder import CONFIG_NAME, DEPTH, SEGMENT, files_of, read_config
 from dptcli.weights.format import Checkpoint, dtype_from
+from dptcli.weights.originals import Original, OriginalTensors, read_original
 
 logger = logging.getLogger(__name__)
 
@@ -83,23 +84,31 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     offline: bool = False,
+    kind: str | None = None,
 ) -> LoadedModel:
-    """Load a model by name, repository or folder, with its processor, on a device.
+    """Load a model by name, repository, folder or original file, with its processor, on a device.
 
     task: "depth", "segment", or None for whatever the model does. device: auto, cpu, cuda[:n] or
-    mps. dtype: auto, float32, bfloat16 or float16. offline: never download.
+    mps. dtype: auto, float32, bfloat16 or float16. offline: never download. kind: of an original
+    file, see `read_original`.
     Raises ModelError when the model is unknown, broken or for another task.
     """
     folder = find_model(name, task=task, offline=offline)
-    files_of(folder)
-    values = read_config(folder)
+    original = read_original(folder, kind=kind) if folder.is_file() else None
+    if original is None:
+        files_of(folder)
+    values = read_config(folder) if original is None else original.config
     found_task, model_class = architecture_of(values, folder=folder, task=task)
     if task is not None and found_task != task:
         raise ModelError(f"model {str(name)!r} is for `dpt {found_task}`, not for `dpt {task}`")
     target = resolve_device(device)
     target_dtype = resolve_dtype(dtype, target)
-    model = load_pretrained(model_class, folder, dtype=target_dtype, device=target)
-    processor = load_processor(PROCESSORS.get(model_class, DPTImageProcessor), folder)
+    if original is None:
+        model = load_pretrained(model_class, folder, dtype=target_dtype, device=target)
+        processor = load_processor(PROCESSORS.get(model_class, DPTImageProcessor), folder)
+    else:
+        model = build_original(original, model_class, dtype=target_dtype, device=target)
+        processor = DPTImageProcessor(**original.processor)
     labels = dict(model.config.id2label) if found_task == SEGMENT else {}
     return LoadedModel(
         model=model,
@@ -125,6 +134,25 @@ def architecture_of(
     if not names and task is not None and values.get("model_type") == "dpt":
         return next(found for found in ARCHITECTURES.values() if found[0] == task)
     raise ModelError(f"{folder}: architectures {names} must name one of {', '.join(ARCHITECTURES)}")
+
+
+def build_original(
+    original: Original, model_class: type[Model], *, dtype: torch.dtype, device: torch.device
+) -> Model:
+    """The model of an original file, as strict as that of a folder."""
+    try:
+        config = model_class.config_class.from_dict(original.config)
+    except ConfigError as error:
+        raise ModelError(f"{original.path}: its shapes make no model ({error})") from error
+    checkpoint = OriginalTensors(original)
+    return load_pretrained(
+        model_class,
+        original.path,
+        config=config,
+        dtype=dtype,
+        device=device,
+        checkpoint=checkpoint,
+    )
 
 
 def load_processor(processor_class: type[DPTImageProcessor], folder: Path) -> DPTImageProcessor:
@@ -173,10 +201,11 @@ def load_pretrained(
     dtype: torch.dtype | str | None = None,
     device: torch.device | str = "cpu",
     overrides: Mapping[str, Any] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Model:
     """Build a model without memory, then give it the file's tensors, strictly.
 
-    See `Pretrained.from_pretrained`.
+    See `Pretrained.from_pretrained`. checkpoint: instead of the folder's tensors.
     """
     folder = Path(source)
     if config is None:
@@ -189,7 +218,7 @@ def load_pretrained(
             raise ModelError(
                 f"{folder / CONFIG_NAME}: holds a value of a wrong kind ({error}); fetch it again"
             ) from error
-    checkpoint = Checkpoint(folder)
+    checkpoint = checkpoint or Checkpoint(folder)
     with torch.device("meta"):  # no memory until the tensors come
         model = model_class(config)
     named = names_for(model, checkpoint)

@@ -1,0 +1,70 @@
+"""`dpt convert`: the authors' own files in the hub's layout."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dptcli.cli import options as o
+from dptcli.cli.run import set_up_logging
+
+_EPILOG = "Exit codes: 0 done, 2 wrong usage, or a file that cannot be read or does not fit."
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command(epilog=_EPILOG)(convert)
+
+
+def convert(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            help="A .pt of isl-org/DPT (large, hybrid) or a .pth of Depth-Anything (v1, V2), "
+            "e.g. [cyan]dpt_hybrid_kitti-cb926ef4.pt[/]",
+        ),
+    ],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            show_default=False,
+            help="Where to write the model, e.g. [cyan]models/kitti[/]",
+        ),
+    ],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            show_default=False,
+            help="What the file's tensors cannot tell, where its name does not either: midas, "
+            "kitti, nyu, depth-anything-v1, depth-anything-v2, depth-anything-v2-indoor or "
+            "depth-anything-v2-outdoor, e.g. [cyan]--kind kitti[/]",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            metavar="",
+            help="Replace a model that FOLDER holds, e.g. [cyan]--overwrite[/]",
+        ),
+    ] = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Turn an original file into a model folder, and check that both give the same numbers.
+
+    [cyan]dpt convert dpt_hybrid_nyu-2ce69ec7.pt models/nyu[/]
+    [cyan]dpt depth photo.jpg -m models/nyu -o depth.png[/]
+    """
+    set_up_logging(quiet=quiet, verbose=verbose)
+    from dptcli.weights.convert import convert_original
+
+    done = convert_original(file, folder, kind=kind, overwrite=overwrite)
+    gives = "class labels" if done.task == "segment" else "relative depth"
+    gives = "depth in metres" if done.is_metric else gives
+    print(f"{done.folder}: {done.num_parameters / 1e6:.1f} M parameters, {gives}; checked")
+    return 0

@@ -48,12 +48,16 @@ class Options:
     """How a run works; what it writes is the business of `save`.
 
     keep_rgb: hand the decoded photograph on to `save` (it costs its memory while under way).
+    in_order: results come in the order of the jobs, with one reader and one writer (for clips).
+    read: decodes a source in place of decode_image, to RGB uint8 (H, W, 3); for frames of video.
     """
 
     batch_size: int = 1
     target_size: TargetSize = _ORIGINAL
     max_pixels: int = DEFAULT_MAX_PIXELS
     keep_rgb: bool = False
+    in_order: bool = False
+    read: Callable[[ImageSource], NDArray[np.uint8]] | None = None
     # A 12-megapixel JPEG decodes in about 0.1 s: a thread in four keeps a large CPU's network fed.
     num_readers: int = max(1, (os.cpu_count() or 1) // 4)
     num_writers: int = max(1, (os.cpu_count() or 1) // 4)
@@ -72,11 +76,13 @@ class Prediction:
     """The result for one image.
 
     values: depth float32 (H, W), inverse depth (large = near) or metres; or labels, class ids
-    (H, W). rgb: the photograph uint8 (H', W', 3), if kept.
+    (H, W). rgb: the photograph uint8 (H', W', 3), if kept. limits: the range to draw depth in,
+    where it is not the map's own.
     """
 
     values: NDArray[Any]
     rgb: NDArray[np.uint8] | None = None
+    limits: tuple[float, float] = (0.0, 0.0)
 
 
 ImageInput = str | Path | bytes | BinaryIO | NDArray[np.uint8]
@@ -123,11 +129,14 @@ class Pipeline:
 
     def _outcomes(self, jobs: Iterable[Job], save: Save) -> Generator[Outcome, None, None]:
         options = self.options
-        readers = ThreadPoolExecutor(options.num_readers, "dpt-read")
-        writers = ThreadPoolExecutor(options.num_writers, "dpt-write")
+        num_readers, num_writers = options.num_readers, options.num_writers
+        if options.in_order:
+            num_readers = num_writers = 1
+        readers = ThreadPoolExecutor(num_readers, "dpt-read")
+        writers = ThreadPoolExecutor(num_writers, "dpt-write")
         writing: deque[Future[Outcome]] = deque()
-        read_ahead = options.batch_size + options.num_readers
-        write_behind = options.batch_size + options.num_writers
+        read_ahead = options.batch_size + num_readers
+        write_behind = options.batch_size + num_writers
         finished = False
         try:
             for batch in self._batches(_ahead(readers, self._read, jobs, limit=read_ahead)):
@@ -155,6 +164,10 @@ class Pipeline:
                 yield [item]
                 continue
             shape = item.sample.prepared.pixel_values.shape
+            if self.options.in_order and buckets and shape not in buckets:
+                yield from buckets.values()
+                buckets.clear()
+                num_waiting = 0
             buckets[shape].append(item)
             num_waiting += 1
             if len(buckets[shape]) < self.options.batch_size:
@@ -221,7 +234,10 @@ class Pipeline:
     def decode(self, source: ImageSource | Path | bytes | BinaryIO) -> Sample:
         """Decode one image and make it ready for the network. Raises ImageError."""
         with self.clock.stage("decode"):
-            rgb = decode_image(source, max_pixels=self.options.max_pixels)
+            if self.options.read is not None and isinstance(source, ImageSource):
+                rgb = self.options.read(source)
+            else:
+                rgb = decode_image(source, max_pixels=self.options.max_pixels)
         return self.prepare(rgb)
 
     def prepare(self, rgb: NDArray[np.uint8]) -> Sample:

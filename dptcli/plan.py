@@ -69,7 +69,7 @@ def plan_outputs(
     if not jobs:
         raise UsageError(f"no images to work on: all lie in the folder of results, {out!r}")
     _refuse_collisions(jobs)
-    _refuse_unwritable(folder or Path(out).parent)
+    refuse_unwritable(folder or Path(out).parent)
     todo, present = _split_by_existence(jobs)
     if present and existing == "refuse":
         raise UsageError(
@@ -153,7 +153,8 @@ def _nearest_folder(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())
 
 
-def _refuse_unwritable(folder: Path) -> None:
+def refuse_unwritable(folder: Path) -> None:
+    """Raise UsageError when nothing can be made in a folder, which need not exist yet."""
     nearest = folder if folder.exists() else _nearest_folder(folder)
     if not nearest.is_dir():
         raise UsageError(f"cannot write into {str(folder)!r}: {str(nearest)!r} is a file")

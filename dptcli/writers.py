@@ -28,16 +28,18 @@ def write_depth_color(
     depth: NDArray[np.floating],
     *,
     lut: NDArray[np.uint8],
+    limits: tuple[float, float] | None = None,
     near_is_large: bool = True,
     invert: bool = False,
     facts: Mapping[str, object] | None = None,
 ) -> None:
     """Write depth as a colour PNG, near at the table's end (at its start with invert).
 
-    depth: float (H, W), inverse depth or metres; near_is_large says which. The colours span the
-    image's own finite range. lut: RGB uint8 (256, 3). facts go into the PNG's text.
+    depth: float (H, W), inverse depth or metres; near_is_large says which. The colours span
+    `limits`, by default the image's own finite range. lut: RGB uint8 (256, 3). facts go into the
+    PNG's text.
     """
-    lo, hi = finite_range(depth)
+    lo, hi = limits or finite_range(depth)
     flip = near_is_large == invert
     rgb = colorize(depth, lut=lut, lo=lo, hi=hi, invert=flip)
     _save_png(stream, Image.fromarray(rgb), {**(facts or {}), **_scale(lo, hi, flip)})
@@ -48,6 +50,7 @@ def write_depth_gray(
     depth: NDArray[np.floating],
     *,
     bits: int = 8,
+    limits: tuple[float, float] | None = None,
     near_is_large: bool = True,
     invert: bool = False,
     facts: Mapping[str, object] | None = None,
@@ -57,7 +60,7 @@ def write_depth_gray(
     depth: float (H, W). The text's "first" and "last" are the values of level 0 and of the top
     level, so that value = first + (last - first) * pixel / top gives the map back.
     """
-    lo, hi = finite_range(depth)
+    lo, hi = limits or finite_range(depth)
     flip = near_is_large == invert
     levels = scale_to_levels(depth, lo=lo, hi=hi, levels=1 << bits, invert=flip)
     image = Image.fromarray(levels if bits == 16 else levels.astype(np.uint8))

@@ -38,6 +38,9 @@ STAGES = [
     "plan",
     "report",
     "gallery",
+    "smoothing",
+    "video",
+    "videofile",
     "metrics",
     "labelmaps",
     "evaluation",
@@ -51,8 +54,9 @@ ALLOWED = {
     "weights": {"weights", "model", "processor", "processor_zoe"},
     **{stage: {*STAGES[:index], stage} for index, stage in enumerate(STAGES)},
     "pipeline": {*STAGES, "weights", "model"},
+    "sequence": {*STAGES, "pipeline"},
     "training": {*STAGES, "weights", "model", "training", "pipeline"},
-    "cli": {*STAGES, "weights", "model", "training", "pipeline", "cli"},
+    "cli": {*STAGES, "weights", "model", "training", "pipeline", "sequence", "cli"},
 }
 # Imports inside a function that a layer may make beyond its row, with the reason.
 INSIDE_FUNCTIONS = {

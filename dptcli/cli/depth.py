@@ -71,6 +71,11 @@ def depth(
             "e.g. [cyan]--bits 16[/]",
         ),
     ] = "8",
+    frames: o.Frames = None,
+    sequence: o.InOrder = False,
+    smoothing: o.Smoothing = None,
+    fps: o.FPS = None,
+    audio: o.Audio = False,
     model: o.ModelName = DEFAULT_MODEL,
     size: o.Size = None,
     offline: o.Offline = False,
@@ -86,6 +91,7 @@ def depth(
     [cyan]dpt depth photo.jpg -o depth.png[/]
     [cyan]dpt depth photos/ -o depth/ --bits 16[/]
     [cyan]curl -s URL | dpt depth - -o - > depth.png[/]
+    [cyan]dpt depth clip.mp4 -o depth.mp4[/]
     """
     set_up_logging(verbose=verbose, quiet=quiet)
     request = read_request("depth", locals())
@@ -93,6 +99,9 @@ def depth(
     if colormap is not None and (grayscale or num_bits == 16):
         grey = "--grayscale" if grayscale else "--bits 16"
         raise UsageError(f"--colormap makes colours and {grey} makes grey; leave one out")
+
+    if num_bits == 16 and request.clip is not None and request.clip.to_video:
+        raise UsageError("--bits 16 does not fit into a video; name a folder for the frames")
 
     from dptcli.colormaps import DEFAULT_COLORMAP, depth_lut, finite_range
     from dptcli.writers import write_depth_color, write_depth_gray
@@ -109,6 +118,7 @@ def depth(
         def save(job: "Job", prediction: "Prediction") -> Mapping[str, object]:
             def write(stream: BinaryIO) -> None:
                 shared: dict[str, Any] = {
+                    "limits": prediction.limits if any(prediction.limits) else None,
                     "near_is_large": near_is_large,
                     "invert": invert,
                     "facts": {**facts, **photo_facts(job)},

@@ -10,6 +10,7 @@ from dptcli.errors import UsageError
 from dptcli.weights.catalog import DEFAULT_MODEL
 
 INPUT = "Input"
+VIDEO = "Video and sequences"
 OUTPUT = "Output"
 MODEL = "Model and speed"
 MESSAGES = "Messages"
@@ -19,7 +20,7 @@ Inputs = Annotated[
     typer.Argument(
         metavar="INPUT",
         show_default=False,
-        help="Photographs, folders, globs, or - for one image on standard input, "
+        help="Photographs, folders, globs, a video, or - for one image on standard input, "
         "e.g. [cyan]photo.jpg holiday/ 'raw/**/*.tif'[/]",
     ),
 ]
@@ -72,7 +73,7 @@ Output = Annotated[
         show_default=False,
         rich_help_panel=OUTPUT,
         help="A .png file for one image, a folder for several (it mirrors the input's tree), "
-        "- for standard output, e.g. [cyan]-o depth/[/]",
+        "a video (.mp4, .mkv, .mov, .webm), - for standard output, e.g. [cyan]-o depth/[/]",
     ),
 ]
 TargetSize = Annotated[
@@ -101,6 +102,55 @@ SkipExisting = Annotated[
         rich_help_panel=OUTPUT,
         metavar="",
         help="Keep results that exist and do the rest, e.g. [cyan]-o depth/ --skip-existing[/]",
+    ),
+]
+Frames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A:B[:STEP]",
+        show_default=False,
+        rich_help_panel=VIDEO,
+        help="Frames of a clip, or images of a sequence, from A to before B, counted from 0, "
+        "e.g. [cyan]clip.mp4 --frames 100:400[/]",
+    ),
+]
+InOrder = Annotated[
+    bool,
+    typer.Option(
+        "--sequence",
+        rich_help_panel=VIDEO,
+        metavar="",
+        help="The images are the frames of one shot: one range, no flicker, "
+        "e.g. [cyan]frames/ -o depth/ --sequence[/]",
+    ),
+]
+Smoothing = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE",
+        show_default=False,
+        rich_help_panel=VIDEO,
+        help="How steady depth is held from frame to frame, 0 (every frame on its own) to 1 "
+        "(0.8 by default), e.g. [cyan]--smoothing 0.5[/]",
+    ),
+]
+FPS = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATE",
+        show_default=False,
+        rich_help_panel=VIDEO,
+        help="Frames a second of a video made of images (25 by default), "
+        "e.g. [cyan]frames/ -o depth.mp4 --fps 30000/1001[/]",
+    ),
+]
+Audio = Annotated[
+    bool,
+    typer.Option(
+        "--audio",
+        rich_help_panel=VIDEO,
+        metavar="",
+        help="Copy the clip's sound, e.g. [cyan]clip.mp4 -o depth.mp4 --audio[/]",
     ),
 ]
 ModelName = Annotated[

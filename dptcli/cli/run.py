@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from dptcli.cli import options as o
+from dptcli.cli.clip_request import ClipRequest, read_clip
 from dptcli.errors import UsageError
 from dptcli.target_size import TargetSize, parse_target_size
 from dptcli.weights.catalog import find_model
@@ -50,6 +51,7 @@ class Request:
     batch_size: int
     as_json: bool
     quiet: bool
+    clip: "ClipRequest | None" = None
 
 
 def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) -> Request:
@@ -92,6 +94,7 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         batch_size=o.parse_batch_size(given["batch_size"]),
         as_json=given["as_json"],
         quiet=given["quiet"],
+        clip=read_clip(given),
     )
 
 
@@ -102,12 +105,16 @@ def run(
     keep_rgb: bool = False,
 ) -> int:
     """Plan the run, load the model, do the work, report; returns the exit code."""
+    if request.clip is not None:
+        from dptcli.cli.clip import run_clip
+
+        return run_clip(request, request.clip, saver, keep_rgb=keep_rgb)
     from dptcli.cli.console import Reporter
     from dptcli.plan import plan_outputs
     from dptcli.report import Report
 
     # Everything that may be refused is refused before torch is imported, in a fraction of a second.
-    plan = plan_outputs(_sources(request), request.out, existing=request.existing)
+    plan = plan_outputs(find_sources(request), request.out, existing=request.existing)
     reporter = Reporter(quiet=request.quiet, as_json=request.as_json)
     if not plan.jobs:
         reporter.skipped(plan)
@@ -116,18 +123,19 @@ def run(
     # A download draws its own bars, so it comes before the spinner; a typo costs no torch either.
     find_model(request.model, task=request.task, offline=request.offline)
     with reporter.loading(request.model):
-        pipeline = _open(request, keep_rgb=keep_rgb)
+        pipeline = open_for(request, keep_rgb=keep_rgb)
         save = saver(pipeline.loaded, plan)
     reporter.skipped(plan)
     with reporter.working(plan):
         report = pipeline.run(plan.jobs, save=save, on_done=reporter.done)
     if plan.folder is not None:
-        _write_failures(plan.folder, report)
+        note_failures(plan.folder, report)
     reporter.summary(report, plan)
     return 1 if report.failed else 0
 
 
-def _write_failures(folder: "Path", report: "Report") -> None:
+def note_failures(folder: "Path", report: "Report") -> None:
+    """Write the list of failures into a folder of results, or say why not."""
     from dptcli.report import write_failures
 
     try:
@@ -152,7 +160,8 @@ def photo_facts(job: "Job") -> dict[str, str]:
         return {"photo": str(photo)}
 
 
-def _sources(request: Request) -> "list[ImageSource]":
+def find_sources(request: Request) -> "list[ImageSource]":
+    """The request's images. Raises UsageError when there are none."""
     from dptcli.inputs import find_images, read_list
 
     listed = read_list(request.from_file, nul=request.null) if request.from_file else []
@@ -161,10 +170,12 @@ def _sources(request: Request) -> "list[ImageSource]":
     return find_images([*request.inputs, *listed], recursive=request.recursive)
 
 
-def _open(request: Request, *, keep_rgb: bool) -> "Pipeline":
+def open_for(request: Request, *, keep_rgb: bool, **more: Any) -> "Pipeline":
+    """Load the request's model; more: further fields of pipeline.Options."""
     from dptcli import pipeline
 
-    limits = {} if request.max_pixels is None else {"max_pixels": request.max_pixels}
+    if request.max_pixels is not None:
+        more["max_pixels"] = request.max_pixels
     return pipeline.open_pipeline(
         request.model,
         task=request.task,
@@ -176,7 +187,7 @@ def _open(request: Request, *, keep_rgb: bool) -> "Pipeline":
             batch_size=request.batch_size,
             target_size=request.target_size,
             keep_rgb=keep_rgb,
-            **limits,
+            **more,
         ),
     )
 

@@ -43,6 +43,9 @@ def segment(
             "strong, e.g. [cyan]--overlay 0.5[/]",
         ),
     ] = None,
+    frames: o.Frames = None,
+    fps: o.FPS = None,
+    audio: o.Audio = False,
     model: o.ModelName = DEFAULT_MODEL,
     size: o.Size = None,
     offline: o.Offline = False,
@@ -60,10 +63,13 @@ def segment(
 
     [cyan]dpt segment photo.jpg -o mask.png[/]
     [cyan]dpt segment photos/ -o overlays/ --overlay 0.5[/]
+    [cyan]dpt segment clip.mp4 -o seen.mp4[/]
     """
     set_up_logging(verbose=verbose, quiet=quiet)
     request = read_request("segment", locals())
     alpha = o.parse_overlay(overlay)
+    if alpha is None and request.clip is not None and request.clip.to_video:
+        alpha = 0.5  # a video cannot hold class ids exactly: it is for the eye
 
     from dptcli.colormaps import palette
     from dptcli.writers import write_label_mask, write_overlay

@@ -1,0 +1,199 @@
+"""`dpt depth` and `dpt segment` on clips and sequences: plan, run, join, report."""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dptcli.cli.clip_request import ClipRequest
+from dptcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dptcli.cli.run import Request
+    from dptcli.inputs import ImageSource
+    from dptcli.pipeline import Save
+    from dptcli.plan import Plan
+    from dptcli.video import Clip
+    from dptcli.weights.load import LoadedModel
+
+logger = logging.getLogger(__name__)
+
+Saver = Callable[["LoadedModel", "Plan"], "Save"]
+
+
+def run_clip(request: "Request", wanted: ClipRequest, saver: Saver, *, keep_rgb: bool) -> int:
+    """Do a clip's or a sequence's frames; returns the exit code.
+
+    A clip that breaks off gives the frames before the break, a warning, and exit code 1.
+    """
+    from dptcli.video import FrameSource, parse_frames
+
+    frames = parse_frames(wanted.frames)
+    clip, sources = _frames_of(request, wanted)
+    read = None
+    if clip is not None:
+
+        def read(source: "ImageSource") -> Any:
+            assert clip is not None
+            assert isinstance(source, FrameSource)
+            return clip.read(source.index)
+
+    with contextlib.closing(clip) if clip is not None else contextlib.nullcontext():
+        work = _to_video if wanted.to_video else _to_folder
+        options = {"keep_rgb": keep_rgb, "in_order": True, "read": read}
+        code = work(request, wanted, saver, sources, clip, options)
+    if clip is not None and clip.num_missing and (frames.stop or 1 << 60) > len(clip.times):
+        total = len(clip.times) + clip.num_missing
+        logger.error(
+            "%s breaks off after %d of %d frames; those are done", clip.path, len(clip.times), total
+        )
+        return 1
+    return code
+
+
+def _frames_of(request: "Request", wanted: ClipRequest) -> "tuple[Clip | None, list[ImageSource]]":
+    from dptcli.cli.run import find_sources
+    from dptcli.video import Clip, parse_frames
+
+    frames = parse_frames(wanted.frames)
+    found = find_sources(request)
+    if wanted.from_video:
+        if len(found) != 1 or found[0].path is None:
+            raise UsageError("a video is worked on alone; run the inputs one after another")
+        clip = Clip(found[0].path)
+        return clip, [*clip.sources(frames)]
+    chosen = [found[place] for place in frames.of(len(found))]
+    if not chosen:
+        raise UsageError(f"there are {len(found)} images, none from {frames.start} on")
+    return None, chosen
+
+
+def _to_folder(
+    request: "Request",
+    wanted: ClipRequest,
+    saver: Saver,
+    sources: "list[ImageSource]",
+    _clip: "Clip | None",
+    options: dict[str, Any],
+) -> int:
+    from dptcli.cli.console import Reporter
+    from dptcli.cli.run import note_failures, open_for
+    from dptcli.plan import plan_outputs
+    from dptcli.report import Report
+
+    plan = plan_outputs(sources, request.out, existing=request.existing)
+    reporter = Reporter(quiet=request.quiet, as_json=request.as_json)
+    reporter.skipped(plan)
+    if not plan.jobs:
+        reporter.summary(Report(), plan)
+        return 0
+    with reporter.loading(request.model):
+        from dptcli.sequence import run_sequence
+
+        pipeline = open_for(request, **options)
+        save = saver(pipeline.loaded, plan)
+    with reporter.working(plan):
+        report = run_sequence(
+            pipeline,
+            plan.jobs,
+            save=save,
+            on_done=reporter.done,
+            strength=wanted.smoothing,
+            skipped=plan.skipped,
+        )
+    if plan.folder is not None:
+        note_failures(plan.folder, report)
+    reporter.summary(report, plan)
+    return 1 if report.failed else 0
+
+
+def _to_video(
+    request: "Request",
+    wanted: ClipRequest,
+    saver: Saver,
+    sources: "list[ImageSource]",
+    clip: "Clip | None",
+    options: dict[str, Any],
+) -> int:
+    from dptcli.cli.console import Reporter
+    from dptcli.cli.run import open_for
+    from dptcli.plan import Job, Plan
+    from dptcli.report import Report
+    from dptcli.video import DEFAULT_FPS
+    from dptcli.videofile import VideoWriter
+
+    out = Path(request.out)
+    plan = Plan(tuple(Job(source, out) for source in sources))
+    reporter = Reporter(quiet=request.quiet, as_json=request.as_json)
+    if not _may_write(out, sources, existing=request.existing):
+        plan = Plan((), plan.jobs)
+        reporter.summary(Report(), plan)
+        return 0
+    fps = wanted.fps or (clip.fps if clip is not None else DEFAULT_FPS)
+    seconds = _seconds(sources, clip if wanted.fps is None else None, fps)
+    writer = VideoWriter(out, fps=fps, work=_work(wanted, sources, request))
+    if writer.done:
+        logger.warning("going on behind the %d frames of an earlier run", writer.done)
+    with reporter.loading(request.model):
+        from dptcli.sequence import run_to_video
+
+        pipeline = open_for(request, **options)
+        save = saver(pipeline.loaded, plan)
+    with reporter.working(Plan(plan.jobs[writer.done :])):
+        report = run_to_video(
+            pipeline,
+            plan.jobs,
+            save=save,
+            on_done=reporter.done,
+            strength=wanted.smoothing,
+            writer=writer,
+            seconds=seconds,
+        )
+    start = clip.seconds(getattr(sources[0], "index", 0)) if clip is not None else Fraction(0)
+    writer.finish(
+        sound_of=clip if wanted.audio else None, start=start, stop=start + seconds[-1] + 1 / fps
+    )
+    reporter.summary(report, plan)
+    return 1 if report.failed else 0
+
+
+def _seconds(sources: "list[ImageSource]", clip: "Clip | None", fps: Fraction) -> list[Fraction]:
+    """When each frame is shown: as in the clip, or evenly."""
+    if clip is None:
+        return [place / fps for place in range(len(sources))]
+    times = [clip.seconds(getattr(source, "index", 0)) for source in sources]
+    return [time - times[0] for time in times]
+
+
+def _work(
+    wanted: ClipRequest, sources: "list[ImageSource]", request: "Request"
+) -> dict[str, object]:
+    """What tells this run's result from another's: its frames, its model, its options."""
+    names = [source.name for source in sources]
+    facts = [
+        (stat.st_size, stat.st_mtime_ns)
+        for stat in (path.stat() for path in {s.path for s in sources if s.path is not None})
+    ]
+    return {"frames": names, "files": sorted(facts), "task": request.task, **wanted.options}
+
+
+def _may_write(out: Path, sources: "list[ImageSource]", *, existing: str) -> bool:
+    """Whether to go on; False when the video is there and is to be kept. Raises UsageError."""
+    from dptcli.plan import refuse_unwritable
+    from dptcli.videofile import check_video_name
+
+    check_video_name(out)
+    if not out.exists():
+        refuse_unwritable(out.parent)
+        return True
+    if not out.is_file():
+        raise UsageError(f"cannot write {str(out)!r}: it exists and is no ordinary file")
+    if any(path.exists() and out.samefile(path) for path in {s.path for s in sources} if path):
+        raise UsageError(f"the result would replace the input {str(out)!r}; name another output")
+    if existing == "refuse":
+        raise UsageError(
+            f"{str(out)!r} exists already; add --overwrite to replace or --skip-existing to keep it"
+        )
+    return existing == "overwrite"

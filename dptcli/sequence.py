@@ -1,0 +1,158 @@
+"""Clips and numbered images through the pipeline: in order, over one range, held steady."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from dptcli.errors import DptError, ImageError
+from dptcli.inputs import decode_image, natural_key
+from dptcli.pipeline import Pipeline, Prediction, Save
+from dptcli.plan import Job
+from dptcli.report import Outcome, Report
+from dptcli.smoothing import WARM_UP, Stabilizer, clip_range
+from dptcli.video import evenly_spread
+from dptcli.videofile import VideoWriter
+from dptcli.writers import describe_write_error
+
+# Frames looked at for the clip's range before the work begins: one each half minute of a short
+# film, and a tenth of the time of a clip of five seconds.
+NUM_SURVEYED = 12
+
+OnDone = Callable[[Outcome], None]
+
+
+def survey(pipeline: Pipeline, jobs: Sequence[Job]) -> tuple[float, float]:
+    """The range of a sequence's depth, (lo, hi), from a few frames spread over all of it.
+
+    Frames that fail here fail again, and are told of, in their turn.
+    """
+    maps = []
+    for place in evenly_spread(len(jobs), NUM_SURVEYED):
+        try:
+            sample = pipeline.decode(jobs[place].source)
+            [output] = pipeline.predict([sample])
+            maps.append(np.asarray(pipeline.finish(output, sample).values, np.float32))
+        except (DptError, OSError):
+            continue
+    return clip_range(maps)
+
+
+def run_sequence(
+    pipeline: Pipeline,
+    jobs: Sequence[Job],
+    *,
+    save: Save,
+    on_done: OnDone,
+    strength: float,
+    skipped: Sequence[Job] = (),
+    limits: tuple[float, float] | None = None,
+) -> Report:
+    """Do the jobs in order with depth held steady; segments pass as they are.
+
+    skipped: jobs of the sequence whose results are there. Those just before a job to do are
+    predicted once more, so that it meets the state that it would have met. strength: 0 takes every
+    frame on its own, each over its own range. limits: a range that is known already.
+    The pipeline must have been opened in_order.
+    """
+    if pipeline.loaded.task != "depth" or strength == 0:
+        return pipeline.run(jobs, save=save, on_done=on_done)
+    everything, todo = _in_order(jobs, skipped), set(map(_key, jobs))
+    limits = limits or survey(pipeline, everything)
+    steady = Stabilizer(limits, strength=strength)
+    wanted = [_key(job) in todo for job in everything]
+    warmed = [
+        job for place, job in enumerate(everything) if any(wanted[place : place + WARM_UP + 1])
+    ]
+
+    def save_steady(job: Job, prediction: Prediction) -> Mapping[str, object]:
+        values = steady.next(np.asarray(prediction.values, np.float32))
+        if _key(job) not in todo:
+            return {}
+        return save(job, replace(prediction, values=values, limits=limits))
+
+    num_repeated = 0
+
+    def tell(outcome: Outcome) -> None:
+        nonlocal num_repeated
+        if _key(outcome.job) in todo:
+            on_done(outcome)
+        elif outcome.error is None:
+            num_repeated += 1
+
+    report = pipeline.run(warmed, save=save_steady, on_done=tell)
+    failed = tuple(outcome for outcome in report.failed if _key(outcome.job) in todo)
+    return replace(report, num_done=report.num_done - num_repeated, failed=failed)
+
+
+def _key(job: Job) -> Path:
+    return job.source.relative
+
+
+def _in_order(jobs: Sequence[Job], skipped: Sequence[Job]) -> list[Job]:
+    if not skipped:
+        return list(jobs)
+    return sorted([*skipped, *jobs], key=lambda job: natural_key(job.source.relative))
+
+
+def run_to_video(
+    pipeline: Pipeline,
+    jobs: Sequence[Job],
+    *,
+    save: Save,
+    on_done: OnDone,
+    strength: float,
+    writer: VideoWriter,
+    seconds: Sequence[Fraction],
+) -> Report:
+    """Do the jobs and put what `save` draws of each into a video, which `writer.finish` completes.
+
+    seconds: when each job's picture is shown. A frame that fails leaves the one before it standing.
+    Raises ImageError when the video cannot be written (a frame of another size only fails itself).
+    """
+    places = {_key(job): place for place, job in enumerate(jobs)}
+    limits: tuple[float, float] | None = None
+    if pipeline.loaded.task == "depth" and strength > 0:
+        limits = tuple(writer.facts["limits"]) if "limits" in writer.facts else None
+        if limits is None:
+            limits = survey(pipeline, jobs)
+            writer.remember(limits=limits)
+    broken: list[ImageError] = []
+
+    def tell(outcome: Outcome) -> None:
+        if broken:
+            raise broken[0]
+        on_done(outcome)
+
+    with tempfile.TemporaryDirectory(prefix="dpt-") as folder:
+        # Through a picture file, so that a frame looks as the command's options make a photograph
+        # look, whatever they are; about 0.06 s for 1920x1080, in the writer's thread.
+        picture_path = Path(folder) / "frame.png"
+
+        def add(job: Job, prediction: Prediction) -> Mapping[str, object]:
+            facts = save(replace(job, path=picture_path), prediction)
+            picture = decode_image(picture_path, max_pixels=pipeline.options.max_pixels)
+            place = places[_key(job)]
+            try:
+                writer.write(place, picture, seconds=seconds[place])
+            except OSError as error:
+                broken.append(describe_write_error(writer.out, error))
+                raise broken[0] from error
+            return facts
+
+        try:
+            return run_sequence(
+                pipeline,
+                jobs[writer.done :],
+                save=add,
+                on_done=tell,
+                strength=strength,
+                skipped=jobs[: writer.done],
+                limits=limits,
+            )
+        except BaseException:
+            writer.abandon()
+            raise

@@ -133,6 +133,8 @@ def run_to_video(
         picture_path = Path(folder) / "frame.png"
 
         def add(job: Job, prediction: Prediction) -> Mapping[str, object]:
+            if broken:  # a later frame in its place would make a hole look finished
+                raise broken[0]
             facts = save(replace(job, path=picture_path), prediction)
             picture = decode_image(picture_path, max_pixels=pipeline.options.max_pixels)
             place = places[_key(job)]

@@ -154,15 +154,18 @@ class VideoWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / "state.json", json.dumps(self._state))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is not one frame."""
+        return self._container is None and not self._state["parts"]
+
     def finish(self, *, sound_of: Clip | None = None, start: Fraction, stop: Fraction) -> None:
         """Join the parts into the file and remove them.
 
         sound_of: the clip whose sound between two times (its own seconds) is copied.
-        Raises ImageError where there is nothing, or where the container cannot hold the sound.
+        Raises ImageError where the container cannot hold the sound or the file cannot be written.
         """
         self.finish_part()
-        if not self._state["parts"]:
-            raise ImageError(f"no frame of {str(self.out)!r} could be made; see the failures above")
         try:
             with (
                 atomic_path(self.out) as temporary,
@@ -217,6 +220,8 @@ class VideoWriter:
             self._container.close()
             self._container = None
             self._part.unlink(missing_ok=True)
+        if not self._state["parts"]:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _sound_packets(

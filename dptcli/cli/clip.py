@@ -151,6 +151,10 @@ def _to_video(
             writer=writer,
             seconds=seconds,
         )
+    if writer.is_empty:
+        writer.abandon()
+        reporter.summary(report, plan)
+        return 1
     start = clip.seconds(getattr(sources[0], "index", 0)) if clip is not None else Fraction(0)
     writer.finish(
         sound_of=clip if wanted.audio else None, start=start, stop=start + seconds[-1] + 1 / fps

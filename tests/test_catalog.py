@@ -12,7 +12,7 @@ from tiny import save_tiny
 
 from dptcli.errors import ModelError
 from dptcli.weights.catalog import CATALOG, entries_for, find_model
-from dptcli.weights.load import ARCHITECTURES
+from dptcli.weights.load import ARCHITECTURES, load_model
 
 LARGE_VIT = {
     "hidden_size": 1024,
@@ -145,6 +145,14 @@ def test_the_number_of_parameters_is_the_models_own(entry) -> None:
         model = model_class(model_class.config_class.from_dict(configuration(entry.name)))
     assert task == entry.task
     assert sum(parameter.numel() for parameter in model.parameters()) == entry.parameters
+
+
+@pytest.mark.parametrize("task", ["depth", "segment"])
+def test_the_built_in_models_are_what_the_catalogue_says(task: str) -> None:
+    loaded = load_model("dpt-small", task=task, device="cpu")
+    [entry] = [entry for entry in entries_for("dpt-small") if entry.task == task]
+    assert sum(parameter.numel() for parameter in loaded.model.parameters()) == entry.parameters
+    assert set(loaded.processor.size.values()) == {int(entry.input_size)}
 
 
 def test_every_name_is_one_model_of_a_task() -> None:

@@ -76,7 +76,7 @@ def _builtin(task: str, *, gives: str, parameters: int, good_for: str) -> Catalo
         gives=gives,
         backbone="DINOv2-S",
         parameters=parameters,
-        input_size="518",
+        input_size="392",
         licence=APACHE,
         good_for=good_for,
         folder=BUILTIN_FOLDER / f"dpt-small-{task}",
@@ -295,8 +295,10 @@ def _zoedepth() -> list[CatalogEntry]:
 
 
 CATALOG: tuple[CatalogEntry, ...] = (
-    _builtin(DEPTH, gives=RELATIVE, parameters=0, good_for="depth out of the box, offline"),
-    _builtin(SEGMENT, gives=LABELS, parameters=0, good_for="coarse scene parts, offline"),
+    _builtin(
+        DEPTH, gives=RELATIVE, parameters=24_785_089, good_for="depth out of the box, offline"
+    ),
+    _builtin(SEGMENT, gives=LABELS, parameters=24_794_856, good_for="coarse scene parts, offline"),
     *_dpt(),
     *_midas(),
     *_dinov2(),

@@ -77,6 +77,16 @@ def test_a_photograph_is_kept_small_beside_the_page(folder, tmp_path):
             assert image.size == (side, side * 3 // 4)
 
 
+def test_millimetres_are_read_by_their_scale(tmp_path):
+    millimetres = np.array([[0, 500, 4000, 2250]], np.uint16)
+    facts = {"kind": "depth_m", "scale": 1000}
+    save_result(Image.fromarray(millimetres), tmp_path / "x.depth-mm.png", **facts)
+    depth = read_result(find_results(tmp_path)[0])
+    assert (depth.far, depth.near) == (4.0, 0.5)
+    values = depth.far + (depth.near - depth.far) * depth.levels[0] / (depth.num_levels - 1)
+    np.testing.assert_allclose(values, [4.0, 0.5, 4.0, 2.25], atol=1e-3)
+
+
 def test_colours_of_a_known_colormap_turn_back_into_levels(tmp_path):
     levels = ramp(8)
     for kind, first, last in (("inverse_depth", 0.0, 1.0), ("depth_m", 1.0, 0.0)):

@@ -323,7 +323,9 @@
   }
 
   function showReadout(place) {
-    const entry = entries[state.open], values = loaded.get(entry.id);
+    const entry = entries[state.open];
+    if (!entry) return;  // the pointer leaves the stage after the view has closed
+    const values = loaded.get(entry.id);
     const chip = $("chip"), readout = $("readout");
     for (const one of $("legend").querySelectorAll(".here")) one.classList.remove("here");
     if (!place || !values || entry.kind === "picture") {

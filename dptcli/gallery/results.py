@@ -158,6 +158,8 @@ def read_result(found: Found) -> Depth | Labels | Picture:
             palette = image.getpalette() if mode == "P" else None
         stored = read_map(found.path)
         if kind in DEPTH_KINDS:
+            if "scale" in found.facts:
+                return _from_metres(stored.values / float(found.facts["scale"]))
             top = int(np.iinfo(stored.values.dtype).max)
             return _depth(stored.values, top, found.facts)
         return _labels(found.path, stored.values, palette)
@@ -180,6 +182,17 @@ def _depth(levels: NDArray[Any], top: int, facts: Mapping[str, Any]) -> Depth:
     if rising:
         return Depth(fine, num_levels, far=first, near=last)
     return Depth((num_levels - 1 - fine).astype(np.uint16), num_levels, far=last, near=first)
+
+
+def _from_metres(depth_m: NDArray[np.floating]) -> Depth:
+    """Spread metres over levels, 0 where nothing was measured."""
+    measured = depth_m > 0
+    near, far = (
+        (float(f(depth_m[measured])) for f in (np.min, np.max)) if measured.any() else (0, 0)
+    )
+    span = far - near if far > near else 1.0
+    levels = np.where(measured, (far - depth_m) / span * (FINE_LEVELS - 1), 0)
+    return Depth(np.rint(levels).astype(np.uint16), FINE_LEVELS, far=far, near=near)
 
 
 def _from_colors(image: Image.Image, facts: Mapping[str, Any]) -> Depth | None:

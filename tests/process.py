@@ -1,17 +1,33 @@
-"""Running the installed `dpt` as a process."""
+"""Running the installed `dpt`, and small programs, as processes."""
 
 import os
 import shutil
 import sys
 from pathlib import Path
 
+import pytest
+
 _SCRIPT = shutil.which("dpt", path=str(Path(sys.executable).parent))
 DPT = [_SCRIPT] if _SCRIPT else [sys.executable, "-m", "dptcli"]
 
 
 def environment(**changes):
-    """This process's environment for a child: it finds this checkout, and takes one core."""
-    ours = str(Path(__file__).parent.parent)
-    path = os.pathsep.join(filter(None, [ours, os.environ.get("PYTHONPATH")]))
+    """This process's environment for a child: it finds this checkout and its tests, on one core."""
+    tests = Path(__file__).parent
+    path = os.pathsep.join(
+        filter(None, [str(tests.parent), str(tests), os.environ.get("PYTHONPATH")])
+    )
     inherited = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
     return {**inherited, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **changes}
+
+
+# For the start of a child's program. Not getrusage's maximum: that one is inherited from the
+# parent through fork, so that a large test process would hide what the child takes.
+PEAK_KIB = """
+def peak_kib():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+"""
+NEEDS_PROC = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc"
+)

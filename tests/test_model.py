@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from parity import assert_close, randomize
+from process import NEEDS_PROC, PEAK_KIB, environment
 
 import dptcli
 from dptcli import (
@@ -238,25 +239,26 @@ def test_tensors_that_do_not_fit_are_all_listed(sharded: bool, tmp_path: Path) -
         assert torch.equal(again.state_dict()[name], tensor)
 
 
+@NEEDS_PROC
 def test_loading_makes_no_second_copy(tmp_path: Path) -> None:
     """Loading raises the peak by less than half of the weights: they stay mapped to the file."""
     config = DPTConfig(**{**SMALL, "hidden_size": 512, "intermediate_size": 8192})
     DPTForDepthEstimation(config).save_pretrained(tmp_path)
     size = (tmp_path / "model.safetensors").stat().st_size
-    script = (
-        "import resource, sys\n"
+    script = PEAK_KIB + (
+        "import sys\n"
         "from dptcli import DPTForDepthEstimation as Model, DPTConfig\n"
         "Model(DPTConfig(hidden_size=12, num_hidden_layers=1, backbone_out_indices=[0],\n"
         "    neck_hidden_sizes=[8]))\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
-        "before = peak(); Model.from_pretrained(sys.argv[1]); print(peak() - before)\n"
+        "before = peak_kib(); Model.from_pretrained(sys.argv[1])\n"
+        "print((peak_kib() - before) * 1024)\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(dptcli.__file__).parent.parent,
+        env=environment(),
     )
     assert size > 100e6
     assert int(run.stdout) < size / 2

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from process import NEEDS_PROC, PEAK_KIB, environment
 
 from dptcli.errors import ConfigError, ModelError, UsageError
 from dptcli.postprocess import crop_padding, label_map, resize_depth, target_hw
@@ -92,25 +93,30 @@ def test_labels_of_views_and_of_many_classes_are_those_of_one_shot():
     assert torch.equal(label_map(view, (200, 190)).long(), expected)
 
 
+@NEEDS_PROC
 @pytest.mark.parametrize(
     ("kind", "hw"), [("regions", (3000, 4000)), ("noise", (3000, 700))], ids=["12 MP", "noise"]
 )
 def test_150_classes_at_12_megapixels_stay_under_a_gigabyte(kind, hw):
     # A process of its own: its peak is then this step's. Resizing at once would take 7.2 GB.
     # In noise every class takes part everywhere: the most memory per band, and the slowest.
-    program = f"""
-import resource, torch
+    program = f"""{PEAK_KIB}
+import torch
 torch.set_num_threads(2)
-from tests.test_postprocess import draw_logits
+from test_postprocess import draw_logits
 from dptcli.postprocess import label_map
 logits = draw_logits({kind!r}, (150, 120, 160), 0)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_kib()
 labels = label_map(logits, {hw})
 assert labels.shape == {hw}
-print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(before, peak_kib())
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
     )
     assert done.returncode == 0, done.stderr
     before_kib, peak_kib = map(int, done.stdout.split())

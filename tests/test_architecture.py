@@ -55,8 +55,9 @@ ALLOWED = {
     **{stage: {*STAGES[:index], stage} for index, stage in enumerate(STAGES)},
     "pipeline": {*STAGES, "weights", "model"},
     "sequence": {*STAGES, "pipeline"},
+    "export": {"weights"},
     "training": {*STAGES, "weights", "model", "training", "pipeline"},
-    "cli": {*STAGES, "weights", "model", "training", "pipeline", "sequence", "cli"},
+    "cli": {*STAGES, "weights", "model", "training", "pipeline", "sequence", "export", "cli"},
 }
 # Imports inside a function that a layer may make beyond its row, with the reason.
 INSIDE_FUNCTIONS = {

@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dptcli import __version__
-from dptcli.cli import convert, depth, gallery, measure, models, segment
+from dptcli.cli import convert, depth, export, gallery, measure, models, segment
 from dptcli.cli.options import normalize_argv
 from dptcli.errors import DptError, ImageError
 
@@ -39,6 +39,7 @@ segment.register(app)
 measure.register(app)
 models.register(app)
 convert.register(app)
+export.register(app)
 gallery.register(app)
 
 

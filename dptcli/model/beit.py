@@ -54,7 +54,7 @@ class BeitEmbeddings(nn.Module):
         """(B, C, H, W) -> tokens (B, 1 + h·w, D) and (h, w)."""
         grid_hw = self.patch_embeddings.grid_hw(pixel_values)
         patches = self.patch_embeddings(pixel_values)
-        tokens = torch.cat((self.cls_token.expand(len(patches), -1, -1), patches), dim=1)
+        tokens = torch.cat((self.cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
         if self.position_embeddings is not None:
             tokens = tokens + resize_positions(self.position_embeddings, grid_hw, mode="bicubic")
         return self.dropout(tokens), grid_hw

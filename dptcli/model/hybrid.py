@@ -328,6 +328,6 @@ class HybridEmbeddings(nn.Module):
         first, second, last = self.backbone.features(pixel_values).maps
         grid_hw = (last.map.shape[-2], last.map.shape[-1])
         patches = self.projection(last.map).flatten(2).transpose(1, 2)  # -> (B, h·w, D)
-        tokens = torch.cat((self.cls_token.expand(len(patches), -1, -1), patches), dim=1)
+        tokens = torch.cat((self.cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
         tokens = tokens + resize_positions(self.position_embeddings, grid_hw, mode="bilinear")
         return tokens, grid_hw, [first, second]

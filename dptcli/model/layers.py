@@ -144,6 +144,13 @@ def pairwise_bias(table: Tensor, window_hw: tuple[int, int]) -> Tensor:
     (query, key) is the table's at (query row - key row, query column - key column).
     """
     height, width = window_hw
+    if torch.onnx.is_in_onnx_export():  # ONNX has no unfold: the same entries, gathered one by one
+        rows = torch.arange(height - 1, 2 * height - 1, device=table.device)[:, None]
+        rows = rows - torch.arange(height, device=table.device)
+        columns = torch.arange(width - 1, 2 * width - 1, device=table.device)[:, None]
+        columns = columns - torch.arange(width, device=table.device)
+        gathered = table[:, rows[:, None, :, None], columns[None, :, None, :]]
+        return gathered.flatten(3).flatten(1, 2)
     # (A, h, w, h, w): sliding windows of the table; position (i, j) sees offsets from i and j on.
     windows = table.unfold(1, height, 1).unfold(2, width, 1)
     # Offsets fall while keys rise, hence the flip.
@@ -259,11 +266,11 @@ def map_from_tokens(
     tokens: Tensor, grid_hw: tuple[int, int], *, num_registers: int = 0
 ) -> FeatureMap:
     """(B, 1 + R + h·w, D) tokens with a class token and R registers -> the neck's form."""
-    readout, registers, patches = tokens.split((1, num_registers, grid_hw[0] * grid_hw[1]), dim=1)
-    grid = patches.transpose(1, 2).unflatten(2, grid_hw)  # (B, h·w, D) -> (B, D, h, w)
-    return FeatureMap(
-        map=grid, readout=readout[:, 0], registers=registers if num_registers else None
-    )
+    # Slices and a reshape, not split and unflatten: traced for export, those freeze the grid.
+    registers = tokens[:, 1 : 1 + num_registers] if num_registers else None
+    patches = tokens[:, 1 + num_registers :].transpose(1, 2)
+    grid = patches.reshape(*patches.shape[:2], *grid_hw)  # (B, D, h·w) -> (B, D, h, w)
+    return FeatureMap(map=grid, readout=tokens[:, 0], registers=registers)
 
 
 def mask_for_layers(head_mask: Tensor | None, num_layers: int) -> list[Tensor | None]:

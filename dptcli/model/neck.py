@@ -112,7 +112,7 @@ class ReassembleStage(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)  # (B, D, h, w) -> (B, h·w, D)
         both = torch.cat((tokens, readout.unsqueeze(1).expand_as(tokens)), dim=-1)
         folded = self.readout_projects[stage](both)
-        return folded.transpose(1, 2).unflatten(2, x.shape[-2:])  # -> (B, D, h, w)
+        return folded.transpose(1, 2).reshape(x.shape)  # (B, h·w, D) -> (B, D, h, w)
 
 
 class ResidualConvUnit(nn.Module):

@@ -72,7 +72,7 @@ class WindowAttention(nn.Module):
         scale = self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()  # (A, 1, 1)
         bias = self._position_bias(x)
         if mask is not None:
-            bias = (bias + mask.unsqueeze(1)).repeat(len(x) // len(mask), 1, 1, 1)
+            bias = (bias + mask.unsqueeze(1)).repeat(x.shape[0] // len(mask), 1, 1, 1)
         return attend(
             F.normalize(query, dim=-1) * scale,
             F.normalize(key, dim=-1),

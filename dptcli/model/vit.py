@@ -61,7 +61,7 @@ class ViTEmbeddings(nn.Module):
         """(B, C, H, W) -> tokens (B, 1 + R + h·w, D), R registers after the class token; (h, w)."""
         grid_hw = self.patch_embeddings.grid_hw(pixel_values)
         patches = self.patch_embeddings(pixel_values)
-        cls_token = self.cls_token.expand(len(patches), -1, -1)
+        cls_token = self.cls_token.expand(patches.shape[0], -1, -1)
         tokens = torch.cat((cls_token, patches), dim=1)
         tokens = tokens + resize_positions(
             self.position_embeddings,
@@ -71,7 +71,7 @@ class ViTEmbeddings(nn.Module):
             offset=self.position_offset,
         )
         if self.antialias:
-            registers = self.register_tokens.expand(len(patches), -1, -1)
+            registers = self.register_tokens.expand(patches.shape[0], -1, -1)
             tokens = torch.cat((tokens[:, :1], registers, tokens[:, 1:]), dim=1)
         return self.dropout(tokens), grid_hw
 

@@ -233,7 +233,8 @@ def _multiple_of(loaded: LoadedModel) -> int:
     patch = patch if isinstance(patch, int) else math.lcm(*patch)
     if getattr(backbone, "model_type", "") == "swinv2":
         patch *= 8  # its map is halved three times after the patches
-    return math.lcm(patch, int(loaded.processor.ensure_multiple_of))
+    # ZoeDepth's processor states a fraction.
+    return math.lcm(patch, max(1, int(loaded.processor.ensure_multiple_of)))
 
 
 def _own_hw(loaded: LoadedModel) -> tuple[int, int]:

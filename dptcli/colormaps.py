@@ -91,13 +91,19 @@ def finite_range(values: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def scale_to_levels(
-    values: NDArray[np.floating], *, lo: float, hi: float, levels: int, invert: bool = False
+    values: NDArray[np.floating],
+    *,
+    lo: float,
+    hi: float,
+    levels: int,
+    invert: bool = False,
+    gamma: float = 1.0,
 ) -> NDArray[np.uint16]:
     """Spread values over 0 … levels-1, clamped before the cast so that nothing wraps around.
 
     values: float (H, W), any range, non-finite allowed. lo and hi land on 0 and levels-1 (swapped
     with invert). NaN counts as lo; a constant map (hi == lo) has no near and far and lands in the
-    middle. Returns uint16 (H, W).
+    middle. gamma above 1 lifts and spreads the low levels. Returns uint16 (H, W).
     """
     top = levels - 1
     lo, hi = float(lo), float(hi)
@@ -114,6 +120,10 @@ def scale_to_levels(
     np.clip(scaled, 0, top, out=scaled)
     if invert:
         np.subtract(top, scaled, out=scaled)
+    if gamma != 1.0:
+        scaled /= top
+        np.power(scaled, 1 / gamma, out=scaled)
+        scaled *= top
     scaled += 0.5  # round to nearest: the cast truncates
     return scaled.astype(np.uint16)
 
@@ -125,13 +135,14 @@ def colorize(
     lo: float,
     hi: float,
     invert: bool = False,
+    gamma: float = 1.0,
 ) -> NDArray[np.uint8]:
     """Colour a map through a table.
 
     values: float (H, W); lut: RGB uint8 (256, 3); lo and hi: the values of the first and last
     colour. Returns RGB uint8 (H, W, 3).
     """
-    levels = scale_to_levels(values, lo=lo, hi=hi, levels=len(lut), invert=invert)
+    levels = scale_to_levels(values, lo=lo, hi=hi, levels=len(lut), invert=invert, gamma=gamma)
     return apply_palette(levels.astype(np.uint8), lut)
 
 

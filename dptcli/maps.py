@@ -1,5 +1,6 @@
 """Read maps: one number a pixel, from PNG, TIFF, NPY, NPZ or PFM, as they were stored."""
 
+import importlib.util
 import json
 import warnings
 from dataclasses import dataclass, field
@@ -12,12 +13,10 @@ from PIL import Image
 
 from dptcli.decode import printable
 from dptcli.errors import ImageError
+from dptcli.sidecar import TEXT_KEY, facts_beside
 
 # In the order in which a folder is searched: exact floats before anything that was rounded.
 MAP_SUFFIXES = (".npy", ".npz", ".pfm", ".tiff", ".tif", ".png")
-
-# The PNG text in which `dpt` says what a picture's levels mean.
-_TEXT_KEY = "dptcli"
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,8 @@ def read_map(path: Path) -> StoredMap:
             values = _read_numpy(path)
         elif path.suffix.lower() == ".pfm":
             values = _read_pfm(path)
+        elif path.suffix.lower() == ".exr":
+            values = _read_exr(path)
         else:
             values, facts = _read_picture(path)
     except FileNotFoundError as error:
@@ -67,7 +68,7 @@ def read_map(path: Path) -> StoredMap:
         raise ImageError(f"{name} has shape {values.shape}; a map needs (height, width)")
     if values.dtype.kind not in "buif":
         raise ImageError(f"{name} holds {values.dtype}; a map needs integers or floats")
-    return StoredMap(values, {**facts, **_read_sidecar(path)})
+    return StoredMap(values, {**facts, **facts_beside(path)})
 
 
 def _read_numpy(path: Path) -> NDArray[Any]:
@@ -94,6 +95,20 @@ def _read_pfm(path: Path) -> NDArray[np.float32]:
     return values.reshape(height, width)[::-1].astype(np.float32)
 
 
+def _read_exr(path: Path) -> NDArray[Any]:
+    """One channel of OpenEXR, which is an optional dependency."""
+    if importlib.util.find_spec("OpenEXR") is None:
+        raise ImageError(f"{printable(path)} needs OpenEXR to be read; pip install 'dptcli[exr]'")
+    import OpenEXR
+
+    with path.open("rb"):  # what is missing is said as for other files
+        channels = OpenEXR.File(str(path)).channels()
+    if len(channels) != 1:
+        raise ImageError(f"{printable(path)} holds {', '.join(channels)}; a map has one channel")
+    values: NDArray[Any] = next(iter(channels.values())).pixels
+    return values
+
+
 def _read_picture(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # broken metadata does not matter to the values
@@ -105,23 +120,9 @@ def _read_picture(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
                     "back into values; write maps as 8- or 16-bit grey, e.g. dpt depth --bits 16"
                 )
             values = np.asarray(image)
-            text = getattr(image, "text", {}).get(_TEXT_KEY)
+            text = getattr(image, "text", {}).get(TEXT_KEY)
     facts = json.loads(text) if text else {}
     return values, facts if isinstance(facts, dict) else {}
-
-
-def _read_sidecar(path: Path) -> dict[str, Any]:
-    """What NAME.json beside the map says, if it is there."""
-    sidecar = path.with_suffix(".json")
-    if not sidecar.is_file():
-        return {}
-    try:
-        facts = json.loads(sidecar.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ImageError(f"{printable(sidecar)} is not JSON ({error}); remove it") from error
-    if not isinstance(facts, dict):
-        raise ImageError(f"{printable(sidecar)} must hold an object, e.g. {{'kind': 'depth_m'}}")
-    return facts
 
 
 def resize_map(values: NDArray[Any], hw: tuple[int, int]) -> NDArray[np.float32]:

@@ -25,9 +25,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dptcli.colormaps import finite_range
 from dptcli.decode import DEFAULT_MAX_PIXELS
-from dptcli.errors import DptError, ImageError, ModelError
+from dptcli.errors import ModelError
 from dptcli.inputs import ImageSource, decode_image
+from dptcli.jobs import ahead, failure
 from dptcli.plan import Job
 from dptcli.postprocess import crop_padding, label_map, resize_depth
 from dptcli.processor import DPTImageProcessor, Prepared
@@ -76,12 +78,15 @@ class Prediction:
     """The result for one image.
 
     values: depth float32 (H, W), inverse depth (large = near) or metres; or labels, class ids
-    (H, W). rgb: the photograph uint8 (H', W', 3), if kept. limits: the range to draw depth in,
-    where it is not the map's own.
+    (H, W). rgb: the photograph uint8 (H', W', 3), if kept. source_hw: the photograph's size;
+    network_hw: what the network saw. limits: the network's smallest and largest depth, which the
+    bicubic resize to (H, W) may overshoot, or those of a whole clip: the range to draw in.
     """
 
     values: NDArray[Any]
     rgb: NDArray[np.uint8] | None = None
+    source_hw: tuple[int, int] = (0, 0)
+    network_hw: tuple[int, int] = (0, 0)
     limits: tuple[float, float] = (0.0, 0.0)
 
 
@@ -139,7 +144,7 @@ class Pipeline:
         write_behind = options.batch_size + num_writers
         finished = False
         try:
-            for batch in self._batches(_ahead(readers, self._read, jobs, limit=read_ahead)):
+            for batch in self._batches(ahead(readers, self._read, jobs, limit=read_ahead)):
                 for item in self._predict_each(batch):
                     if isinstance(item, Outcome):
                         yield item
@@ -185,7 +190,7 @@ class Pipeline:
         try:
             sample = self.decode(job.source)
         except Exception as error:
-            return _failure(job, error, started)
+            return failure(job, error, started)
         return _Item(job, sample, started)
 
     def _predict_each(self, batch: Sequence["_Item | Outcome"]) -> Iterator["_Item | Outcome"]:
@@ -200,7 +205,7 @@ class Pipeline:
             raise
         except Exception as error:
             if len(items) == 1:
-                yield _failure(items[0].job, error, items[0].started)
+                yield failure(items[0].job, error, items[0].started)
                 return
             logger.warning("a batch of %d failed (%s); trying one by one", len(items), error)
             for item in items:
@@ -218,7 +223,7 @@ class Pipeline:
             with self.clock.stage("write"):
                 facts = save(item.job, prediction)
         except Exception as error:
-            return _failure(item.job, error, item.started)
+            return failure(item.job, error, item.started)
         height, width = prediction.values.shape
         elapsed_s = time.perf_counter() - item.started
         return Outcome(item.job, None, (height, width), facts, elapsed_s)
@@ -278,7 +283,13 @@ class Pipeline:
             height, width = cropped.shape[-2:]
             hw = target_hw(prepared.source_hw, (height, width), self.options.target_size)
             values = resize_depth(cropped, hw) if is_depth else label_map(cropped, hw)
-            return Prediction(values.numpy(), sample.rgb)
+            return Prediction(
+                values.numpy(),
+                sample.rgb,
+                source_hw=prepared.source_hw,
+                network_hw=prepared.network_hw,
+                limits=finite_range(cropped.numpy()) if is_depth else (0.0, 0.0),
+            )
 
 
 @dataclass
@@ -289,34 +300,6 @@ class _Item:
     sample: Sample
     started: float
     output: Tensor | None = None
-
-
-def _ahead(
-    pool: ThreadPoolExecutor,
-    function: Callable[[Job], "_Item | Outcome"],
-    jobs: Iterable[Job],
-    *,
-    limit: int,
-) -> Iterator["_Item | Outcome"]:
-    """Map a function over jobs in order, in the pool's threads, at most `limit` ahead."""
-    waiting: deque[Future[_Item | Outcome]] = deque()
-    for job in jobs:
-        waiting.append(pool.submit(function, job))
-        if len(waiting) >= limit:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _failure(job: Job, error: Exception, started: float) -> Outcome:
-    """Say in one line why an image failed; the traceback of what we did not foresee is logged."""
-    reason = str(error)
-    if not isinstance(error, DptError):
-        logger.debug("%s failed", job.source.name, exc_info=error)
-        reason = f"{type(error).__name__}: {(reason.splitlines() or [''])[0]}"
-    if not isinstance(error, ImageError):  # an ImageError names its image
-        reason = f"{job.source.name}: {reason}"
-    return Outcome(job, reason, elapsed_s=time.perf_counter() - started)
 
 
 def open_pipeline(

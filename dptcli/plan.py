@@ -5,11 +5,12 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from dptcli.errors import UsageError
+from dptcli.formats import ending
 from dptcli.inputs import ImageSource
 
 logger = logging.getLogger(__name__)
@@ -17,18 +18,31 @@ logger = logging.getLogger(__name__)
 Existing = Literal["refuse", "overwrite", "skip"]
 
 # Endings that make OUT a file's name and not a folder's.
-_IMAGE_SUFFIXES = {
+_FILE_SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".exr", ".pfm"),
-    *(".npy", ".npz"),
+    *(".npy", ".npz", ".ply", ".glb"),
 }
 
 
 @dataclass(frozen=True)
 class Job:
-    """One image and the file that its result goes to; path None is standard output."""
+    """One image and the files that its results go to; path None is standard output.
+
+    path: the first format's file. files: every format's, in their order, the first one included.
+    sidecar: where facts go that the files cannot carry. keep: those of them that stay as they are.
+    """
 
     source: ImageSource
     path: Path | None
+    files: tuple[Path, ...] = ()
+    sidecar: Path | None = None
+    keep: frozenset[Path] = frozenset()
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """All files that this job makes."""
+        files = self.files or ((self.path,) if self.path is not None else ())
+        return files if self.sidecar is None else (*files, self.sidecar)
 
 
 @dataclass(frozen=True)
@@ -40,45 +54,96 @@ class Plan:
     folder: Path | None = None
 
 
+def photo_facts(job: Job) -> dict[str, str]:
+    """Return where the photograph lies, seen from its result, for `dpt gallery` and other readers.
+
+    {"photo": a path relative to the result's folder}, so that both may move together; nothing for
+    standard input and output.
+    """
+    if job.source.path is None or job.path is None:
+        return {}
+    photo, folder = job.source.path.resolve(), job.path.parent.resolve()
+    try:
+        return {"photo": os.path.relpath(photo, folder)}
+    except ValueError:  # on another drive of Windows
+        return {"photo": str(photo)}
+
+
 def plan_outputs(
     sources: Sequence[ImageSource],
     out: str,
     *,
-    suffix: str = ".png",
+    suffixes: Sequence[str] = (".png",),
+    sidecar: str | None = None,
     existing: Existing = "refuse",
 ) -> Plan:
-    """Give every image its output: a file, its place in the folder OUT, or standard output.
+    """Give every image its outputs: files, their place in the folder OUT, or standard output.
 
-    out: "-", a file name that ends in `suffix` (one image), else a folder, which mirrors the input
-    tree. existing: what to do with an output that exists. Nothing is created here. Raises
-    UsageError when two results would share a file, a result would replace an input, OUT cannot be
-    written, or outputs exist and existing is "refuse".
+    out: "-", a file name with the ending of one of `suffixes` (one image), else a folder, which
+    mirrors the input tree. suffixes: one for each format, e.g. ".png", ".depth16.png". sidecar: the
+    suffix of a file of facts beside them. existing: what to do with outputs that exist; "skip" also
+    keeps the files that a job has already. Nothing is created here. Raises UsageError when two
+    results would share a file, a result would replace an input, OUT cannot be written, or outputs
+    exist and existing is "refuse".
     """
     if out == "-":
         _require_one(sources, "standard output takes one image")
+        if len(suffixes) > 1:
+            raise UsageError(
+                f"standard output takes one format, and there are {len(suffixes)}; name a folder, "
+                "e.g. -o results/"
+            )
         return Plan((Job(sources[0], None),))
-    folder = None if _is_file_name(out, suffix) else Path(out)
+    folder = None if _is_file_name(out, suffixes) else Path(out)
     if folder is None:
         _require_one(sources, f"one file, {out!r}, cannot hold several results")
-        jobs = [Job(sources[0], Path(out))]
+        jobs = [_named_job(sources[0], Path(out), suffixes, sidecar)]
     else:
         jobs = [
-            Job(source, folder / _inside(source.relative).with_suffix(suffix))
+            _job(source, folder / _inside(source.relative).with_suffix(""), suffixes, sidecar)
             for source in _without_results(sources, folder)
         ]
     if not jobs:
         raise UsageError(f"no images to work on: all lie in the folder of results, {out!r}")
     _refuse_collisions(jobs)
     refuse_unwritable(folder or Path(out).parent)
-    todo, present = _split_by_existence(jobs)
+    todo, present = _split_by_existence(jobs, existing)
     if present and existing == "refuse":
+        first = next(path for path in present[0].results if os.path.lexists(path))
         raise UsageError(
             f"{len(present)} of {len(jobs)} results exist already, the first is "
-            f"{str(present[0].path)!r}; add --overwrite to replace or --skip-existing to keep them"
+            f"{str(first)!r}; add --overwrite to replace or --skip-existing to keep them"
         )
     if existing == "skip":
         return Plan(tuple(todo), tuple(present), folder)
     return Plan(tuple(jobs), (), folder)
+
+
+def _job(source: ImageSource, base: Path, suffixes: Sequence[str], sidecar: str | None) -> Job:
+    """Give an image its files in a folder: `base` and the suffix of each format."""
+    files = tuple(base.with_name(base.name + suffix) for suffix in suffixes)
+    beside = None if sidecar is None else base.with_name(base.name + sidecar)
+    return Job(source, files[0], files, beside)
+
+
+def _named_job(source: ImageSource, out: Path, suffixes: Sequence[str], sidecar: str | None) -> Job:
+    """Give one image the file OUT for the format of that ending, and the others beside it."""
+    own = _suffix_of(str(out), suffixes)
+    assert own is not None
+    name = out.name
+    base = out.with_name(name[: -len(own)] if name.lower().endswith(own) else out.stem)
+    job = _job(source, base, suffixes, sidecar)
+    files = tuple(
+        out if suffix == own else file for suffix, file in zip(suffixes, job.files, strict=True)
+    )
+    return Job(source, files[0], files, job.sidecar)
+
+
+def _suffix_of(out: str, suffixes: Sequence[str]) -> str | None:
+    """Return the format's suffix that OUT ends in; depth.png is also a name for .depth16.png."""
+    whole = [suffix for suffix in suffixes if Path(out).name.lower().endswith(suffix)]
+    last = [suffix for suffix in suffixes if ending(f"x{suffix}") == ending(out)]
+    return max(whole, key=len) if whole else last[0] if last else None
 
 
 def _require_one(sources: Sequence[ImageSource], why: str) -> None:
@@ -86,14 +151,17 @@ def _require_one(sources: Sequence[ImageSource], why: str) -> None:
         raise UsageError(f"{why}, and there are {len(sources)}; name a folder, e.g. -o results/")
 
 
-def _is_file_name(out: str, suffix: str) -> bool:
+def _is_file_name(out: str, suffixes: Sequence[str]) -> bool:
     if out.endswith(("/", os.sep)) or Path(out).is_dir():
         return False
-    ending = Path(out).suffix.lower()
-    if ending in _IMAGE_SUFFIXES - {suffix}:
-        better = Path(out).with_suffix(suffix)
-        raise UsageError(f"results are {suffix} files; instead of {out!r} name {str(better)!r}")
-    return ending == suffix
+    if _suffix_of(out, suffixes) is not None:
+        return True
+    if Path(out).suffix.lower() in _FILE_SUFFIXES:
+        better = Path(out).with_suffix(suffixes[0])
+        raise UsageError(
+            f"results are {suffixes[0]} files; instead of {out!r} name {str(better)!r}"
+        )
+    return False
 
 
 def _inside(relative: Path) -> Path:
@@ -123,17 +191,18 @@ def _without_results(sources: Sequence[ImageSource], folder: Path) -> list[Image
 def _refuse_collisions(jobs: Sequence[Job]) -> None:
     taken: dict[str, Job] = {}
     fold: Callable[[str], str] = str
-    if len({str(job.path).casefold() for job in jobs}) < len(jobs):
-        fold = _case_rule(jobs[0].path or Path())
-    for job in jobs:
-        other = taken.setdefault(fold(str(job.path)), job)
+    results = [(job, path) for job in jobs for path in job.results]
+    if len({str(path).casefold() for _, path in results}) < len(results):
+        fold = _case_rule(results[0][1])
+    for job, path in results:
+        other = taken.setdefault(fold(str(path)), job)
         if other is not job:
             raise UsageError(
                 f"{other.source.name!r} and {job.source.name!r} would both be written to "
-                f"{str(job.path)!r}; rename one or run them into different folders"
+                f"{str(path)!r}; rename one or run them into different folders"
             )
-    for job in jobs:
-        for parent in (job.path or Path()).parents:
+    for job, path in results:
+        for parent in path.parents:
             if (file := taken.get(fold(str(parent)))) is not None:
                 raise UsageError(
                     f"the result of {file.source.name!r} would be the file {str(parent)!r}, where "
@@ -164,31 +233,49 @@ def refuse_unwritable(folder: Path) -> None:
         )
 
 
-def _split_by_existence(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
-    """Part jobs by whether their output exists; refuse outputs that no run should replace."""
+def _split_by_existence(jobs: Sequence[Job], existing: Existing) -> tuple[list[Job], list[Job]]:
+    """Part jobs by whether their outputs exist; refuse outputs that no run should replace.
+
+    With "skip" a job is present when all its files are, else when any is.
+    """
     inputs: dict[tuple[int, int], ImageSource] | None = None
     todo: list[Job] = []
     present: list[Job] = []
     for job in jobs:
-        path = job.path or Path()
-        try:
-            found = path.stat()
-        except FileNotFoundError:
-            (present if path.is_symlink() else todo).append(job)  # a dangling link is a file too
-            continue
-        except OSError as error:
-            raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from error
-        if not stat.S_ISREG(found.st_mode):
-            raise UsageError(f"cannot write {str(path)!r}: it exists and is no ordinary file")
-        # By identity and not by name, so that links and capitals cannot hide an input.
-        inputs = _identities(jobs) if inputs is None else inputs
-        if (source := inputs.get((found.st_dev, found.st_ino))) is not None:
-            raise UsageError(
-                f"the result of {job.source.name!r} would replace the input {source.name!r}; "
-                "name another output"
-            )
-        present.append(job)
+        found = []
+        for path in job.results:
+            facts = _existing(path)
+            if facts is None:
+                continue
+            found.append(path)
+            if isinstance(facts, str):
+                continue
+            # By identity and not by name, so that links and capitals cannot hide an input.
+            inputs = _identities(jobs) if inputs is None else inputs
+            if (source := inputs.get((facts.st_dev, facts.st_ino))) is not None:
+                raise UsageError(
+                    f"the result of {job.source.name!r} would replace the input {source.name!r}; "
+                    "name another output"
+                )
+        if found and existing == "skip" and len(found) < len(job.results):
+            kept = frozenset(found) - {job.sidecar}
+            todo.append(replace(job, keep=frozenset(path for path in kept if path is not None)))
+        else:
+            (present if found else todo).append(job)
     return todo, present
+
+
+def _existing(path: Path) -> os.stat_result | Literal["dangling link"] | None:
+    """Return what stands at `path`; a dangling link is a file too. Refuses folders and devices."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return "dangling link" if path.is_symlink() else None
+    except OSError as error:
+        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"cannot write {str(path)!r}: it exists and is no ordinary file")
+    return found
 
 
 def _identities(jobs: Sequence[Job]) -> dict[tuple[int, int], ImageSource]:

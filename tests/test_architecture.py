@@ -16,10 +16,11 @@ ROOT = Path(dptcli.__file__).parent
 PACKAGE = ROOT.name
 
 # Everything may import these; they import nothing of ours but each other.
-COMMON = {"errors", "files"}
+COMMON = {"errors", "files", "formats"}
 # The way of an image, in order: a stage may import the stages before it.
 STAGES = [
     "decode",
+    "sidecar",
     "inputs",
     "maps",
     "pairs",
@@ -34,9 +35,17 @@ STAGES = [
     "palettes",
     "segments",
     "regions",
+    "depthmap",
+    "camera",
+    "geometry",
     "writers",
+    "rawfiles",
+    "shapes",
+    "picture",
+    "restore",
     "plan",
     "report",
+    "jobs",
     "gallery",
     "smoothing",
     "video",
@@ -56,8 +65,11 @@ ALLOWED = {
     "pipeline": {*STAGES, "weights", "model"},
     "sequence": {*STAGES, "pipeline"},
     "export": {"weights"},
+    "depth_outputs": {*STAGES, "weights"},
+    "twopass": {*STAGES, "weights", "pipeline"},
     "training": {*STAGES, "weights", "model", "training", "pipeline"},
-    "cli": {*STAGES, "weights", "model", "training", "pipeline", "sequence", "export", "cli"},
+    "cli": {*STAGES, "weights", "model", "training", "pipeline", "cli"}
+    | {"depth_outputs", "twopass", "sequence", "export"},
 }
 # Imports inside a function that a layer may make beyond its row, with the reason.
 INSIDE_FUNCTIONS = {

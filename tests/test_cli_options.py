@@ -91,7 +91,7 @@ def test_wrong_pixel_limits_are_refused(text):
         ("depth IMG IMG2 -o one.png", "name a folder"),
         ("depth IMG -o OUT --nonsense", "--nonsense"),
         ("depth IMG -o OUT --overlay 0.5", "--overlay"),
-        ("depth IMG -o IMG", "instead of"),
+        ("depth IMG -o IMG", "would replace the input"),
         ("segment IMG -o OUT --overlay 2", "--overlay '2' must be from 0 to 1"),
         ("segment IMG -o OUT --overlay nan", "--overlay 'nan' must be from 0 to 1"),
         ("segment IMG -o OUT --colormap magma", "--colormap"),

@@ -11,18 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dptcli.colormaps import depth_lut, palette
+from dptcli.colormaps import palette
 from dptcli.files import atomic_path, atomic_write, discard_unfinished
 from dptcli.writers import (
-    TEXT_KEY,
-    write_depth_color,
-    write_depth_gray,
     write_label_mask,
     write_names_json,
     write_overlay,
 )
-
-RAMP = np.linspace(2.0, 10.0, 600, dtype=np.float32).reshape(20, 30)
 
 
 def written(write, *args, **options):
@@ -30,58 +25,6 @@ def written(write, *args, **options):
     write(stream, *args, **options)
     stream.seek(0)
     return Image.open(stream)
-
-
-def facts_of(image):
-    return json.loads(image.text[TEXT_KEY])
-
-
-def test_inverse_depth_is_coloured_with_near_at_the_bright_end():
-    pixels = np.asarray(written(write_depth_color, RAMP, lut=depth_lut()))
-    assert pixels.shape == (20, 30, 3)
-    np.testing.assert_array_equal(pixels[0, 0], depth_lut()[0])
-    np.testing.assert_array_equal(pixels[-1, -1], depth_lut()[255])
-
-
-def test_metres_are_coloured_with_near_at_the_bright_end():
-    pixels = np.asarray(written(write_depth_color, RAMP, lut=depth_lut(), near_is_large=False))
-    np.testing.assert_array_equal(pixels[0, 0], depth_lut()[255])
-
-
-def test_invert_makes_near_dark():
-    assert np.asarray(written(write_depth_gray, RAMP, invert=True))[-1, -1] == 0
-    metres = written(write_depth_gray, RAMP, near_is_large=False, invert=True)
-    assert np.asarray(metres)[0, 0] == 0
-
-
-@pytest.mark.parametrize(("bits", "mode"), [(8, "L"), (16, "I;16")])
-@pytest.mark.parametrize("near_is_large", [True, False])
-def test_a_grey_picture_spans_all_levels_and_its_text_gives_the_values_back(
-    bits, mode, near_is_large
-):
-    image = written(write_depth_gray, RAMP, bits=bits, near_is_large=near_is_large)
-    assert image.mode == mode
-    top = 2**bits - 1
-    pixels = np.asarray(image).astype(np.float64)
-    assert (pixels.min(), pixels.max()) == (0, top)
-    facts = facts_of(image)
-    values = facts["first"] + (facts["last"] - facts["first"]) * pixels / top
-    # Half a level is what rounding to nearest costs.
-    np.testing.assert_allclose(values, RAMP, atol=8.0 / top * 0.51)
-
-
-@pytest.mark.parametrize("values", [np.nan, 0.0, -1.0, np.inf])
-@pytest.mark.parametrize("bits", [8, 16])
-def test_a_flat_or_empty_map_is_written_as_one_level(values, bits):
-    flat = np.full((3, 4), values, np.float32)
-    assert len(np.unique(np.asarray(written(write_depth_gray, flat, bits=bits)))) == 1
-
-
-def test_facts_travel_in_the_text():
-    facts = {"model": "café", "kind": "inverse_depth"}
-    image = written(write_depth_color, RAMP, lut=depth_lut(), facts=facts)
-    assert facts_of(image).items() >= facts.items()
-    assert image.text["Software"].startswith("dptcli ")
 
 
 def test_a_masks_pixels_are_the_class_ids_and_its_palette_their_colours():

@@ -38,3 +38,19 @@ def save_tiny(folder: Path, *, task: str, processor: dict | None = None, **chang
     size = {"height": 64, "width": 64}
     DPTImageProcessor(**{"size": size, **(processor or {})}).save_pretrained(folder)
     return folder
+
+
+def save_varied(folder: Path, **changes) -> Path:
+    """Write a tiny model whose depth lies around 2 and varies from pixel to pixel."""
+    save_tiny(folder, task="depth", **changes)
+    model = DPTForDepthEstimation.from_pretrained(folder)
+    seen = []
+    last = model.head.head[4]
+    hook = last.register_forward_hook(lambda _module, given, _output: seen.append(given[0]))
+    with torch.no_grad():
+        model(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+        last.weight.fill_(1 / float(seen[0].sum(1).mean()))
+        last.bias.fill_(1.0)
+    hook.remove()
+    model.save_pretrained(folder)
+    return folder

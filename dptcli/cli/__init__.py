@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dptcli import __version__
-from dptcli.cli import convert, depth, export, gallery, measure, models, segment
+from dptcli.cli import convert, depth, export, gallery, measure, models, segment, view
 from dptcli.cli.options import normalize_argv
 from dptcli.errors import DptError, ImageError
 
@@ -41,6 +41,7 @@ models.register(app)
 convert.register(app)
 export.register(app)
 gallery.register(app)
+view.register(app)
 
 
 def _show_version(wanted: bool) -> None:

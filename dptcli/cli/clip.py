@@ -1,8 +1,9 @@
 """`dpt depth` and `dpt segment` on clips and sequences: plan, run, join, report."""
 
 import contextlib
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,15 @@ logger = logging.getLogger(__name__)
 Saver = Callable[["LoadedModel", "Plan"], "Save"]
 
 
-def run_clip(request: "Request", wanted: ClipRequest, saver: Saver, *, keep_rgb: bool) -> int:
+def run_clip(
+    request: "Request",
+    wanted: ClipRequest,
+    saver: Saver,
+    *,
+    keep_rgb: bool,
+    suffixes: Sequence[str] = (".png",),
+    sidecar: str | None = None,
+) -> int:
     """Do a clip's or a sequence's frames; returns the exit code.
 
     A clip that breaks off gives the frames before the break, a warning, and exit code 1.
@@ -41,7 +50,11 @@ def run_clip(request: "Request", wanted: ClipRequest, saver: Saver, *, keep_rgb:
             return clip.read(source.index)
 
     with contextlib.closing(clip) if clip is not None else contextlib.nullcontext():
-        work = _to_video if wanted.to_video else _to_folder
+        work = (
+            _to_video
+            if wanted.to_video
+            else functools.partial(_to_folder, suffixes=suffixes, sidecar=sidecar)
+        )
         options = {"keep_rgb": keep_rgb, "in_order": True, "read": read}
         code = work(request, wanted, saver, sources, clip, options)
     if clip is not None and clip.num_missing and (frames.stop or 1 << 60) > len(clip.times):
@@ -77,13 +90,18 @@ def _to_folder(
     sources: "list[ImageSource]",
     _clip: "Clip | None",
     options: dict[str, Any],
+    *,
+    suffixes: Sequence[str],
+    sidecar: str | None,
 ) -> int:
     from dptcli.cli.console import Reporter
     from dptcli.cli.run import note_failures, open_for
     from dptcli.plan import plan_outputs
     from dptcli.report import Report
 
-    plan = plan_outputs(sources, request.out, existing=request.existing)
+    plan = plan_outputs(
+        sources, request.out, suffixes=suffixes, sidecar=sidecar, existing=request.existing
+    )
     reporter = Reporter(quiet=request.quiet, as_json=request.as_json)
     reporter.skipped(plan)
     if not plan.jobs:

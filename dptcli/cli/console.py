@@ -31,6 +31,7 @@ class Reporter:
         self._progress: Progress | None = None
         self._num_done = 0
         self._total = 0
+        self._step = 1.0
 
     @contextmanager
     def loading(self, model: str) -> Iterator[None]:
@@ -55,9 +56,16 @@ class Reporter:
             return
         self._progress = progress_bar()
         with self._progress:
-            self._progress.add_task("images", total=self._total)
+            task = self._progress.add_task("images", total=self._total)
             yield
+            self._progress.update(task, completed=self._total)
         self._progress = None
+
+    def predicted(self) -> None:
+        """Tell about one image of a first pass over the run: it is half done."""
+        self._step = 0.5
+        if self._progress is not None:
+            self._progress.advance(self._progress.task_ids[0], self._step)
 
     def done(self, outcome: "Outcome") -> None:
         """Tell about one image."""
@@ -69,7 +77,7 @@ class Reporter:
 
                 text = Text(f"failed: {outcome.error}", style="red")
                 self._progress.console.print(text, soft_wrap=True)
-            self._progress.advance(self._progress.task_ids[0])
+            self._progress.advance(self._progress.task_ids[0], self._step)
         elif not self._quiet:
             counter = f"[{self._num_done}/{self._total}] " if self._total > 1 else ""
             if outcome.error is not None:

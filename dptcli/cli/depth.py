@@ -1,21 +1,28 @@
 """`dpt depth`: how near everything in a photograph is."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dptcli.cli import options as o
-from dptcli.cli.run import EPILOG, photo_facts, read_request, run, set_up_logging, write_to
+from dptcli.cli.run import EPILOG, Request, Work, read_request, run, set_up_logging
 from dptcli.errors import UsageError
+from dptcli.formats import FORMATS, SIDECAR_SUFFIX, Format, needs_sidecar, parse_formats
 from dptcli.weights.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from dptcli.pipeline import Prediction, Save
+    from dptcli.cli.clip_request import ClipRequest
+    from dptcli.cli.console import Reporter
+    from dptcli.depth_outputs import DepthOutputs
+    from dptcli.pipeline import Pipeline, Prediction, Save
     from dptcli.plan import Job, Plan
+    from dptcli.report import Report
     from dptcli.weights.load import LoadedModel
 
 PICTURE = "Depth picture"
+SPACE = "Points and meshes"
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +40,19 @@ def depth(
     target_size: o.TargetSize = "original",
     overwrite: o.Overwrite = False,
     skip_existing: o.SkipExisting = False,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="LIST",
+            show_default=False,
+            rich_help_panel=o.OUTPUT,
+            help="One or more of color, jpg, webp; png16, tiff, pfm, npy, npz, exr (values for "
+            "programs); mm, x256 (16-bit metres); ply, glb, normals. Without it OUT's ending says "
+            "it, or color, e.g. [cyan]-f color,npy[/]",
+        ),
+    ] = None,
     colormap: Annotated[
         str | None,
         typer.Option(
@@ -71,6 +91,74 @@ def depth(
             "e.g. [cyan]--bits 16[/]",
         ),
     ] = "8",
+    value_range: Annotated[
+        str,
+        typer.Option(
+            "--range",
+            metavar="RANGE",
+            rich_help_panel=PICTURE,
+            show_default=False,
+            help="What the colours span: image (each its own, the default), percentile (without "
+            "outliers; or 5%:95%), global (one for the run: no flicker), or values A:B, "
+            "e.g. [cyan]--range global[/]",
+        ),
+    ] = "image",
+    gamma: Annotated[
+        str,
+        typer.Option(
+            metavar="G",
+            rich_help_panel=PICTURE,
+            show_default=False,
+            help="Above 1 shows more of the far part, e.g. [cyan]--gamma 1.8[/]",
+        ),
+    ] = "1",
+    colorbar: Annotated[
+        bool,
+        typer.Option(
+            "--colorbar",
+            rich_help_panel=PICTURE,
+            metavar="",
+            help="Put the scale beside the picture, e.g. [cyan]--colorbar[/]",
+        ),
+    ] = False,
+    side_by_side: Annotated[
+        bool,
+        typer.Option(
+            "--side-by-side",
+            rich_help_panel=PICTURE,
+            metavar="",
+            help="Put the photograph beside the picture, e.g. [cyan]--side-by-side[/]",
+        ),
+    ] = False,
+    fov: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEGREES",
+            show_default=False,
+            rich_help_panel=SPACE,
+            help="How wide the camera saw, left to right; else EXIF, else a phone's 27 mm, "
+            "e.g. [cyan]-f glb --fov 65[/]",
+        ),
+    ] = None,
+    focal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MM",
+            show_default=False,
+            rich_help_panel=SPACE,
+            help="The same as a focal length on 35 mm film, e.g. [cyan]-f ply --focal 28[/]",
+        ),
+    ] = None,
+    max_points: Annotated[
+        str,
+        typer.Option(
+            metavar="N",
+            show_default=False,
+            rich_help_panel=SPACE,
+            help="The most points of a cloud or mesh (1M by default), "
+            "e.g. [cyan]--max-points 250k[/]",
+        ),
+    ] = "1M",
     frames: o.Frames = None,
     sequence: o.InOrder = False,
     smoothing: o.Smoothing = None,
@@ -89,49 +177,122 @@ def depth(
     """Estimate how near everything in a photograph is, and write it as a picture.
 
     [cyan]dpt depth photo.jpg -o depth.png[/]
-    [cyan]dpt depth photos/ -o depth/ --bits 16[/]
+    [cyan]dpt depth photos/ -o depth/ --format color,npy[/]
     [cyan]curl -s URL | dpt depth - -o - > depth.png[/]
     [cyan]dpt depth clip.mp4 -o depth.mp4[/]
     """
     set_up_logging(verbose=verbose, quiet=quiet)
-    request = read_request("depth", locals())
-    num_bits = o.parse_bits(bits)
-    if colormap is not None and (grayscale or num_bits == 16):
-        grey = "--grayscale" if grayscale else "--bits 16"
-        raise UsageError(f"--colormap makes colours and {grey} makes grey; leave one out")
-
-    if num_bits == 16 and request.clip is not None and request.clip.to_video:
-        raise UsageError("--bits 16 does not fit into a video; name a folder for the frames")
-
-    from dptcli.colormaps import DEFAULT_COLORMAP, depth_lut, finite_range
-    from dptcli.writers import write_depth_color, write_depth_gray
-
-    lut = depth_lut(colormap or DEFAULT_COLORMAP)
+    given = locals()
+    request = read_request("depth", given)
+    outputs = _outputs(request, given)
 
     def saver(loaded: "LoadedModel", _plan: "Plan") -> "Save":
-        near_is_large = not loaded.is_metric
-        kind = "depth_m" if loaded.is_metric else "inverse_depth"
-        facts = {"model": loaded.name, "kind": kind}
-        if not (grayscale or num_bits == 16):
-            facts["colormap"] = colormap or DEFAULT_COLORMAP
+        return _saver(outputs, loaded)
 
-        def save(job: "Job", prediction: "Prediction") -> Mapping[str, object]:
-            def write(stream: BinaryIO) -> None:
-                shared: dict[str, Any] = {
-                    "limits": prediction.limits if any(prediction.limits) else None,
-                    "near_is_large": near_is_large,
-                    "invert": invert,
-                    "facts": {**facts, **photo_facts(job)},
-                }
-                if grayscale or num_bits == 16:
-                    write_depth_gray(stream, prediction.values, bits=num_bits, **shared)
-                else:
-                    write_depth_color(stream, prediction.values, lut=lut, **shared)
+    return run(
+        request,
+        saver,
+        keep_rgb=outputs.needs_photo,
+        suffixes=[item.suffix for item in outputs.formats],
+        sidecar=SIDECAR_SUFFIX if needs_sidecar(outputs.formats) else None,
+        work=_global_range(outputs) if outputs.look.value_range.kind == "global" else None,
+    )
 
-            write_to(job.path, write)
-            lo, hi = finite_range(prediction.values)
-            return {"kind": kind, "min": lo, "max": hi}
 
-        return save
+def _outputs(request: Request, given: Mapping[str, Any]) -> "DepthOutputs":
+    """Check the options about results. Raises UsageError."""
+    formats = parse_formats(given["formats"], out=request.out)
+    num_bits = o.parse_bits(given["bits"])
+    grey = "--grayscale" if given["grayscale"] else "--bits 16" if num_bits == 16 else None
+    if given["colormap"] is not None and grey:
+        raise UsageError(f"--colormap makes colours and {grey} makes grey; leave one out")
+    if request.clip is not None:
+        _check_clip(request.clip, formats, given)
+    if num_bits == 16:
+        if set(formats) & {FORMATS["jpg"], FORMATS["webp"]}:
+            raise UsageError("--bits 16 needs PNG; jpg and webp have 8 bits")
+        for option in ("colorbar", "side_by_side"):
+            if given[option]:
+                name = option.replace("_", "-")
+                raise UsageError(f"--bits 16 makes 16-bit grey and --{name} 8-bit colours")
+    gamma = o.parse_number("--gamma", given["gamma"], example="1.8")
+    if not 0.05 <= gamma <= 20:
+        raise UsageError(f"--gamma {given['gamma']!r} must be from 0.05 to 20, e.g. --gamma 1.8")
+    max_points = o.parse_max_pixels(given["max_points"], option="--max-points")
+    wide = {
+        name: None if given[name] is None else o.parse_number(f"--{name}", given[name], example=e)
+        for name, e in (("fov", "65"), ("focal", "28"))
+    }
 
-    return run(request, saver)
+    from dptcli.camera import Camera
+    from dptcli.colormaps import DEFAULT_COLORMAP, depth_lut
+    from dptcli.depth_outputs import DepthOutputs
+    from dptcli.picture import Look, parse_range
+
+    colormap = None if grey else given["colormap"] or DEFAULT_COLORMAP
+    look = Look(
+        colormap=colormap,
+        lut=None if colormap is None else depth_lut(colormap),
+        bits=num_bits,
+        invert=given["invert"],
+        value_range=parse_range(given["value_range"]),
+        gamma=gamma,
+        colorbar=given["colorbar"],
+        side_by_side=given["side_by_side"],
+    )
+    return DepthOutputs(
+        formats=formats,
+        look=look,
+        camera=Camera(fov_deg=wide["fov"], focal_35mm=wide["focal"]),
+        max_points=max_points or 0,
+    )
+
+
+def _check_clip(clip: "ClipRequest", formats: tuple[Format, ...], given: Mapping[str, Any]) -> None:
+    if clip.to_video and given["bits"] == "16":
+        raise UsageError("--bits 16 does not fit into a video; name a folder for the frames")
+    if clip.to_video and formats != (FORMATS["color"],):
+        raise UsageError("--format is for pictures and maps; for a video leave it out")
+    if given["value_range"] == "global" and clip.smoothing == 0:
+        raise UsageError(
+            "--smoothing 0 takes every frame on its own; leave it out, or give --range two values"
+        )
+
+
+def _saver(outputs: "DepthOutputs", loaded: "LoadedModel") -> "Save":
+    from dptcli.depth_outputs import model_facts
+
+    outputs.check_model(loaded)
+    facts = model_facts(loaded)
+
+    def save(job: "Job", prediction: "Prediction") -> Mapping[str, object]:
+        return outputs.save(job, prediction, facts)
+
+    return save
+
+
+def _global_range(outputs: "DepthOutputs") -> Work:
+    """Return the work of a run whose pictures share one range."""
+
+    def work(pipeline: "Pipeline", plan: "Plan", reporter: "Reporter") -> "Report":
+        from dptcli.twopass import run_two_passes
+
+        if plan.folder is None:  # one image: its range is the run's
+            return pipeline.run(
+                plan.jobs, save=_saver(outputs, pipeline.loaded), on_done=reporter.done
+            )
+        if outputs.needs_photo and any(job.source.path is None for job in plan.jobs):
+            raise UsageError(
+                "--range global reads each photograph twice, and standard input can be read once; "
+                "leave out --side-by-side or save the photograph to a file"
+            )
+        return run_two_passes(
+            pipeline,
+            plan.jobs,
+            folder=plan.folder,
+            save_with=lambda limits: _saver(replace(outputs, run_limits=limits), pipeline.loaded),
+            on_done=reporter.done,
+            on_predicted=reporter.predicted,
+        )
+
+    return work

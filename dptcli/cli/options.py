@@ -1,5 +1,6 @@
 """The options that commands share, and what their values may be. Loads nothing heavy."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Annotated
@@ -72,7 +73,7 @@ Output = Annotated[
         metavar="OUT",
         show_default=False,
         rich_help_panel=OUTPUT,
-        help="A .png file for one image, a folder for several (it mirrors the input's tree), "
+        help="A file for one image, a folder for several (it mirrors the input's tree), "
         "a video (.mp4, .mkv, .mov, .webm), - for standard output, e.g. [cyan]-o depth/[/]",
     ),
 ]
@@ -282,6 +283,17 @@ def parse_bits(value: str) -> int:
     return int(value)
 
 
+def parse_number(option: str, value: str, *, example: str) -> float:
+    """Read an option's number; what range it must lie in is said where it is used."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{option} {value!r} must be a number, e.g. {option} {example}")
+    return number
+
+
 def parse_overlay(value: str | None) -> float | None:
     """Read --overlay, a share from 0 to 1. Raises UsageError."""
     if value is None:
@@ -321,13 +333,13 @@ def check_dtype(value: str) -> str:
     raise UsageError(f"--dtype {value!r} must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
 
 
-def parse_max_pixels(value: str | None) -> int | None:
-    """Return --max-pixels as a number; 1500000, 250M and 1G are understood."""
+def parse_max_pixels(value: str | None, *, option: str = "--max-pixels") -> int | None:
+    """Return a count of pixels as a number; 1500000, 250M and 1G are understood."""
     if value is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", value)
     scale = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
     pixels = int(float(found[1]) * scale[found[2].lower()]) if found else 0
     if pixels < 1:
-        raise UsageError(f"--max-pixels {value!r} must be a number above 0, e.g. 500M or 1G")
+        raise UsageError(f"{option} {value!r} must be a number above 0, e.g. 500k or 2M")
     return pixels

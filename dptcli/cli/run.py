@@ -3,9 +3,9 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dptcli.cli import options as o
 from dptcli.cli.clip_request import ClipRequest, read_clip
@@ -16,9 +16,10 @@ from dptcli.weights.catalog import find_model
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dptcli.cli.console import Reporter
     from dptcli.inputs import ImageSource
     from dptcli.pipeline import Pipeline, Save
-    from dptcli.plan import Job, Plan
+    from dptcli.plan import Plan
     from dptcli.report import Report
     from dptcli.weights.load import LoadedModel
 
@@ -28,6 +29,9 @@ EPILOG = (
     "Exit codes: 0 all done, 1 some images failed and the others are written, "
     "2 wrong usage or model, 130 interrupted."
 )
+
+
+Work = Callable[["Pipeline", "Plan", "Reporter"], "Report"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +69,14 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
     if from_file == "-" and "-" in inputs:
         raise UsageError("standard input cannot be both the list (--from-file -) and an image (-)")
     if given["output"] is None:
-        raise UsageError("where to? give -o: a .png file, a folder, or - for standard output")
+        raise UsageError("where to? give -o: a file, a folder, or - for standard output")
     if given["overwrite"] and given["skip_existing"]:
         raise UsageError("--overwrite and --skip-existing contradict each other; leave one out")
     if given["output"] == "-":
         if given["as_json"]:
             raise UsageError("--json and -o - would mix on standard output; name a file for one")
         if sys.stdout.isatty():
-            raise UsageError("-o - writes a PNG, not text; send it on, e.g. -o - > result.png")
+            raise UsageError("-o - writes a file, not text; send it on, e.g. -o - > result.png")
     existing: Literal["refuse", "overwrite", "skip"] = (
         "overwrite" if given["overwrite"] else "skip" if given["skip_existing"] else "refuse"
     )
@@ -103,18 +107,33 @@ def run(
     saver: "Callable[[LoadedModel, Plan], Save]",
     *,
     keep_rgb: bool = False,
+    suffixes: Sequence[str] = (".png",),
+    sidecar: str | None = None,
+    work: "Work | None" = None,
 ) -> int:
-    """Plan the run, load the model, do the work, report; returns the exit code."""
+    """Plan the run, load the model, do the work, report; returns the exit code.
+
+    suffixes: one for each format that is written. sidecar: the suffix of the file of facts. work:
+    takes the place of Pipeline.run.
+    """
     if request.clip is not None:
         from dptcli.cli.clip import run_clip
 
-        return run_clip(request, request.clip, saver, keep_rgb=keep_rgb)
+        return run_clip(
+            request, request.clip, saver, keep_rgb=keep_rgb, suffixes=suffixes, sidecar=sidecar
+        )
     from dptcli.cli.console import Reporter
     from dptcli.plan import plan_outputs
     from dptcli.report import Report
 
     # Everything that may be refused is refused before torch is imported, in a fraction of a second.
-    plan = plan_outputs(find_sources(request), request.out, existing=request.existing)
+    plan = plan_outputs(
+        find_sources(request),
+        request.out,
+        suffixes=suffixes,
+        sidecar=sidecar,
+        existing=request.existing,
+    )
     reporter = Reporter(quiet=request.quiet, as_json=request.as_json)
     if not plan.jobs:
         reporter.skipped(plan)
@@ -127,7 +146,10 @@ def run(
         save = saver(pipeline.loaded, plan)
     reporter.skipped(plan)
     with reporter.working(plan):
-        report = pipeline.run(plan.jobs, save=save, on_done=reporter.done)
+        if work is None:
+            report = pipeline.run(plan.jobs, save=save, on_done=reporter.done)
+        else:
+            report = work(pipeline, plan, reporter)
     if plan.folder is not None:
         note_failures(plan.folder, report)
     reporter.summary(report, plan)
@@ -143,21 +165,6 @@ def note_failures(folder: "Path", report: "Report") -> None:
     except OSError as error:
         # The summary names the failures too; a full disk must not hide it.
         logger.warning("cannot write the list of failures into %s: %s", folder, error.strerror)
-
-
-def photo_facts(job: "Job") -> dict[str, str]:
-    """Return where the photograph lies, seen from its result, for `dpt gallery` and other readers.
-
-    {"photo": a path relative to the result's folder}, so that both may move together; nothing for
-    standard input and output.
-    """
-    if job.source.path is None or job.path is None:
-        return {}
-    photo, folder = job.source.path.resolve(), job.path.parent.resolve()
-    try:
-        return {"photo": os.path.relpath(photo, folder)}
-    except ValueError:  # on another drive of Windows
-        return {"photo": str(photo)}
 
 
 def find_sources(request: Request) -> "list[ImageSource]":
@@ -190,22 +197,6 @@ def open_for(request: Request, *, keep_rgb: bool, **more: Any) -> "Pipeline":
             **more,
         ),
     )
-
-
-def write_to(path: "Path | None", write: Callable[[BinaryIO], None]) -> None:
-    """Give a writer the file that is whole or absent, or standard output. Raises ImageError."""
-    from dptcli.files import atomic_write
-    from dptcli.writers import describe_write_error
-
-    try:
-        if path is None:
-            write(sys.stdout.buffer)
-            sys.stdout.buffer.flush()
-        else:
-            with atomic_write(path) as stream:
-                write(stream)
-    except OSError as error:
-        raise describe_write_error(path, error) from error
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]

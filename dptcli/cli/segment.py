@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from dptcli.cli import options as o
-from dptcli.cli.run import EPILOG, photo_facts, read_request, run, set_up_logging, write_to
+from dptcli.cli.run import EPILOG, read_request, run, set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights.catalog import DEFAULT_MODEL
 
@@ -72,7 +72,8 @@ def segment(
         alpha = 0.5  # a video cannot hold class ids exactly: it is for the eye
 
     from dptcli.colormaps import palette
-    from dptcli.writers import write_label_mask, write_overlay
+    from dptcli.plan import photo_facts
+    from dptcli.writers import write_label_mask, write_overlay, write_whole
 
     def saver(loaded: "LoadedModel", plan: "Plan") -> "Save":
         colors = palette(len(loaded.labels), loaded.labels)
@@ -91,7 +92,7 @@ def segment(
                     stream, labels, rgb=prediction.rgb, colors=colors, alpha=alpha, facts=facts
                 )
 
-            write_to(job.path, write)
+            write_whole(job.path, write)
             return {"kind": "labels", "shares": _shares(labels, loaded.labels)}
 
         return save
@@ -103,7 +104,7 @@ def _write_names(plan: "Plan", loaded: "LoadedModel", colors: Any, *, existing: 
     """Write labels.json for the run's folder, or beside a single file; none for standard output."""
     import io
 
-    from dptcli.writers import write_names_json
+    from dptcli.writers import write_names_json, write_whole
 
     if plan.folder is not None:
         path = plan.folder / "labels.json"
@@ -123,7 +124,7 @@ def _write_names(plan: "Plan", loaded: "LoadedModel", colors: Any, *, existing: 
     def write(stream: BinaryIO) -> None:
         stream.write(content)
 
-    write_to(path, write)
+    write_whole(path, write)
 
 
 def _shares(labels: Any, names: Mapping[int, str]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from dptcli.errors import DptError, ImageError
 from dptcli.inputs import IMAGE_SUFFIXES
 from dptcli.maps import read_map
 from dptcli.report import FAILURES_NAME
-from dptcli.writers import TEXT_KEY
+from dptcli.sidecar import TEXT_KEY
 
 logger = logging.getLogger(__name__)
 

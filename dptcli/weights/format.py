@@ -74,6 +74,10 @@ class Checkpoint:
         """The names of all tensors."""
         return list(self._where)
 
+    def files(self) -> list[Path]:
+        """The files that hold them."""
+        return sorted(set(self._where.values()))
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, from the header alone."""
         return self._holder(name).shape(name)

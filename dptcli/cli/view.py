@@ -1,0 +1,131 @@
+"""`dpt restore` and `dpt info`: what results hold."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dptcli.cli import options as o
+from dptcli.cli.run import set_up_logging
+from dptcli.errors import UsageError
+from dptcli.formats import result_stem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(restore)
+    app.command()(info)
+
+
+def restore(
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="A result of dpt depth, e.g. [cyan]a.depth16.png[/]"),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            show_default=False,
+            rich_help_panel=o.OUTPUT,
+            help="The .npy file to write (NAME.npy by default), e.g. [cyan]-o depth.npy[/]",
+        ),
+    ] = None,
+    overwrite: o.Overwrite = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Give the depth values of a result back as a NumPy array, float32 (height, width).
+
+    16-bit PNGs come back within half a level, float files exactly; what a level stands for is read
+    from the PNG itself or from NAME.json beside it.
+
+    [cyan]dpt restore photo.depth16.png -o depth.npy[/]
+    """
+    set_up_logging(verbose=verbose, quiet=quiet)
+    from pathlib import Path
+
+    import numpy as np
+
+    from dptcli.restore import restore as read_back
+    from dptcli.writers import write_whole
+
+    source = Path(file)
+    target = _target(source, output, overwrite=overwrite)
+    found = read_back(source)
+    write_whole(target, lambda stream: np.save(stream, found.values, allow_pickle=False))
+    if not quiet:
+        kind, unit = found.facts.get("kind", "map"), found.facts.get("unit", "unknown")
+        exact = "exact" if not found.max_error else f"within {found.max_error:.3g}"
+        height, width = found.values.shape
+        print(f"{target}: {kind}, unit {unit}, {height}×{width}, {exact}")
+    return 0
+
+
+def info(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Photographs or results, e.g. [cyan]depth/a.npy[/]"),
+    ],
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            rich_help_panel=o.MESSAGES,
+            metavar="",
+            help="One JSON object per file, e.g. [cyan]dpt info a.png --json[/]",
+        ),
+    ] = False,
+) -> int:
+    """Tell what an image or a result is: size, kind and unit of its values, model, orientation.
+
+    [cyan]dpt info photo.jpg depth/photo.npy[/]
+    """
+    from pathlib import Path
+
+    from dptcli.restore import describe
+
+    for index, name in enumerate(files):
+        about = describe(Path(name))
+        if as_json:
+            print(json.dumps(about, default=str))
+            continue
+        if index:
+            print()
+        _print_facts(about)
+    return 0
+
+
+def _target(source: "Path", output: str | None, *, overwrite: bool) -> "Path":
+    from pathlib import Path
+
+    if output is None:
+        target = source.with_name(result_stem(source.name) + ".npy")
+    else:
+        target = Path(output)
+        if target.suffix.lower() != ".npy":
+            raise UsageError(f"dpt restore writes .npy files; instead of {output!r} name a .npy")
+    if target.exists():
+        if source.exists() and target.samefile(source):
+            raise UsageError(f"{str(source)!r} is the array itself; nothing was done")
+        if not overwrite:
+            raise UsageError(f"{str(target)!r} exists; add --overwrite, or name another with -o")
+    return target
+
+
+def _print_facts(about: dict[str, Any], indent: str = "") -> None:
+    from dptcli.decode import printable
+
+    width = max((len(str(key)) for key in about), default=0)
+    for key, value in about.items():
+        if isinstance(value, dict):
+            print(f"{indent}{key}:")
+            _print_facts(value, indent + "  ")
+        else:
+            text = f"{value:.6g}" if isinstance(value, float) else printable(str(value))
+            print(f"{indent}{key!s:<{width}}  {text}")

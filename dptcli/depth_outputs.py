@@ -1,0 +1,167 @@
+"""From a prediction to its files: every format that was asked for, and the sidecar."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from dptcli import __version__
+from dptcli.camera import Camera
+from dptcli.colormaps import finite_range
+from dptcli.depthmap import DepthMap, Kind
+from dptcli.errors import DptError, UsageError
+from dptcli.formats import FORMATS, Format
+from dptcli.picture import Look
+from dptcli.plan import Job, photo_facts
+from dptcli.rawfiles import RAW_WRITERS
+from dptcli.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
+from dptcli.sidecar import FILES_KEY, POLARITY, UNIT, read_sidecar, sidecar_bytes
+from dptcli.weights.fingerprint import weights_hash
+from dptcli.writers import write_picture, write_whole
+
+if TYPE_CHECKING:
+    from dptcli.pipeline import Prediction
+    from dptcli.weights.load import LoadedModel
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthOutputs:
+    """What to write of a photograph's depth.
+
+    max_points: of a point cloud or a mesh. run_limits: the range of the whole run, where `look`
+    wants it.
+    """
+
+    formats: tuple[Format, ...] = (FORMATS["color"],)
+    look: Look = field(default_factory=Look)
+    camera: Camera = field(default_factory=Camera)
+    max_points: int = DEFAULT_MAX_POINTS
+    run_limits: tuple[float, float] | None = None
+
+    @property
+    def needs_photo(self) -> bool:
+        """Whether the decoded photograph is needed beside its depth."""
+        pictures = any(item.group == "picture" for item in self.formats)
+        textured = any(item.name in {"ply", "glb"} for item in self.formats)
+        return textured or (pictures and self.look.side_by_side)
+
+    def check_model(self, loaded: "LoadedModel") -> None:
+        """Raise UsageError when a format needs metres and the model has none."""
+        needy = [item.name for item in self.formats if item.needs_metres]
+        if needy and not loaded.is_metric:
+            raise UsageError(
+                f"--format {needy[0]} stores metres, and model {loaded.name!r} gives inverse depth "
+                "without a unit; take a metric model, or --format png16"
+            )
+
+    def save(
+        self, job: Job, prediction: "Prediction", model_facts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Write every file of one image and return what a program wants to know about it."""
+        depth = self.depth_map(job, prediction, model_facts)
+        about: dict[str, dict[str, Any]] = {}
+        files: tuple[Path | None, ...] = job.files or (job.path,)
+        for item, path in zip(self.formats, files, strict=True):
+            if path is not None and path in job.keep:
+                continue
+
+            def write(stream: BinaryIO, item: Format = item) -> None:
+                about[item.name] = self._write(item, stream, depth)
+
+            write_whole(path, write)
+        named = {
+            path.name: {"format": item.name, **about[item.name]}
+            for item, path in zip(self.formats, files, strict=True)
+            if path is not None and item.name in about
+        }
+        if job.sidecar is not None:
+            _write_sidecar(job.sidecar, depth.facts, named, keep=job.keep)
+        told = {key: depth.facts[key] for key in ("kind", "min", "max")}
+        return {**told, FILES_KEY: [str(path) for path in job.files]}
+
+    def depth_map(
+        self, job: Job, prediction: "Prediction", model_facts: Mapping[str, Any]
+    ) -> DepthMap:
+        """Return a prediction with its meaning, its facts and its focal length."""
+        values = np.asarray(prediction.values, np.float32)
+        kind: Kind = model_facts["kind"]
+        facts = {
+            **model_facts,
+            "source": "standard input" if job.source.path is None else str(job.source.path),
+            "source_hw": list(prediction.source_hw),
+            "network_hw": list(prediction.network_hw),
+            **photo_facts(job),
+            **value_facts(values),
+        }
+        focal_px = 0.0
+        if any(item.group == "shape" for item in self.formats):
+            focal_px, origin = self.camera.focal_px(values.shape, job.source.path)
+            facts["focal_px"], facts["focal_from"] = round(focal_px, 3), origin
+        return DepthMap(values, kind, prediction.limits, prediction.rgb, focal_px, facts)
+
+    def _write(self, item: Format, stream: BinaryIO, depth: DepthMap) -> dict[str, Any]:
+        if item.group == "map":
+            return RAW_WRITERS[item.name](stream, depth)
+        if item.name in {"ply", "glb"}:
+            return SHAPE_WRITERS[item.name](stream, depth, max_points=self.max_points)
+        if item.group == "shape":
+            return SHAPE_WRITERS[item.name](stream, depth)
+        picture, facts = self.look.draw(depth, self.run_limits)
+        write_picture(stream, picture, kind=item.name, facts={**depth.facts, **facts})
+        return facts
+
+
+def model_facts(loaded: "LoadedModel") -> dict[str, Any]:
+    """Say which model makes a run's depth, and what its values mean."""
+    kind: Kind = "depth_m" if loaded.is_metric else "inverse_depth"
+    try:
+        fingerprint: str | None = weights_hash(loaded.folder)
+    except (DptError, OSError) as error:  # a model that did not come from files in our layout
+        logger.debug("no hash of %s: %s", loaded.name, error)
+        fingerprint = None
+    return {
+        "dpt": __version__,
+        "model": loaded.name,
+        "model_hash": fingerprint,
+        "model_dtype": str(loaded.dtype).removeprefix("torch."),
+        **meaning(kind),
+    }
+
+
+def meaning(kind: Kind) -> dict[str, str]:
+    """Say what values of a kind mean: kind, unit, polarity."""
+    return {"kind": kind, "unit": UNIT[kind], "polarity": POLARITY[kind]}
+
+
+def value_facts(values: "np.typing.NDArray[np.float32]") -> dict[str, Any]:
+    """Say the size and the range of a map (H, W)."""
+    lo, hi = finite_range(values)
+    num_finite = int(np.isfinite(values).sum())
+    facts: dict[str, Any] = {"height": values.shape[0], "width": values.shape[1]}
+    facts.update({"min": lo, "max": hi})
+    return (
+        facts if num_finite == values.size else {**facts, "num_nonfinite": values.size - num_finite}
+    )
+
+
+def _write_sidecar(
+    path: Path,
+    facts: Mapping[str, Any],
+    files: dict[str, dict[str, Any]],
+    *,
+    keep: frozenset[Path],
+) -> None:
+    """Write NAME.json; files that an earlier run made and this one kept stay described."""
+    if keep and path.is_file():
+        earlier = read_sidecar(path).get(FILES_KEY, {})
+        files = {
+            **{kept.name: earlier[kept.name] for kept in keep if kept.name in earlier},
+            **files,
+        }
+    content = sidecar_bytes(facts, files)
+    write_whole(path, lambda stream: stream.write(content))

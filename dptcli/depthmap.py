@@ -1,0 +1,53 @@
+"""One photograph's depth on its way to files: the values, what they mean, the photograph."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["inverse_depth", "depth_m"]
+
+# For a shape in space relative depth needs a scale and a shift that nobody knows: the nearest point
+# is put at 1 and the farthest at this many times it, which suits rooms and streets alike.
+RELATIVE_FAR = 10.0
+
+_FARTHEST_M = 1e6  # where depth ends that is not finite or not positive
+
+
+@dataclass(frozen=True)
+class DepthMap:
+    """values: float32 (H, W), inverse depth (large is near, no unit) or metres (large is far).
+
+    limits: the network's own smallest and largest value, before bicubic resizing overshot them.
+    rgb: the photograph, uint8 (H', W', 3), where a format needs it. focal_px: the focal length in
+    pixels of `values`, where a format needs it. facts: what to say about the image.
+    """
+
+    values: NDArray[np.float32]
+    kind: Kind
+    limits: tuple[float, float]
+    rgb: NDArray[np.uint8] | None = None
+    focal_px: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def near_is_large(self) -> bool:
+        """Whether a larger value is nearer."""
+        return self.kind == "inverse_depth"
+
+    def distance(self) -> NDArray[np.float32]:
+        """Return distance along the optical axis, float32 (H, W), positive: metres, or arbitrary.
+
+        Relative depth spans 1 … RELATIVE_FAR: right in order, only plausible in shape. What is not
+        finite or not positive comes back as NaN.
+        """
+        lo, hi = self.limits
+        values = np.clip(self.values, lo, hi)  # keeps NaN
+        if self.near_is_large:
+            span = hi - lo
+            near = (values - lo) / span if span > 1e-30 else np.ones_like(values)
+            return np.asarray(1 / (near * (1 - 1 / RELATIVE_FAR) + 1 / RELATIVE_FAR), np.float32)
+        good = (values > 0) & (values < _FARTHEST_M)
+        return np.where(good, values, np.float32(np.nan)).astype(np.float32)

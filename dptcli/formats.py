@@ -1,0 +1,114 @@
+"""The formats that depth is written in: names, file endings, what each one is. Loads nothing."""
+
+import difflib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dptcli.errors import UsageError
+
+Group = Literal["picture", "map", "shape"]
+
+SIDECAR_SUFFIX = ".json"
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way of writing depth.
+
+    group: "picture" for the eye, "map" for programs (the values come back), "shape" in space.
+    needs_metres: it stores lengths and has no place for relative depth. extra: the optional
+    dependency, (module, name of the extra).
+    """
+
+    name: str
+    suffix: str
+    group: Group
+    summary: str
+    needs_metres: bool = False
+    extra: tuple[str, str] | None = None
+
+
+FORMATS = {
+    item.name: item
+    for item in (
+        Format("color", ".png", "picture", "colours (or grey), PNG"),
+        Format("jpg", ".jpg", "picture", "colours (or grey), JPEG"),
+        Format("webp", ".webp", "picture", "colours (or grey), WebP"),
+        Format("png16", ".depth16.png", "map", "16-bit grey over the image's own range"),
+        Format("mm", ".depth-mm.png", "map", "16-bit millimetres", needs_metres=True),
+        Format("x256", ".depth-x256.png", "map", "16-bit metres × 256", needs_metres=True),
+        Format("tiff", ".tiff", "map", "float32 TIFF"),
+        Format("pfm", ".pfm", "map", "float32 PFM, as MiDaS writes it"),
+        Format("npy", ".npy", "map", "float32 NumPy array"),
+        Format("npz", ".npz", "map", "the same, compressed"),
+        Format("exr", ".exr", "map", "float32 OpenEXR", extra=("OpenEXR", "exr")),
+        Format("ply", ".ply", "shape", "coloured point cloud"),
+        Format("glb", ".glb", "shape", "textured mesh"),
+        Format("normals", ".normals.png", "shape", "surface normals as colours"),
+    )
+}
+DEFAULT_FORMAT = FORMATS["color"]
+
+# What people call them, too.
+_ALIASES = {
+    "colour": "color",
+    "png": "color",
+    "jpeg": "jpg",
+    "tif": "tiff",
+    "numpy": "npy",
+    "mesh": "glb",
+    "points": "ply",
+    "normal": "normals",
+}
+_SAME_ENDING = {".jpeg": ".jpg", ".tif": ".tiff"}
+
+
+def parse_formats(text: str | None, *, out: str) -> tuple[Format, ...]:
+    """Read --format; without it the ending of OUT decides, and colours are the default.
+
+    Raises UsageError for an unknown name and for a format whose optional dependency is missing.
+    """
+    if text is None:
+        by_ending = {item.suffix: item for item in FORMATS.values()}
+        chosen: tuple[Format, ...] = (by_ending.get(ending(out), DEFAULT_FORMAT),)
+    else:
+        names = [word.strip().lower() for word in text.split(",") if word.strip()]
+        chosen = tuple(dict.fromkeys(_find(name) for name in names))
+    if not chosen:
+        raise UsageError(f"--format {text!r} names no format, e.g. --format color,npy")
+    for item in chosen:
+        if item.extra is not None and importlib.util.find_spec(item.extra[0]) is None:
+            raise UsageError(
+                f"--format {item.name} needs {item.extra[0]}; pip install 'dptcli[{item.extra[1]}]'"
+            )
+    return chosen
+
+
+def ending(name: str | Path) -> str:
+    """Return a file name's ending in the spelling of FORMATS: x.JPEG -> .jpg."""
+    suffix = Path(name).suffix.lower()
+    return _SAME_ENDING.get(suffix, suffix)
+
+
+def result_stem(name: str) -> str:
+    """Return a result's name without its format's suffix: v1.0.depth16.png -> v1.0."""
+    suffixes = [item.suffix for item in FORMATS.values() if name.lower().endswith(item.suffix)]
+    longest = max(suffixes, key=len, default=Path(name).suffix)
+    return name[: -len(longest)] if longest else name
+
+
+def needs_sidecar(chosen: Sequence[Format]) -> bool:
+    """Tell whether any file cannot carry its own facts as a PNG's text does."""
+    return any(item != DEFAULT_FORMAT for item in chosen)
+
+
+def _find(name: str) -> Format:
+    known = FORMATS.get(_ALIASES.get(name, name))
+    if known is not None:
+        return known
+    close = difflib.get_close_matches(name, [*FORMATS, *_ALIASES], n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise UsageError(f"unknown format {name!r}; {hint}there are {', '.join(FORMATS)}")

@@ -1,0 +1,76 @@
+"""From depth to space: points, triangles that stop at depth jumps, surface normals.
+
+Coordinates are those of glTF: x right, y up, the camera at the origin looking along -z.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A surface seen at a steeper angle than this is taken for the step between two things.
+STEEPEST_DEG = 84.0
+
+
+def points_from(
+    distance: NDArray[np.float32], *, focal_px: float, stride: int = 1
+) -> NDArray[np.float32]:
+    """Return a point for every `stride`-th pixel, float32 (h, w, 3), in the unit of `distance`.
+
+    distance: (H, W) along the optical axis, which meets the middle of the image; NaN stays NaN.
+    """
+    height, width = distance.shape
+    z = distance[::stride, ::stride]
+    x = (np.arange(0, width, stride, dtype=np.float32) - (width - 1) / 2) / focal_px
+    y = (np.arange(0, height, stride, dtype=np.float32) - (height - 1) / 2) / focal_px
+    return np.stack([x * z, -y[:, None] * z, -z], axis=-1).astype(np.float32)
+
+
+def stride_for(hw: tuple[int, int], max_points: int) -> int:
+    """Return the step between pixels that leaves at most `max_points` of them."""
+    stride = 1
+    while math.ceil(hw[0] / stride) * math.ceil(hw[1] / stride) > max_points:
+        stride += 1
+    return stride
+
+
+def triangles_of(
+    points: NDArray[np.float32], *, focal_px: float, stride: int = 1
+) -> NDArray[np.uint32]:
+    """Join neighbouring points to triangles, uint32 (num, 3), indices into the flattened points.
+
+    No triangle crosses a depth jump: one whose surface would be steeper than STEEPEST_DEG.
+    """
+    height, width = points.shape[:2]
+    index = np.arange(height * width, dtype=np.uint32).reshape(height, width)
+    z = -points[..., 2]
+    corners = (
+        (slice(None, -1), slice(None, -1)),  # upper left
+        (slice(1, None), slice(None, -1)),  # lower left
+        (slice(None, -1), slice(1, None)),  # upper right
+        (slice(1, None), slice(1, None)),  # lower right
+    )
+    # Along a surface at angle a, depth changes from pixel to pixel by tan(a) times its angle.
+    most = math.tan(math.radians(STEEPEST_DEG)) * stride / focal_px
+    found = []
+    for triangle in ((0, 1, 2), (2, 1, 3)):  # counter-clockwise: they face the camera
+        depths = np.stack([z[corners[corner]] for corner in triangle])
+        nearest, farthest = depths.min(0), depths.max(0)  # NaN wins, and fails the comparison
+        whole = farthest - nearest <= nearest * most
+        found.append(np.stack([index[corners[corner]][whole] for corner in triangle], axis=-1))
+    return np.concatenate(found)
+
+
+def normals_of(distance: NDArray[np.float32], *, focal_px: float) -> NDArray[np.float32]:
+    """Return the unit normal of every pixel's surface, float32 (H, W, 3), towards the camera.
+
+    Zero where the depth is unknown, or the image is a line of pixels.
+    """
+    if min(distance.shape) < 2:
+        return np.zeros((*distance.shape, 3), np.float32)
+    points = points_from(distance, focal_px=focal_px)
+    down, right = np.gradient(points, axis=(0, 1))
+    normal = np.cross(down, right)
+    length = np.linalg.norm(normal, axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num(normal / length, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)

@@ -1,0 +1,132 @@
+"""Writers of depth for programs: 16-bit PNG, TIFF, PFM, NPY, NPZ, OpenEXR.
+
+Each writes into a stream that is open for binary writing and returns what its sidecar must say, so
+that the values come back: floats as they are, levels as first + (last - first) * level / 65535.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, TiffImagePlugin
+
+from dptcli.colormaps import finite_range, scale_to_levels
+from dptcli.depthmap import DepthMap
+from dptcli.writers import save_png
+
+Facts = dict[str, Any]
+
+_TOP = 65_535
+
+
+def write_png16(stream: BinaryIO, depth: DepthMap) -> Facts:
+    """Write the image's own range over all 65,536 levels, the smallest value at 0.
+
+    Non-finite values land on level 0.
+    """
+    first, last = finite_range(depth.values)
+    levels = scale_to_levels(depth.values, lo=first, hi=last, levels=_TOP + 1)
+    if not last - first > 1e-30:
+        levels = np.zeros_like(levels)  # a constant map comes back as `first`
+    facts = {
+        "dtype": "uint16",
+        "first": first,
+        "last": last,
+        "max_error": (last - first) / _TOP / 2,
+    }
+    save_png(stream, Image.fromarray(levels), {**depth.facts, **facts})
+    return facts
+
+
+def write_scaled_png(stream: BinaryIO, depth: DepthMap, *, scale: int) -> Facts:
+    """Write metres × scale as 16 bits; 0 means no value: not finite, not positive, or too far.
+
+    scale: 1000 for millimetres (up to 65.5 m), 256 as KITTI does it (up to 256 m).
+    """
+    scaled = np.nan_to_num(depth.values * np.float32(scale), nan=0.0, posinf=0.0, neginf=0.0)
+    scaled += 0.5  # round to nearest: the cast truncates
+    levels = np.where((scaled >= 1) & (scaled < _TOP + 1), scaled, 0).astype(np.uint16)
+    facts = {
+        "dtype": "uint16",
+        "first": 0.0,
+        "last": _TOP / scale,
+        "levels_per_metre": scale,
+        "no_value": 0,
+        "num_without_value": int((levels == 0).sum()),
+        "max_error": 0.5 / scale,
+    }
+    save_png(stream, Image.fromarray(levels), {**depth.facts, **facts})
+    return facts
+
+
+def write_tiff(stream: BinaryIO, depth: DepthMap) -> Facts:
+    """Write float32 TIFF, uncompressed: floats barely shrink. ImageDescription has the facts."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[270] = json.dumps(depth.facts, default=str)
+    Image.fromarray(depth.values).save(stream, "TIFF", tiffinfo=tags)
+    return _as_they_are()
+
+
+def write_pfm(stream: BinaryIO, depth: DepthMap) -> Facts:
+    """Write a one-channel PFM: rows from the bottom up, a negative scale for little endian.
+
+    Source: the format that MiDaS writes.
+    """
+    height, width = depth.values.shape
+    scale = -1.0 if sys.byteorder == "little" else 1.0
+    stream.write(f"Pf\n{width} {height}\n{scale:f}\n".encode())
+    stream.write(np.ascontiguousarray(depth.values[::-1], dtype=np.float32).tobytes())
+    return _as_they_are()
+
+
+def write_npy(stream: BinaryIO, depth: DepthMap) -> Facts:
+    """Write a NumPy array, float32 (H, W)."""
+    np.save(stream, depth.values, allow_pickle=False)
+    return _as_they_are()
+
+
+def write_npz(stream: BinaryIO, depth: DepthMap) -> Facts:
+    """Write a compressed NumPy archive whose one array has the kind's name."""
+    arrays: Mapping[str, NDArray[np.float32]] = {depth.kind: depth.values}
+    np.savez_compressed(stream, allow_pickle=False, **arrays)
+    return {**_as_they_are(), "array": depth.kind}
+
+
+def write_exr(stream: BinaryIO, depth: DepthMap) -> Facts:
+    """Write OpenEXR with one float32 channel: Z for metres, Y for inverse depth."""
+    import OpenEXR
+
+    channel = "Y" if depth.near_is_large else "Z"
+    header = {
+        "compression": OpenEXR.ZIP_COMPRESSION,
+        "type": OpenEXR.scanlineimage,
+        "comments": json.dumps(depth.facts, default=str),
+    }
+    # The library writes to a path only, and the stream may be standard output.
+    with tempfile.TemporaryDirectory(prefix="dpt-exr-") as folder:
+        path = Path(folder) / "depth.exr"
+        values = np.ascontiguousarray(depth.values)
+        OpenEXR.File(header, {channel: values}).write(str(path))
+        stream.write(path.read_bytes())
+    return {**_as_they_are(), "channel": channel}
+
+
+def _as_they_are() -> Facts:
+    return {"dtype": "float32", "max_error": 0.0}
+
+
+RAW_WRITERS: Mapping[str, Callable[[BinaryIO, DepthMap], Facts]] = {
+    "png16": write_png16,
+    "mm": lambda stream, depth: write_scaled_png(stream, depth, scale=1000),
+    "x256": lambda stream, depth: write_scaled_png(stream, depth, scale=256),
+    "tiff": write_tiff,
+    "pfm": write_pfm,
+    "npy": write_npy,
+    "npz": write_npz,
+    "exr": write_exr,
+}

@@ -1,0 +1,195 @@
+"""Writers of depth as a shape: point cloud (PLY), textured mesh (GLB), normals (PNG)."""
+
+import io
+import json
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dptcli import __version__
+from dptcli.depthmap import DepthMap
+from dptcli.geometry import normals_of, points_from, stride_for, triangles_of
+from dptcli.writers import save_png
+
+Facts = dict[str, Any]
+
+DEFAULT_MAX_POINTS = 1_000_000
+_MAX_TEXTURE_SIDE = 4096
+
+# glTF's numbers for types, targets and filters.
+_FLOAT, _UINT32 = 5126, 5125
+_VERTICES, _INDICES = 34962, 34963
+_GLB_MAGIC, _JSON_CHUNK, _BIN_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
+
+
+def write_ply(stream: BinaryIO, depth: DepthMap, *, max_points: int = DEFAULT_MAX_POINTS) -> Facts:
+    """Write a binary PLY of points in the photograph's colours; unknown depth gives no point."""
+    stride = stride_for(depth.values.shape, max_points)
+    points = points_from(depth.distance(), focal_px=depth.focal_px, stride=stride).reshape(-1, 3)
+    colors = _photo(depth, depth.values.shape)[::stride, ::stride].reshape(-1, 3)
+    known = np.isfinite(points).all(-1)
+    vertices = np.empty(int(known.sum()), dtype=[("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    vertices["xyz"], vertices["rgb"] = points[known], colors[known]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"comment dptcli {__version__}; {_unit(depth)}; x right, y up, camera looks along -z",
+        f"element vertex {len(vertices)}",
+        *(f"property float {axis}" for axis in "xyz"),
+        *(f"property uchar {channel}" for channel in ("red", "green", "blue")),
+        "end_header",
+    ]
+    stream.write(("\n".join(header) + "\n").encode())
+    stream.write(vertices.tobytes())
+    return {**_shape_facts(depth), "num_points": len(vertices), "every_nth_pixel": stride}
+
+
+def write_glb(stream: BinaryIO, depth: DepthMap, *, max_points: int = DEFAULT_MAX_POINTS) -> Facts:
+    """Write a binary glTF mesh that wears the photograph; it is cut at depth jumps."""
+    stride = stride_for(depth.values.shape, max_points)
+    points = points_from(depth.distance(), focal_px=depth.focal_px, stride=stride)
+    triangles = triangles_of(points, focal_px=depth.focal_px, stride=stride)
+    used = np.unique(triangles)
+    renumbered = np.zeros(points.shape[0] * points.shape[1], np.uint32)
+    renumbered[used] = np.arange(len(used), dtype=np.uint32)
+    height, width = depth.values.shape
+    row, column = np.divmod(used, points.shape[1])
+    place = np.stack(
+        [(column * stride + 0.5) / width, (row * stride + 0.5) / height], axis=-1
+    ).astype(np.float32)
+    texture = io.BytesIO()
+    photo = Image.fromarray(_photo(depth, None))
+    photo.thumbnail((_MAX_TEXTURE_SIDE, _MAX_TEXTURE_SIDE))
+    photo.save(texture, "JPEG", quality=90)
+    vertices = points.reshape(-1, 3)[used]
+    if not len(triangles):  # glTF has no empty buffer: one triangle without an area
+        vertices, place = np.zeros((3, 3), np.float32), np.zeros((3, 2), np.float32)
+        renumbered, triangles = np.arange(3, dtype=np.uint32), np.array([[0, 1, 2]])
+    stream.write(
+        _glb(vertices, place, renumbered[triangles], texture.getvalue(), extras=_unit(depth))
+    )
+    return {
+        **_shape_facts(depth),
+        "num_vertices": len(used),
+        "num_triangles": len(triangles) if len(used) else 0,
+        "every_nth_pixel": stride,
+    }
+
+
+def write_normals(stream: BinaryIO, depth: DepthMap) -> Facts:
+    """Write surface normals as colours: red right, green up, blue towards the camera.
+
+    A channel is (normal + 1) / 2 of 255; unknown depth is black.
+    """
+    normals = normals_of(depth.distance(), focal_px=depth.focal_px)
+    known = normals.any(-1, keepdims=True)
+    rgb = np.where(known, np.round((normals + 1) * 127.5), 0).astype(np.uint8)
+    facts = {**_shape_facts(depth), "encoding": "(normal + 1) / 2 * 255; x right, y up, z near"}
+    save_png(stream, Image.fromarray(rgb), {**depth.facts, "kind": "normals", **facts})
+    return facts
+
+
+SHAPE_WRITERS: Mapping[str, Callable[..., Facts]] = {
+    "ply": write_ply,
+    "glb": write_glb,
+    "normals": write_normals,
+}
+
+
+def _photo(depth: DepthMap, hw: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """Return the photograph at `hw`; mid grey where a caller has none."""
+    if depth.rgb is None:
+        return np.full((*(hw or depth.values.shape), 3), 128, np.uint8)
+    if hw is None or depth.rgb.shape[:2] == hw:
+        return depth.rgb
+    return np.asarray(Image.fromarray(depth.rgb).resize(hw[::-1], Image.Resampling.BILINEAR))
+
+
+def _unit(depth: DepthMap) -> str:
+    return "arbitrary unit, shape only plausible" if depth.near_is_large else "metres"
+
+
+def _shape_facts(depth: DepthMap) -> Facts:
+    return {"unit": _unit(depth), "focal_px": round(depth.focal_px, 3)}
+
+
+def _glb(
+    vertices: NDArray[np.float32],
+    place: NDArray[np.float32],
+    triangles: NDArray[np.uint32],
+    texture: bytes,
+    *,
+    extras: str,
+) -> bytes:
+    """Return a glTF 2.0 binary of one textured mesh. Source: the glTF 2.0 specification."""
+    binary, views = _pack([vertices.tobytes(), place.tobytes(), triangles.tobytes(), texture])
+    for view, target in zip(views, (_VERTICES, _VERTICES, _INDICES), strict=False):
+        view["target"] = target
+    box = {"min": vertices.min(0).tolist(), "max": vertices.max(0).tolist()}
+    content = {
+        "asset": {"version": "2.0", "generator": f"dptcli {__version__}", "extras": extras},
+        # The photograph has its own light: unlit where a viewer knows it, else plain and matt.
+        "extensionsUsed": ["KHR_materials_unlit"],
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [
+            {
+                "primitives": [
+                    {"attributes": {"POSITION": 0, "TEXCOORD_0": 1}, "indices": 2, "material": 0}
+                ]
+            }
+        ],
+        "accessors": [
+            _accessor(0, _FLOAT, len(vertices), "VEC3", **box),
+            _accessor(1, _FLOAT, len(place), "VEC2"),
+            _accessor(2, _UINT32, triangles.size, "SCALAR"),
+        ],
+        "materials": [
+            {
+                "pbrMetallicRoughness": {
+                    "baseColorTexture": {"index": 0},
+                    "metallicFactor": 0.0,
+                    "roughnessFactor": 1.0,
+                },
+                "doubleSided": True,
+                "extensions": {"KHR_materials_unlit": {}},
+            }
+        ],
+        "textures": [{"source": 0}],
+        "images": [{"bufferView": 3, "mimeType": "image/jpeg"}],
+        "bufferViews": views,
+        "buffers": [{"byteLength": len(binary)}],
+    }
+    text = json.dumps(content, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    length = 12 + 8 + len(text) + 8 + len(binary)
+    return b"".join(
+        [
+            struct.pack("<III", _GLB_MAGIC, 2, length),
+            struct.pack("<II", len(text), _JSON_CHUNK),
+            text,
+            struct.pack("<II", len(binary), _BIN_CHUNK),
+            binary,
+        ]
+    )
+
+
+def _pack(parts: Sequence[bytes]) -> tuple[bytes, list[dict[str, int]]]:
+    """Join the parts, each at a multiple of four bytes, and say where each one lies."""
+    joined = bytearray()
+    views = []
+    for part in parts:
+        views.append({"buffer": 0, "byteOffset": len(joined), "byteLength": len(part)})
+        joined += part + bytes(-len(part) % 4)
+    return bytes(joined), views
+
+
+def _accessor(
+    view: int, component: int, count: int, kind: str, **more: object
+) -> dict[str, object]:
+    return {"bufferView": view, "componentType": component, "count": count, "type": kind, **more}

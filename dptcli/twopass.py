@@ -1,0 +1,112 @@
+"""Two passes over a run, for what needs all of it: the first predicts, the second writes.
+
+Between them every prediction lies on disk at the network's own size (384×384: 0.6 MB, exact), in a
+hidden folder beside the results that is removed whatever happens; memory holds a few images.
+"""
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dptcli.inputs import decode_image
+from dptcli.jobs import ahead, failure
+from dptcli.picture import merged_range
+from dptcli.pipeline import Pipeline, Prediction, Save
+from dptcli.plan import Job
+from dptcli.postprocess import resize_depth
+from dptcli.report import Outcome, Report
+from dptcli.target_size import TargetSize, target_hw
+
+
+@dataclass(frozen=True)
+class _Spooled:
+    path: Path
+    prediction: Prediction  # without its values
+
+
+def run_two_passes(
+    pipeline: Pipeline,
+    jobs: Sequence[Job],
+    *,
+    folder: Path,
+    save_with: Callable[[tuple[float, float]], Save],
+    on_done: Callable[[Outcome], None],
+    on_predicted: Callable[[], None] = lambda: None,
+) -> Report:
+    """Run the jobs like Pipeline.run, with `save` made from the depth range of the whole run.
+
+    folder: where the predictions wait. save_with: takes (smallest, largest). on_predicted: called
+    for each image of the first pass.
+    """
+    started = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".dpt-spool-", dir=folder) as spool:
+        spooled: dict[int, _Spooled] = {}
+        number = itertools.count()
+
+        def keep(job: Job, prediction: Prediction) -> Mapping[str, object]:
+            path = Path(spool) / f"{next(number)}.npy"
+            np.save(path, prediction.values)
+            spooled[id(job)] = _Spooled(path, replace(prediction, values=np.empty((0, 0))))
+            return {}
+
+        def predicted(outcome: Outcome) -> None:
+            (on_predicted if outcome.error is None else lambda: on_done(outcome))()
+
+        at_network_size = replace(pipeline.options, target_size=TargetSize("model"), keep_rgb=False)
+        first = Pipeline(pipeline.loaded, options=at_network_size, clock=pipeline.clock).run(
+            jobs, save=keep, on_done=predicted
+        )
+        save = save_with(merged_range(item.prediction.limits for item in spooled.values()))
+        ready = [job for job in jobs if id(job) in spooled]
+        failed = list(first.failed)
+        for outcome in _write_all(pipeline, ready, spooled, save):
+            on_done(outcome)
+            if outcome.error is not None:
+                failed.append(outcome)
+    elapsed_s = time.perf_counter() - started
+    num_done = len(jobs) - len(failed)
+    return Report(num_done, tuple(failed), elapsed_s, dict(pipeline.clock.seconds))
+
+
+def _write_all(
+    pipeline: Pipeline, jobs: Sequence[Job], spooled: Mapping[int, _Spooled], save: Save
+) -> Iterable[Outcome]:
+    def write(job: Job) -> Outcome:
+        started = time.perf_counter()
+        try:
+            prediction = _restore(pipeline, job, spooled[id(job)])
+            with pipeline.clock.stage("write"):
+                facts = save(job, prediction)
+        except Exception as error:
+            return failure(job, error, started)
+        height, width = prediction.values.shape
+        return Outcome(job, None, (height, width), facts, time.perf_counter() - started)
+
+    num_writers = pipeline.options.num_writers
+    with ThreadPoolExecutor(num_writers, "dpt-write") as pool:
+        try:
+            yield from ahead(pool, write, jobs, limit=num_writers + 1)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _restore(pipeline: Pipeline, job: Job, item: _Spooled) -> Prediction:
+    """Bring a waiting prediction to the size that was asked for, with its photograph."""
+    options, known = pipeline.options, item.prediction
+    rgb = None
+    if options.keep_rgb:
+        with pipeline.clock.stage("decode"):
+            rgb = decode_image(job.source, max_pixels=options.max_pixels)
+    with pipeline.clock.stage("postprocess"):
+        depth = torch.from_numpy(np.load(item.path))
+        item.path.unlink()
+        hw = target_hw(known.source_hw, (depth.shape[0], depth.shape[1]), options.target_size)
+        return replace(known, values=resize_depth(depth, hw).numpy(), rgb=rgb)

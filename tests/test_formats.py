@@ -1,0 +1,260 @@
+"""Depth in every format, read back by other people's readers."""
+
+import io
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from dptcli.camera import ASSUMED_FOCAL_35MM, Camera, exif_focal_35mm
+from dptcli.depthmap import DepthMap
+from dptcli.errors import UsageError
+from dptcli.formats import FORMATS, parse_formats
+from dptcli.geometry import normals_of, points_from, stride_for, triangles_of
+from dptcli.rawfiles import RAW_WRITERS
+from dptcli.shapes import SHAPE_WRITERS, write_glb, write_ply
+
+RNG = np.random.default_rng(0)
+INVERSE = RNG.uniform(-0.5, 40, (23, 37)).astype(np.float32)
+METRES = RNG.uniform(0.4, 30, (23, 37)).astype(np.float32)
+
+
+def depth_map(values=METRES, *, kind="depth_m", **changes):
+    finite = values[np.isfinite(values)]
+    limits = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    rgb = np.zeros((*values.shape, 3), np.uint8)
+    rgb[..., 0] = np.arange(values.shape[1])
+    return DepthMap(values, kind, limits, **{"rgb": rgb, "focal_px": 50.0, **changes})
+
+
+def write(path, writer, depth, **options):
+    with path.open("wb") as stream:
+        return writer(stream, depth, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"), [("tiff", ".tiff"), ("pfm", ".pfm"), ("png16", ".png")]
+)
+def test_opencv_reads_the_values_back(tmp_path, name, ending):
+    path = tmp_path / f"a{ending}"
+    facts = write(path, RAW_WRITERS[name], depth_map(INVERSE, kind="inverse_depth"))
+    found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert found.dtype == facts["dtype"]
+    if name == "png16":
+        assert (found.min(), found.max()) == (0, 65535)
+        found = facts["first"] + (facts["last"] - facts["first"]) * (found / 65535)
+        # Half a level, and the rounding of float32.
+        assert np.abs(found - INVERSE).max() <= facts["max_error"] * 1.01 + 1e-5
+    else:
+        np.testing.assert_array_equal(found, INVERSE)
+
+
+@pytest.mark.parametrize(("name", "scale", "far"), [("mm", 1000, 70.0), ("x256", 256, 300.0)])
+def test_metres_as_integers_say_where_there_is_no_value(tmp_path, name, scale, far):
+    values = METRES.copy()
+    values[0, :5] = [np.nan, np.inf, -1.0, 0.0, far]
+    facts = write(tmp_path / "a.png", RAW_WRITERS[name], depth_map(values))
+    found = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
+    assert found.dtype == np.uint16
+    assert not found[0, :5].any()
+    assert facts["num_without_value"] == 5
+    assert facts["levels_per_metre"] == scale
+    assert np.abs(found[1:] / scale - METRES[1:]).max() <= facts["max_error"] * 1.01
+
+
+def test_pfm_has_the_header_that_midas_writes():
+    stream = io.BytesIO()
+    RAW_WRITERS["pfm"](stream, depth_map())
+    header = b"Pf\n37 23\n-1.000000\n"
+    assert stream.getvalue().startswith(header)
+    lowest_row = np.frombuffer(stream.getvalue()[len(header) :][: 37 * 4], "<f4")
+    np.testing.assert_array_equal(lowest_row, METRES[-1])
+
+
+def test_npz_holds_one_array_named_by_its_kind(tmp_path):
+    write(tmp_path / "a.npz", RAW_WRITERS["npz"], depth_map(INVERSE, kind="inverse_depth"))
+    with np.load(tmp_path / "a.npz") as loaded:
+        assert loaded.files == ["inverse_depth"]
+        np.testing.assert_array_equal(loaded["inverse_depth"], INVERSE)
+
+
+@pytest.mark.parametrize(("kind", "channel"), [("depth_m", "Z"), ("inverse_depth", "Y")])
+def test_openexr_reads_its_own_format(tmp_path, kind, channel):
+    openexr = pytest.importorskip("OpenEXR", reason="the extra `exr` is not installed")
+    depth = depth_map(METRES, kind=kind, facts={"model": "m"})
+    write(tmp_path / "a.exr", RAW_WRITERS["exr"], depth)
+    found = openexr.File(str(tmp_path / "a.exr"))
+    np.testing.assert_array_equal(found.channels()[channel].pixels, METRES)
+    assert json.loads(found.header()["comments"]) == {"model": "m"}
+
+
+@pytest.mark.parametrize("values", [np.nan, np.inf, 0.0, -2.0, 1e30])
+@pytest.mark.parametrize("kind", ["depth_m", "inverse_depth"])
+@pytest.mark.parametrize("name", [*RAW_WRITERS, *SHAPE_WRITERS])
+def test_a_flat_or_hopeless_map_is_written_in_every_format(name, kind, values):
+    if name == "exr":
+        pytest.importorskip("OpenEXR", reason="the extra `exr` is not installed")
+    stream = io.BytesIO()
+    {**RAW_WRITERS, **SHAPE_WRITERS}[name](
+        stream, depth_map(np.full((4, 5), values, np.float32), kind=kind)
+    )
+    assert stream.tell() > 0
+
+
+def test_a_point_cloud_has_each_pixels_place_and_colour(tmp_path):
+    values = METRES.copy()
+    values[3, 4] = np.nan
+    facts = write(tmp_path / "a.ply", write_ply, depth_map(values))
+    cloud = trimesh.load(tmp_path / "a.ply")
+    assert len(cloud.vertices) == facts["num_points"] == METRES.size - 1
+    # Pixel (row 0, column 0): half the image to the left of the axis and above it.
+    z = METRES[0, 0]
+    expected = [-18 * z / 50, 11 * z / 50, -z]
+    np.testing.assert_allclose(cloud.vertices[0], expected, rtol=1e-5)
+    np.testing.assert_array_equal(cloud.colors[1, :3], [1, 0, 0])
+
+
+def test_a_mesh_wears_the_photograph(tmp_path):
+    rows = np.linspace(4, 2, 30, dtype=np.float32)[:, None].repeat(40, axis=1)
+    facts = write(tmp_path / "a.glb", write_glb, depth_map(rows))
+    mesh = trimesh.load(tmp_path / "a.glb").to_geometry()
+    assert len(mesh.faces) == facts["num_triangles"] == 2 * 29 * 39
+    assert mesh.visual.material.baseColorTexture.size == (40, 30)
+    # It faces the camera, which looks along -z: with all areas, seen from the front.
+    assert (mesh.face_normals[:, 2] > 0).all()
+    np.testing.assert_allclose([-mesh.bounds[1][2], -mesh.bounds[0][2]], [2, 4], rtol=1e-6)
+
+
+def test_a_mesh_is_cut_where_depth_jumps():
+    step = np.full((6, 10), 2.0, np.float32)
+    step[:, 5:] = 4.0
+    points = points_from(step, focal_px=50.0)
+    triangles = triangles_of(points, focal_px=50.0)
+    depths = points.reshape(-1, 3)[triangles][..., 2]
+    assert np.ptp(depths, axis=1).max() == 0
+    assert len(triangles) == 2 * 5 * (4 + 4)
+
+
+def test_a_slanted_floor_is_not_cut():
+    focal_px, height = 500.0, 200
+    below = np.arange(1, height + 1, dtype=np.float32)
+    floor = (1.5 * focal_px / (below + 60))[:, None].repeat(5, axis=1)  # 1.5 m under the camera
+    points = points_from(floor[::-1], focal_px=focal_px)
+    assert len(triangles_of(points, focal_px=focal_px)) == 2 * (height - 1) * 4
+
+
+@pytest.mark.parametrize("max_points", [1, 10, 100, 850, 10_000])
+def test_clouds_and_meshes_stay_below_the_limit(max_points):
+    stride = stride_for(METRES.shape, max_points)
+    points = points_from(METRES, focal_px=50.0, stride=stride)
+    assert points.shape[0] * points.shape[1] <= max_points
+    stream = io.BytesIO()
+    assert write_ply(stream, depth_map(), max_points=max_points)["num_points"] <= max_points
+    write_glb(stream, depth_map(), max_points=max_points)
+
+
+def test_normals_of_a_wall_and_of_a_floor_point_at_the_viewer_and_up():
+    wall = np.full((8, 9), 3.0, np.float32)
+    np.testing.assert_allclose(normals_of(wall, focal_px=50)[4, 4], [0, 0, 1], atol=1e-6)
+    rows = np.arange(60, dtype=np.float32) + 20
+    floor = (50 / rows)[:, None].repeat(9, axis=1)
+    # The image's middle row is the horizon of points_from, so this floor lies on a slope.
+    normal = normals_of(floor, focal_px=50)[30, 4]
+    assert normal[1] > 0.3
+    assert abs(normal[0]) < 1e-5
+    np.testing.assert_allclose(np.linalg.norm(normal), 1, rtol=1e-5)
+
+
+def test_normals_are_written_as_colours(tmp_path):
+    values = np.full((8, 9), 3.0, np.float32)
+    values[0, 0] = np.nan
+    write(tmp_path / "n.png", SHAPE_WRITERS["normals"], depth_map(values))
+    pixels = cv2.imread(str(tmp_path / "n.png"))[..., ::-1]
+    np.testing.assert_array_equal(pixels[4, 4], [128, 128, 255])
+    np.testing.assert_array_equal(pixels[0, 0], [0, 0, 0])
+
+
+def test_relative_depth_becomes_a_shape_with_near_in_front():
+    inverse = np.array([[0.0, 5.0, 10.0]], np.float32)
+    distance = depth_map(inverse, kind="inverse_depth").distance()
+    np.testing.assert_allclose(distance[0], [10, 1 / 0.55, 1], rtol=1e-5)
+
+
+def test_the_focal_length_is_the_given_one_then_exifs_then_a_phones(tmp_path):
+    photo = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 50
+    Image.new("RGB", (36, 24)).save(photo, exif=exif)
+    assert exif_focal_35mm(photo) == 50
+    assert Camera().focal_px((24, 36), photo) == (pytest.approx(50), "EXIF")
+    assert Camera(focal_35mm=28).focal_px((240, 360), photo) == (pytest.approx(280), "--focal")
+    wide = Camera(fov_deg=90).focal_px((24, 36), photo)
+    assert wide == (pytest.approx(18), "--fov")
+    focal_px, origin = Camera().focal_px((24, 36), None)
+    assert (focal_px, origin[:7]) == (pytest.approx(ASSUMED_FOCAL_35MM), "assumed")
+    # A portrait has the diagonal of a landscape, so it has its focal length too.
+    assert Camera().focal_px((36, 24), None)[0] == focal_px
+
+
+@pytest.mark.parametrize("broken", [b"", b"no image", b"\xff\xd8\xff\xe1\x00\x08Exif"])
+def test_a_photograph_without_a_usable_focal_length_is_no_error(tmp_path, broken):
+    (tmp_path / "a.jpg").write_bytes(broken)
+    assert exif_focal_35mm(tmp_path / "a.jpg") is None
+    assert exif_focal_35mm(tmp_path / "nowhere.jpg") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"fov_deg": 0.0}, "--fov 0"),
+        ({"fov_deg": 180.0}, "--fov 180"),
+        ({"focal_35mm": -28.0}, "--focal -28"),
+        ({"fov_deg": 60.0, "focal_35mm": 28.0}, "leave one out"),
+        ({"fov_deg": math.nan}, "--fov nan"),
+    ],
+)
+def test_impossible_cameras_are_refused(given, said):
+    with pytest.raises(UsageError, match=said):
+        Camera(**given)
+
+
+@pytest.mark.parametrize(
+    ("text", "out", "expected"),
+    [
+        (None, "out/", ["color"]),
+        (None, "a.png", ["color"]),
+        (None, "a.JPEG", ["jpg"]),
+        (None, "a.tif", ["tiff"]),
+        (None, "a.npy", ["npy"]),
+        (None, "-", ["color"]),
+        ("png16, NPY,png16", "out/", ["png16", "npy"]),
+        ("mesh,png", "out/", ["glb", "color"]),
+    ],
+)
+def test_formats_are_read_from_the_list_or_the_ending(text, out, expected):
+    assert [item.name for item in parse_formats(text, out=out)] == expected
+
+
+@pytest.mark.parametrize("text", ["", ",", "heic", "color,nyp"])
+def test_unknown_formats_are_refused_with_the_nearest(text):
+    with pytest.raises(UsageError, match="format"):
+        parse_formats(text, out="out")
+    with pytest.raises(UsageError, match="did you mean 'normals'"):
+        parse_formats("normls", out="out")
+
+
+def test_a_format_whose_library_is_missing_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match=r"pip install 'dptcli\[exr\]'"):
+        parse_formats("exr", out="out")
+
+
+def test_every_format_has_a_suffix_of_its_own_and_a_writer():
+    assert len({item.suffix for item in FORMATS.values()}) == len(FORMATS)
+    for item in FORMATS.values():
+        writers = {"map": RAW_WRITERS, "shape": SHAPE_WRITERS, "picture": FORMATS}[item.group]
+        assert item.name in writers

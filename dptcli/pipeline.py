@@ -50,6 +50,7 @@ class Options:
     """How a run works; what it writes is the business of `save`.
 
     keep_rgb: hand the decoded photograph on to `save` (it costs its memory while under way).
+    keep_scores: hand the class probabilities on too.
     in_order: results come in the order of the jobs, with one reader and one writer (for clips).
     read: decodes a source in place of decode_image, to RGB uint8 (H, W, 3); for frames of video.
     """
@@ -58,6 +59,7 @@ class Options:
     target_size: TargetSize = _ORIGINAL
     max_pixels: int = DEFAULT_MAX_PIXELS
     keep_rgb: bool = False
+    keep_scores: bool = False
     in_order: bool = False
     read: Callable[[ImageSource], NDArray[np.uint8]] | None = None
     # A 12-megapixel JPEG decodes in about 0.1 s: a thread in four keeps a large CPU's network fed.
@@ -81,6 +83,7 @@ class Prediction:
     (H, W). rgb: the photograph uint8 (H', W', 3), if kept. source_hw: the photograph's size;
     network_hw: what the network saw. limits: the network's smallest and largest depth, which the
     bicubic resize to (H, W) may overshoot, or those of a whole clip: the range to draw in.
+    scores: class probabilities float16 (C, h, w) at the network's scale, if kept.
     """
 
     values: NDArray[Any]
@@ -88,6 +91,7 @@ class Prediction:
     source_hw: tuple[int, int] = (0, 0)
     network_hw: tuple[int, int] = (0, 0)
     limits: tuple[float, float] = (0.0, 0.0)
+    scores: NDArray[np.float16] | None = None
 
 
 ImageInput = str | Path | bytes | BinaryIO | NDArray[np.uint8]
@@ -289,6 +293,7 @@ class Pipeline:
                 source_hw=prepared.source_hw,
                 network_hw=prepared.network_hw,
                 limits=finite_range(cropped.numpy()) if is_depth else (0.0, 0.0),
+                scores=cropped.softmax(0).half().numpy() if self.options.keep_scores else None,
             )
 
 

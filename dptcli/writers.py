@@ -7,13 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dptcli import __version__
-from dptcli.colormaps import apply_palette
 from dptcli.errors import ImageError
 from dptcli.files import atomic_write
 from dptcli.sidecar import TEXT_KEY
@@ -61,67 +58,6 @@ def write_picture(
         image.save(stream, "WEBP", quality=90)
     else:
         save_png(stream, image, facts or {})
-
-
-def write_label_mask(
-    stream: BinaryIO,
-    labels: NDArray[np.integer],
-    *,
-    colors: NDArray[np.uint8],
-    facts: Mapping[str, object] | None = None,
-) -> None:
-    """Write labels as a PNG whose pixel value is the class id, counted from 0.
-
-    labels: integers (H, W), 0 … len(colors)-1. Up to 256 classes are an indexed PNG in the classes'
-    colours; more are 16-bit grey, for an index has one byte. colors: RGB uint8 (num_labels, 3).
-    """
-    if len(colors) > 256:
-        image = Image.fromarray(labels.astype(np.uint16))
-    else:
-        image = Image.fromarray(labels.astype(np.uint8))
-        image.putpalette(colors.tobytes())
-    save_png(stream, image, {**(facts or {}), "first_id": 0})
-
-
-def write_overlay(
-    stream: BinaryIO,
-    labels: NDArray[np.integer],
-    *,
-    rgb: NDArray[np.uint8],
-    colors: NDArray[np.uint8],
-    alpha: float,
-    facts: Mapping[str, object] | None = None,
-) -> None:
-    """Write the photograph with its classes drawn over it as a colour PNG.
-
-    labels: integers (H, W); rgb: uint8 of any size, resized to the labels; alpha: the classes'
-    share, 0 (only the photograph) … 1 (only the classes).
-    """
-    height, width = labels.shape
-    photo = Image.fromarray(rgb)
-    if photo.size != (width, height):
-        photo = photo.resize((width, height), Image.Resampling.BILINEAR)
-    if len(colors) > 256:
-        classes = colors[labels]
-    else:
-        classes = apply_palette(labels.astype(np.uint8), colors)
-    save_png(stream, Image.blend(photo, Image.fromarray(classes), alpha), facts or {})
-
-
-def write_names_json(
-    stream: BinaryIO,
-    names: Mapping[int, str],
-    *,
-    colors: NDArray[np.uint8],
-    model: str,
-) -> None:
-    """Write what the class ids of a model's masks mean: {"model", "labels", "colors"} by id."""
-    content = {
-        "model": model,
-        "labels": {str(label): names[label] for label in sorted(names)},
-        "colors": {str(label): "#" + colors[label].tobytes().hex() for label in sorted(names)},
-    }
-    stream.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def describe_write_error(path: Path | None, error: OSError) -> ImageError:

@@ -39,6 +39,8 @@ STAGES = [
     "camera",
     "geometry",
     "writers",
+    "maskfiles",
+    "segment_outputs",
     "rawfiles",
     "shapes",
     "picture",

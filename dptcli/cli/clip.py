@@ -30,6 +30,7 @@ def run_clip(
     saver: Saver,
     *,
     keep_rgb: bool,
+    keep_scores: bool = False,
     suffixes: Sequence[str] = (".png",),
     sidecar: str | None = None,
 ) -> int:
@@ -55,7 +56,7 @@ def run_clip(
             if wanted.to_video
             else functools.partial(_to_folder, suffixes=suffixes, sidecar=sidecar)
         )
-        options = {"keep_rgb": keep_rgb, "in_order": True, "read": read}
+        options = {"keep_rgb": keep_rgb, "keep_scores": keep_scores, "in_order": True, "read": read}
         code = work(request, wanted, saver, sources, clip, options)
     if clip is not None and clip.num_missing and (frames.stop or 1 << 60) > len(clip.times):
         total = len(clip.times) + clip.num_missing

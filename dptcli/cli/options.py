@@ -294,19 +294,6 @@ def parse_number(option: str, value: str, *, example: str) -> float:
     return number
 
 
-def parse_overlay(value: str | None) -> float | None:
-    """Read --overlay, a share from 0 to 1. Raises UsageError."""
-    if value is None:
-        return None
-    try:
-        alpha = float(value)
-    except ValueError:
-        alpha = -1.0
-    if not 0 <= alpha <= 1:
-        raise UsageError(f"--overlay {value!r} must be from 0 to 1, e.g. --overlay 0.5")
-    return alpha
-
-
 def parse_size(value: str | None) -> int | tuple[int, int] | None:
     """Read --size: (height, width) or one number. Raises UsageError."""
     if value is None:

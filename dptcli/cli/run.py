@@ -107,20 +107,28 @@ def run(
     saver: "Callable[[LoadedModel, Plan], Save]",
     *,
     keep_rgb: bool = False,
+    keep_scores: bool = False,
     suffixes: Sequence[str] = (".png",),
     sidecar: str | None = None,
     work: "Work | None" = None,
 ) -> int:
     """Plan the run, load the model, do the work, report; returns the exit code.
 
-    suffixes: one for each format that is written. sidecar: the suffix of the file of facts. work:
+    keep_rgb, keep_scores: what `save` needs of pipeline.Options. suffixes: one for each format that
+    is written. sidecar: the suffix of the file of facts. work:
     takes the place of Pipeline.run.
     """
     if request.clip is not None:
         from dptcli.cli.clip import run_clip
 
         return run_clip(
-            request, request.clip, saver, keep_rgb=keep_rgb, suffixes=suffixes, sidecar=sidecar
+            request,
+            request.clip,
+            saver,
+            keep_rgb=keep_rgb,
+            keep_scores=keep_scores,
+            suffixes=suffixes,
+            sidecar=sidecar,
         )
     from dptcli.cli.console import Reporter
     from dptcli.plan import plan_outputs
@@ -142,7 +150,7 @@ def run(
     # A download draws its own bars, so it comes before the spinner; a typo costs no torch either.
     find_model(request.model, task=request.task, offline=request.offline)
     with reporter.loading(request.model):
-        pipeline = open_for(request, keep_rgb=keep_rgb)
+        pipeline = open_for(request, keep_rgb=keep_rgb, keep_scores=keep_scores)
         save = saver(pipeline.loaded, plan)
     reporter.skipped(plan)
     with reporter.working(plan):

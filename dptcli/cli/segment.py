@@ -1,21 +1,24 @@
 """`dpt segment`: what every pixel of a photograph shows."""
 
+import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import typer
 
 from dptcli.cli import options as o
+from dptcli.cli import segment_options as s
 from dptcli.cli.run import EPILOG, read_request, run, set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dptcli.pipeline import Prediction, Save
     from dptcli.plan import Job, Plan
+    from dptcli.segment_outputs import Main, SegmentOutputs
     from dptcli.weights.load import LoadedModel
-
-MASK = "Segmentation picture"
 
 
 def register(app: typer.Typer) -> None:
@@ -33,16 +36,13 @@ def segment(
     target_size: o.TargetSize = "original",
     overwrite: o.Overwrite = False,
     skip_existing: o.SkipExisting = False,
-    overlay: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ALPHA",
-            show_default=False,
-            rich_help_panel=MASK,
-            help="Instead of the mask write the photograph with the classes over it, from 0 to 1 "
-            "strong, e.g. [cyan]--overlay 0.5[/]",
-        ),
-    ] = None,
+    overlay: s.Overlay = None,
+    layer: s.Layer = None,
+    outlines: s.Outlines = False,
+    palette: s.Palette = "auto",
+    classes: s.Classes = None,
+    label_offset: s.LabelOffset = "0",
+    also: s.Also = None,
     frames: o.Frames = None,
     fps: o.FPS = None,
     audio: o.Audio = False,
@@ -62,63 +62,99 @@ def segment(
     The names stand beside it, in OUT/labels.json for a folder and in NAME.labels.json for one file.
 
     [cyan]dpt segment photo.jpg -o mask.png[/]
-    [cyan]dpt segment photos/ -o overlays/ --overlay 0.5[/]
+    [cyan]dpt segment photos/ -o overlays/ --overlay 0.5 --also mask,legend[/]
+    [cyan]dpt segment photos/ -o people/ --classes person --also split[/]
     [cyan]dpt segment clip.mp4 -o seen.mp4[/]
     """
     set_up_logging(verbose=verbose, quiet=quiet)
     request = read_request("segment", locals())
-    alpha = o.parse_overlay(overlay)
-    if alpha is None and request.clip is not None and request.clip.to_video:
-        alpha = 0.5  # a video cannot hold class ids exactly: it is for the eye
+    main, alpha = _main_picture(overlay, layer, outlines=outlines)
+    further = s.parse_also(also)
+    offset = s.parse_label_offset(label_offset)
+    kinds = tuple(kind for kind in further if kind != s.SPLIT and kind != main)
+    if request.clip is not None and request.clip.to_video:
+        if further:
+            raise UsageError("a video has nothing beside it; leave --also out or name a folder")
+        if main != "overlay":  # a video cannot hold class ids exactly: it is for the eye
+            main, alpha = "overlay", 0.5
+    if request.out == "-" and further:
+        raise UsageError("standard output takes one file; leave --also out or name a folder")
 
-    from dptcli.colormaps import palette
+    from dptcli.maskfiles import Style
+    from dptcli.palettes import choose_palette
     from dptcli.plan import photo_facts
-    from dptcli.writers import write_label_mask, write_overlay, write_whole
+    from dptcli.segment_outputs import SegmentOutputs
+    from dptcli.segments import parse_classes
 
     def saver(loaded: "LoadedModel", plan: "Plan") -> "Save":
-        colors = palette(len(loaded.labels), loaded.labels)
-        _write_names(plan, loaded, colors, existing=request.existing)
+        names, colors = choose_palette(palette, loaded.labels)
+        kept = None if classes is None else parse_classes(classes, names)
+        outputs = SegmentOutputs(
+            style=Style(colors, kept, alpha=alpha, outlined=outlines, first_id=offset),
+            names=names,
+            model=loaded.name,
+            main=main,
+            also=kinds,
+            split=s.SPLIT in further,
+        )
+        _write_names(plan, outputs, existing=request.existing)
 
         def save(job: "Job", prediction: "Prediction") -> Mapping[str, object]:
-            labels = prediction.values
-            facts = {"model": loaded.name, "kind": "labels", **photo_facts(job)}
-
-            def write(stream: BinaryIO) -> None:
-                if alpha is None:
-                    write_label_mask(stream, labels, colors=colors, facts=facts)
-                    return
-                assert prediction.rgb is not None
-                write_overlay(
-                    stream, labels, rgb=prediction.rgb, colors=colors, alpha=alpha, facts=facts
-                )
-
-            write_whole(job.path, write)
-            return {"kind": "labels", "shares": _shares(labels, loaded.labels)}
+            return outputs.write(
+                job.path,
+                dict(zip(kinds, job.files[1:], strict=True)),
+                prediction.values,
+                rgb=prediction.rgb,
+                scores=prediction.scores,
+                photo=photo_facts(job),
+                keep=job.keep,
+            )
 
         return save
 
-    return run(request, saver, keep_rgb=alpha is not None)
+    return run(
+        request,
+        saver,
+        keep_rgb=main == "overlay",
+        keep_scores="scores" in kinds,
+        suffixes=(".png", *(s.ALSO[kind] for kind in kinds)),
+    )
 
 
-def _write_names(plan: "Plan", loaded: "LoadedModel", colors: Any, *, existing: str) -> None:
+def _main_picture(
+    overlay: str | None, layer: str | None, *, outlines: bool
+) -> "tuple[Main, float]":
+    """Return what is written and how strong the classes are in it. Raises UsageError."""
+    if overlay is not None and layer is not None:
+        raise UsageError("--overlay and --layer are two pictures; leave one out")
+    if layer is not None:
+        return "layer", s.parse_alpha("--layer", layer) or 0.0
+    if overlay is not None or outlines:
+        return "overlay", s.parse_alpha("--overlay", overlay) or 0.0
+    return "mask", 1.0
+
+
+def _write_names(plan: "Plan", outputs: "SegmentOutputs", *, existing: str) -> None:
     """Write labels.json for the run's folder, or beside a single file; none for standard output."""
-    import io
+    from dptcli.maskfiles import write_names_json
+    from dptcli.writers import write_whole
 
-    from dptcli.writers import write_names_json, write_whole
-
-    if plan.folder is not None:
-        path = plan.folder / "labels.json"
-    elif plan.jobs[0].path is not None:
-        path = plan.jobs[0].path.with_suffix(".labels.json")
-    else:
+    path = _names_path(plan)
+    if path is None:
         return
     buffer = io.BytesIO()
-    write_names_json(buffer, loaded.labels, colors=colors, model=loaded.name)
+    write_names_json(
+        buffer,
+        outputs.names,
+        colors=outputs.style.colors,
+        model=outputs.model,
+        first_id=outputs.style.first_id,
+    )
     content = buffer.getvalue()
     if path.exists() and existing != "overwrite" and path.read_bytes() != content:
         raise UsageError(
-            f"{str(path)!r} holds the names of another model's classes; name another folder, or "
-            "replace it with --overwrite"
+            f"{str(path)!r} holds the names of another model's classes, or other colours; name "
+            "another folder, or replace it with --overwrite"
         )
 
     def write(stream: BinaryIO) -> None:
@@ -127,13 +163,8 @@ def _write_names(plan: "Plan", loaded: "LoadedModel", colors: Any, *, existing: 
     write_whole(path, write)
 
 
-def _shares(labels: Any, names: Mapping[int, str]) -> dict[str, float]:
-    """Return each class's share of the image's area, by name, for those that occur."""
-    import numpy as np
-
-    counts = np.bincount(labels.ravel(), minlength=1)
-    present = np.flatnonzero(counts)
-    return {
-        names.get(int(label), str(label)): round(float(counts[label]) / labels.size, 6)
-        for label in present
-    }
+def _names_path(plan: "Plan") -> "Path | None":
+    if plan.folder is not None:
+        return plan.folder / "labels.json"
+    path = plan.jobs[0].path
+    return None if path is None else path.with_suffix(".labels.json")

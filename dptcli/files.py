@@ -23,7 +23,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(8)}.dpt-tmp")
     _unfinished.add(temporary)
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # some libraries write files that only their owner may read
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -35,7 +38,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A binary stream whose content takes `path`'s place when the block ends; see atomic_path."""
-    with atomic_path(path) as temporary, temporary.open("xb") as stream:
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
         yield stream
 
 

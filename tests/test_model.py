@@ -228,6 +228,8 @@ def test_tensors_that_do_not_fit_are_all_listed(sharded: bool, tmp_path: Path) -
     model = DPTForDepthEstimation(DPTConfig(**SMALL))
     model.save_pretrained(tmp_path, max_shard_size="20KB" if sharded else "1GB")
     assert (tmp_path / "model.safetensors.index.json").exists() == sharded
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1, "weights are as readable as config.json"
     with pytest.raises(ModelError) as refused:
         DPTForSemanticSegmentation.from_pretrained(tmp_path, fusion_hidden_size=10)
     message = str(refused.value)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dptcli.errors import UsageError
-from dptcli.training.data import read_pairs
+from dptcli.training.data import read_examples
 from dptcli.training.furniture import CLASSES, read_catalogues, select
 from dptcli.training.render import (
     Frame,
@@ -102,8 +102,8 @@ def test_a_line_cut_short_by_a_kill_is_rendered_again(tmp_path: Path) -> None:
     )
     assert set(read_journal(tmp_path)) == {0}
     assert write_pairs(tmp_path) == 1
-    pair = read_pairs(tmp_path)[0]
-    assert pair.sky == CLASSES.index("sky")
+    example = read_examples(tmp_path, task="depth")[0][0]
+    assert example.sky == CLASSES.index("sky")
     with (tmp_path / "labels.csv").open() as stream:
         assert next(csv.DictReader(stream))["target"] == "000000_0.labels.png"
 
@@ -158,7 +158,7 @@ def test_a_rendered_wall_has_planar_depth_and_resumes(tmp_path: Path) -> None:
     count = render_scenes(
         tmp_path, scenes, seed=0, furniture=None, cache=tmp_path / "c", samples=1, only="wall"
     )
-    assert count == len(read_pairs(tmp_path)) > 0
+    assert count == len(read_examples(tmp_path, task="depth")[0]) > 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.jpg")}
     render_scenes(
         tmp_path, scenes, seed=0, furniture=None, cache=tmp_path / "c", samples=1, only="wall"

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dptcli.errors import ImageError, UsageError
-from dptcli.training.data import load_sample, read_pairs, split
+from dptcli.errors import ImageError
+from dptcli.pairs import PairTask
+from dptcli.processor_config import ProcessorConfig
+from dptcli.training.data import Example, Normalization, load_sample, read_examples, split
 
 HW = (28, 42)
 
 
 def write_pairs(folder: Path, *, count: int = 3, size: tuple[int, int] = (60, 40)) -> Path:
-    """Ramps in colour and depth (2 m to 4 m downward), the upper quarter sky."""
+    """Ramps of depth (2 m to 4 m downward) and brightness, the upper quarter sky."""
     rows = ["image,target,kind,scale,labels"]
     width, height = size
     for index in range(count):
@@ -21,7 +23,9 @@ def write_pairs(folder: Path, *, count: int = 3, size: tuple[int, int] = (60, 40
         labels = np.ones((height, width), np.uint8)
         sky = slice(0, height // 4)
         depth_m[sky], labels[sky] = 0, 0
-        colour = np.random.default_rng(index).integers(0, 255, (height, width, 3), np.uint8)
+        # What is far is bright, so that there is something to learn.
+        colour = np.random.default_rng(index).integers(0, 40, (height, width, 3), np.uint8)
+        colour += np.where(depth_m > 0, depth_m * 40, 200).astype(np.uint8)[..., None]
         stem = f"{index:03d}_0"
         Image.fromarray(colour).save(folder / f"{stem}.jpg")
         Image.fromarray((depth_m * 1000).astype(np.uint16)).save(folder / f"{stem}.depth.png")
@@ -32,9 +36,13 @@ def write_pairs(folder: Path, *, count: int = 3, size: tuple[int, int] = (60, 40
     return folder / "pairs.csv"
 
 
+def read(path: Path, *, task: PairTask = "depth") -> list[Example]:
+    return read_examples(path, task=task)[0]
+
+
 def test_depth_becomes_inverse_depth_and_sky_is_infinitely_far(tmp_path: Path) -> None:
-    pair = read_pairs(write_pairs(tmp_path))[0]
-    sample = load_sample(pair, (40, 60), seed=0, index=0, variant=0, augment=False)
+    example = read(write_pairs(tmp_path))[0]
+    sample = load_sample(example, (40, 60), seed=0, index=0, variant=0, augment=False)
     assert sample.pixel_values.shape == (3, 40, 60)
     assert sample.valid.all()
     assert (sample.inverse_depth[:10] == 0).all()
@@ -45,7 +53,7 @@ def test_depth_becomes_inverse_depth_and_sky_is_infinitely_far(tmp_path: Path) -
 def test_unmeasured_depth_is_not_valid_without_a_sky_label(tmp_path: Path) -> None:
     path = write_pairs(tmp_path)
     (tmp_path / "classes.txt").unlink()
-    sample = load_sample(read_pairs(path)[0], (40, 60), seed=0, index=0, variant=0, augment=False)
+    sample = load_sample(read(path)[0], (40, 60), seed=0, index=0, variant=0, augment=False)
     assert not sample.valid[:10].any()
     assert sample.valid[10:].all()
 
@@ -53,25 +61,25 @@ def test_unmeasured_depth_is_not_valid_without_a_sky_label(tmp_path: Path) -> No
 def test_inverse_depth_targets_are_taken_as_they_are(tmp_path: Path) -> None:
     path = write_pairs(tmp_path, count=1)
     path.write_text(path.read_text().replace("depth_m", "inverse_depth"))
-    sample = load_sample(read_pairs(path)[0], (40, 60), seed=0, index=0, variant=0, augment=False)
+    sample = load_sample(read(path)[0], (40, 60), seed=0, index=0, variant=0, augment=False)
     assert sample.inverse_depth[-1, 0] == pytest.approx(4.0)
 
 
 def test_label_pairs_need_no_depth(tmp_path: Path) -> None:
     write_pairs(tmp_path, count=1)
-    (tmp_path / "labels.csv").write_text("image,target\n000_0.jpg,000_0.labels.png\n")
-    pair = read_pairs(tmp_path / "labels.csv")[0]
-    sample = load_sample(pair, HW, seed=0, index=0, variant=1)
+    (tmp_path / "labels.csv").write_text("image,target,kind\n000_0.jpg,000_0.labels.png,labels\n")
+    example = read(tmp_path / "labels.csv", task="segment")[0]
+    sample = load_sample(example, HW, seed=0, index=0, variant=1)
     assert not sample.valid.any()
     assert set(np.unique(sample.labels)) <= {0, 1}
 
 
 def test_a_sample_depends_on_nothing_but_seed_pair_and_variant(tmp_path: Path) -> None:
-    pair = read_pairs(write_pairs(tmp_path))[1]
-    first = load_sample(pair, HW, seed=3, index=1, variant=5)
-    load_sample(pair, HW, seed=3, index=1, variant=6)
-    again = load_sample(pair, HW, seed=3, index=1, variant=5)
-    other = load_sample(pair, HW, seed=4, index=1, variant=5)
+    example = read(write_pairs(tmp_path))[1]
+    first = load_sample(example, HW, seed=3, index=1, variant=5)
+    load_sample(example, HW, seed=3, index=1, variant=6)
+    again = load_sample(example, HW, seed=3, index=1, variant=5)
+    other = load_sample(example, HW, seed=4, index=1, variant=5)
     np.testing.assert_array_equal(first.pixel_values, again.pixel_values)
     np.testing.assert_array_equal(first.inverse_depth, again.inverse_depth)
     assert not np.array_equal(first.pixel_values, other.pixel_values)
@@ -85,10 +93,10 @@ def test_a_flip_keeps_image_and_targets_together(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text(
         "image,target,kind,scale\na.png,a.depth.png,inverse_depth,1\n"
     )
-    pair = read_pairs(tmp_path)[0]
+    example = read(tmp_path)[0]
     slopes = set()
     for variant in range(12):
-        sample = load_sample(pair, HW, seed=0, index=0, variant=variant)
+        sample = load_sample(example, HW, seed=0, index=0, variant=variant)
         seen = sample.pixel_values.mean(axis=(0, 1))
         told = sample.inverse_depth.mean(axis=0)
         assert np.corrcoef(seen, told)[0, 1] > 0.9
@@ -100,37 +108,60 @@ def test_views_of_one_scene_are_held_out_together(tmp_path: Path) -> None:
     write_pairs(tmp_path, count=4)
     text = (tmp_path / "pairs.csv").read_text()
     (tmp_path / "pairs.csv").write_text(text + text.split("\n")[1] + "\n")
-    train, held = split(read_pairs(tmp_path), every=2)
-    assert {pair.image.name for pair in held} == {"000_0.jpg", "002_0.jpg"}
+    train, held = split(read(tmp_path), every=2, by_scene=True)
+    assert {example.image.name for example in held} == {"000_0.jpg", "002_0.jpg"}
     assert len(train) == 2
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("picture,target\n", "image"),
-        ("image,target,kind,scale\na.jpg,a.png,metres,1\n", "metres"),
-        ("image,target,kind,scale\na.jpg,a.png,depth_m,0\n", "scale '0'"),
-        ("image,target,kind,scale\na.jpg,a.png,depth_m,x\n", "scale 'x'"),
-    ],
-    ids=["column", "kind", "zero", "word"],
-)
-def test_a_wrong_pairs_file_is_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "pairs.csv").write_text(text)
-    with pytest.raises(UsageError, match=message):
-        read_pairs(tmp_path)
+def test_every_so_many_examples_are_held_out(tmp_path: Path) -> None:
+    examples = read(write_pairs(tmp_path, count=5))
+    train, held = split(examples, every=3)
+    assert [example.image.name for example in held] == ["000_0.jpg", "003_0.jpg"]
+    assert len(train) == 3
+    assert split(examples, every=0) == (examples, [])
 
 
-def test_a_missing_pairs_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file"):
-        read_pairs(tmp_path)
+def test_a_target_of_another_size_covers_its_photograph(tmp_path: Path) -> None:
+    path = write_pairs(tmp_path, count=1)
+    depth = tmp_path / "000_0.depth.png"
+    Image.open(depth).resize((30, 20), Image.Resampling.NEAREST).save(depth)
+    (tmp_path / "classes.txt").unlink()
+    example = read(path)[0]
+    sample = load_sample(example, (40, 60), seed=0, index=0, variant=0, augment=False)
+    assert sample.inverse_depth[-1, 0] == pytest.approx(1 / 4, rel=0.02)
+    assert not sample.valid[:8].any()
+
+
+def test_metric_samples_are_not_zoomed(tmp_path: Path) -> None:
+    """Without zoom a crop spans the photograph's full height or width."""
+    rows = np.arange(1, 41, dtype=np.uint16)[:, None].repeat(60, axis=1)
+    Image.new("RGB", (60, 40), (90, 90, 90)).save(tmp_path / "a.png")
+    Image.fromarray(rows).save(tmp_path / "a.depth.png")
+    (tmp_path / "pairs.csv").write_text("image,target,kind,scale\na.png,a.depth.png,depth_m,1\n")
+    example = read(tmp_path)[0]
+    for variant in range(8):
+        sample = load_sample(example, (40, 40), seed=0, index=0, variant=variant, zoom=False)
+        assert 1 / sample.inverse_depth.max() < 5
+        assert 1 / sample.inverse_depth.min() > 35
+
+
+def test_pixels_are_normalised_as_the_models_processor_does(tmp_path: Path) -> None:
+    example = read(write_pairs(tmp_path))[0]
+    config = ProcessorConfig(do_rescale=False, image_mean=100.0, image_std=50.0)
+    plain = load_sample(example, (40, 60), seed=0, index=0, variant=0, augment=False)
+    other = load_sample(
+        example, (40, 60), seed=0, index=0, variant=0, augment=False,
+        normalization=Normalization.of(config),
+    )  # fmt: skip
+    values = (plain.pixel_values[0] * 0.229 + 0.485) * 255
+    np.testing.assert_allclose(other.pixel_values[0], (values - 100) / 50, atol=1e-3)
 
 
 def test_a_broken_or_misfitting_image_is_named(tmp_path: Path) -> None:
-    pairs = read_pairs(write_pairs(tmp_path))
-    pairs[0].image.write_bytes(b"no picture")
+    examples = read(write_pairs(tmp_path))
+    examples[0].image.write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"000_0\.jpg"):
-        load_sample(pairs[0], HW, seed=0, index=0, variant=0)
-    Image.new("RGB", (9, 9)).save(pairs[1].image)
+        load_sample(examples[0], HW, seed=0, index=0, variant=0)
+    Image.new("RGB", (9, 9)).save(examples[1].image)
     with pytest.raises(ImageError, match=r"001_0\.jpg"):
-        load_sample(pairs[1], HW, seed=0, index=0, variant=0)
+        load_sample(examples[1], HW, seed=0, index=0, variant=0)

@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dptcli import __version__
-from dptcli.cli import convert, depth, export, gallery, measure, models, segment, view
+from dptcli.cli import convert, depth, export, gallery, measure, models, segment, train, view
 from dptcli.cli.options import normalize_argv
 from dptcli.errors import DptError, ImageError
 
@@ -42,6 +42,7 @@ convert.register(app)
 export.register(app)
 gallery.register(app)
 view.register(app)
+train.register(app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -135,7 +135,7 @@ def _console() -> "Console":
     return Console(stderr=True, highlight=False)
 
 
-def progress_bar() -> "Progress":
+def progress_bar(*, unit: str = "images") -> "Progress":
     """Return a bar on stderr with the count, the rate and the time left."""
     from rich.progress import (
         BarColumn,
@@ -151,7 +151,7 @@ def progress_bar() -> "Progress":
     class RateColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text(f"{speed:.2f} images/s" if speed else "")
+            return Text(f"{speed:.2f} {unit}/s" if speed else "")
 
     return Progress(
         BarColumn(bar_width=None),

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dptcli.errors import UsageError
-from dptcli.model.dpt import DensePredictor
+from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation
 from dptcli.model.layers import FeatureMap
-from dptcli.training.data import Pair, load_sample
+from dptcli.training.data import IGNORE_LABEL, Example, Normalization, load_sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,8 @@ class TrainOptions:
     shapes_hw: sizes of the crops; every batch has one of them. variants: augmented variants of
     each image, whose features are kept in memory when the backbone is frozen (up to
     `cache_gb`); 0 draws a new one every time. average: decay of the weights' moving average.
+    patience: validations without a better loss before training stops; 0 never stops. zoom: crops
+    of different scales, which metric depth does not bear. normalization: the model's own.
     """
 
     steps: int = 1000
@@ -36,6 +39,9 @@ class TrainOptions:
     seed: int = 0
     checkpoint_every: int = 100
     validate_every: int = 200
+    patience: int = 0
+    zoom: bool = True
+    normalization: Normalization = field(default_factory=Normalization)
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -83,7 +89,7 @@ class _Item:
 
 @dataclass
 class FeatureCache:
-    """Samples with their features, by (pair, variant); two tasks on one backbone may share it."""
+    """Samples with their features, by (example, variant), for all tasks on one backbone."""
 
     items: dict[tuple[int, int], _Item] = field(default_factory=dict)
     num_bytes: int = 0
@@ -101,10 +107,10 @@ class FeatureCache:
 
 @dataclass
 class Source:
-    """Batches of a list of pairs, with the features of a frozen backbone kept in memory."""
+    """Batches of a list of examples, with the features of a frozen backbone kept in memory."""
 
     model: DensePredictor
-    pairs: Sequence[Pair]
+    examples: Sequence[Example]
     options: TrainOptions
     augment: bool = True
     cache: FeatureCache = field(default_factory=FeatureCache)
@@ -115,7 +121,7 @@ class Source:
         rng = np.random.default_rng([options.seed, 1, step])
         shape = int(rng.integers(len(options.shapes_hw)))
         indices = rng.choice(
-            len(self.pairs), options.batch_size, replace=len(self.pairs) < options.batch_size
+            len(self.examples), options.batch_size, replace=len(self.examples) < options.batch_size
         )
         num = len(options.shapes_hw)
         rounds = options.variants or 2**20
@@ -125,19 +131,28 @@ class Source:
         )
 
     def batches(self) -> "list[Batch]":
-        """Every pair once, whole and undistorted, in batches of one."""
-        return [self._collate([self._item(index, 0)]) for index in range(len(self.pairs))]
+        """Every example once, whole and undistorted, in batches of one."""
+        return [self._collate([self._item(index, 0)]) for index in range(len(self.examples))]
 
     def _item(self, index: int, variant: int) -> _Item:
         key = (index, variant)
         if key in self.cache.items:
             return self.cache.items[key]
         options = self.options
-        pair = self.pairs[index]
+        example = self.examples[index]
         hw = options.shapes_hw[variant % len(options.shapes_hw)]
         sample = load_sample(
-            pair, hw, seed=options.seed, index=index, variant=variant, augment=self.augment
+            example,
+            hw,
+            seed=options.seed,
+            index=index,
+            variant=variant,
+            augment=self.augment,
+            zoom=options.zoom,
+            normalization=options.normalization,
         )
+        if isinstance(self.model, DPTForSemanticSegmentation):
+            _check_labels(sample.labels, self.model.config.num_labels, example)
         pixels = torch.from_numpy(sample.pixel_values)
         maps = None
         if options.is_frozen:
@@ -180,4 +195,14 @@ class Source:
             inverse_depth=torch.stack([item.inverse_depth for item in items]).to(device),
             valid=torch.stack([item.valid for item in items]).to(device),
             labels=torch.stack([item.labels for item in items]).to(device),
+        )
+
+
+def _check_labels(labels: NDArray[np.int64], num_labels: int, example: Example) -> None:
+    unknown = np.unique(labels[(labels >= num_labels) & (labels != IGNORE_LABEL)])
+    if unknown.size:
+        name = example.labels.target if example.labels is not None else example.image
+        raise UsageError(
+            f"{name} has the class {unknown[0]}, the model {num_labels} classes from 0; name all "
+            "classes in classes.txt beside the pairs, one a line"
         )

@@ -22,14 +22,14 @@ from dptcli.files import atomic_path, write_text
 from dptcli.model.config import DPTConfig
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.training.batches import FeatureCache, TrainOptions
-from dptcli.training.data import IMAGENET_MEAN, IMAGENET_STD, read_pairs, split
+from dptcli.training.data import IMAGENET_MEAN, IMAGENET_STD, read_examples, split
 from dptcli.training.furniture import CLASSES
 from dptcli.training.loop import Progress, train
 
 BACKBONE_FILE = "backbone.safetensors"
 HEAD_FILE = "head.safetensors"
 FOLDERS = {"depth": "dpt-small-depth", "segment": "dpt-small-segment"}
-DEFAULT_SIZE = 392
+DEFAULT_SIZE = 308
 PREFIX = "backbone."
 
 
@@ -66,7 +66,7 @@ def builtin_config(task: str) -> DPTConfig:
 
 
 def processor_config() -> dict[str, Any]:
-    """preprocessor_config.json: about 392 on the short side, sides multiples of 14."""
+    """preprocessor_config.json: about 308 on the short side, sides multiples of 14."""
     return {
         "image_processor_type": "DPTImageProcessor",
         "do_resize": True,
@@ -139,10 +139,14 @@ def save_builtin(model: DensePredictor, task: str, builtin: Path) -> Path:
         for name, value in model.state_dict().items()
         if not name.startswith(PREFIX)
     }
-    # float16 holds the head's weights to three digits, far below what one training run decides.
+    # float16 holds weights to three digits, far below what one training run decides; running
+    # statistics may lie beyond its range.
     head = {
-        name: value.half() if value.is_floating_point() else value for name, value in head.items()
+        name: value if "running" in name or not value.is_floating_point() else value.half()
+        for name, value in head.items()
     }
+    if any(not value.isfinite().all() for value in head.values()):
+        raise DptError(f"{folder / HEAD_FILE}: a weight is not finite in float16; nothing is saved")
     with atomic_path(folder / HEAD_FILE) as temporary:
         save_file(head, temporary, metadata={"format": "pt"})
     shared = load_file(builtin / FOLDERS["depth"] / BACKBONE_FILE)
@@ -209,7 +213,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             },
             shapes_hw=tuple(_parse_hw(text) for text in options.shapes),
         )
-        pairs, held_out = split(read_pairs(options.frames))
+        examples, _ = read_examples(options.frames, task="depth")
+        pairs, held_out = split(examples, by_scene=True)
         print(f"{len(pairs)} frames, {len(held_out)} held out", file=sys.stderr)
         cache = FeatureCache()
         for task in options.tasks:

@@ -1,7 +1,7 @@
-"""Training samples: pairs.csv → images with depth or labels, augmented the same way every time.
+"""Training samples: a set of pairs → images with depth or labels, augmented alike every time.
 
-A sample is a function of (seed, pair, variant) alone, whatever was drawn before it: training
-resumes to the same result, and a variant's features may be cached. H×W is the crop's size.
+A sample is a function of (seed, example, variant) alone, whatever was drawn before it: training
+resumes to the same result, and a variant's features may be kept. H×W is the crop's size.
 """
 
 import csv
@@ -9,28 +9,35 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
-from dptcli.errors import ImageError, UsageError
+from dptcli.errors import ImageError
+from dptcli.inputs import decode_image
+from dptcli.pairs import Pair, PairTask, read_depth, read_labels
+from dptcli.pairs import read_pairs as read_pair_set
+from dptcli.processor_config import ProcessorConfig
 
 IGNORE_LABEL = 255
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-KINDS = ("depth_m", "inverse_depth")
+MAX_ASPECT_ERROR = 0.03
+"""How much wider or narrower than its photograph a target may be before it is refused."""
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One row of a pairs.csv; paths are absolute. sky: the class id of sky in `labels`."""
+class Example:
+    """A photograph with its depth, its labels or both. sky: the class id of sky in the labels."""
 
     image: Path
-    depth: Path | None
-    kind: str
-    scale: float
-    labels: Path | None
-    sky: int | None
+    depth: Pair | None
+    labels: Pair | None
+    sky: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,132 +48,149 @@ class Sample:
     valid: bool (H, W), where it is known. labels: int64 (H, W), 255 where unknown.
     """
 
-    pixel_values: np.ndarray
-    inverse_depth: np.ndarray
-    valid: np.ndarray
-    labels: np.ndarray
+    pixel_values: NDArray[np.float32]
+    inverse_depth: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    labels: NDArray[np.int64]
 
 
-def read_pairs(path: Path) -> list[Pair]:
-    """The rows of a pairs.csv (or of the one in a folder).
+@dataclass(frozen=True)
+class Normalization:
+    """pixel_values = (value × factor − mean) ÷ std, for values of 0 to 255."""
 
-    Columns: image, target; for depth also kind (depth_m: value ÷ scale is metres; inverse_depth:
-    value ÷ scale is 1/m; 0 is not measured) and scale; optionally labels. Without a kind the
-    target is a label map. A classes.txt beside the file names the classes, one a line; depth is
-    infinite where the labels say "sky". Raises UsageError for a file or a row that is wrong.
+    factor: float = 1 / 255
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    @classmethod
+    def of(cls, config: ProcessorConfig) -> "Normalization":
+        """What a processor does to the pixels of a photograph."""
+        factor = config.rescale_factor if config.do_rescale else 1.0
+        if not config.do_normalize:
+            return cls(factor, (0.0,) * 3, (1.0,) * 3)
+        mean, std = (
+            tuple(np.broadcast_to(value, 3).tolist())
+            for value in (config.image_mean, config.image_std)
+        )
+        return cls(factor, mean, std)
+
+
+def read_examples(path: str | Path, *, task: PairTask) -> tuple[list[Example], tuple[str, ...]]:
+    """The examples of a set of pairs for a task, and its class names.
+
+    A pairs.csv of depths may name label maps in a column `labels`: where those say "sky"
+    (classes.txt), depth is infinite. Raises UsageError as `pairs.read_pairs` does.
     """
+    pair_set = read_pair_set(path, task=task)
+    if task == "segment":
+        return [Example(pair.image, None, pair) for pair in pair_set.pairs], pair_set.classes
+    maps = _label_maps(Path(path))
+    sky = pair_set.classes.index("sky") if "sky" in pair_set.classes else None
+    examples = [
+        Example(pair.image, pair, maps.get(pair.image), sky if pair.image in maps else None)
+        for pair in pair_set.pairs
+    ]
+    return examples, pair_set.classes
+
+
+def _label_maps(path: Path) -> dict[Path, Pair]:
+    """{photograph: its label map} of a pairs.csv with a column of them."""
     path = path / "pairs.csv" if path.is_dir() else path
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; it needs the columns image and target")
-    names = read_classes(path.parent)
-    sky = names.index("sky") if "sky" in names else None
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = {"image", "target"} - set(reader.fieldnames or ())
-        if missing:
-            raise UsageError(f"{path}: lacks the column {', '.join(sorted(missing))}")
-        return [_pair(row, path, reader.line_num, sky) for row in reader]
+        return {}
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        return {
+            path.parent / row["image"]: Pair(
+                image=path.parent / row["image"], target=path.parent / row["labels"], kind="labels"
+            )
+            for row in csv.DictReader(stream)
+            if row.get("labels") and row.get("image")
+        }
 
 
-def _pair(row: dict[str, str], path: Path, line: int, sky: int | None) -> Pair:
-    kind = row.get("kind") or ""
-    if kind and kind not in KINDS:
-        raise UsageError(f"{path}, line {line}: kind {kind!r} must be one of {', '.join(KINDS)}")
-    try:
-        scale = float(row.get("scale") or 1)
-    except ValueError:
-        scale = 0.0
-    if not scale > 0:
-        raise UsageError(f"{path}, line {line}: scale {row.get('scale')!r} must be above 0")
-    target = path.parent / row["target"]
-    extra = row.get("labels")
-    return Pair(
-        image=path.parent / row["image"],
-        depth=target if kind else None,
-        kind=kind,
-        scale=scale,
-        labels=(path.parent / extra if extra else None) if kind else target,
-        sky=sky,
-    )
-
-
-def read_classes(folder: Path) -> list[str]:
-    """The class names of classes.txt in a folder, from id 0; none without the file."""
-    path = folder / "classes.txt"
-    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error})") from error
-
-
-def _targets(pair: Pair) -> tuple[Image.Image, Image.Image, Image.Image]:
-    """Inverse depth (mode F), where it is known (mode L) and labels (mode L)."""
-    labels = np.asarray(_open(pair.labels)) if pair.labels else None
-    if pair.depth is None:
-        assert labels is not None
-        inverse = np.zeros(labels.shape, np.float32)
-        known = np.zeros(labels.shape, bool)
-    else:
-        values = np.asarray(_open(pair.depth)).astype(np.float32) / pair.scale
-        known = values > 0
-        inverse = np.where(known, 1 / np.maximum(values, 1e-6), 0).astype(np.float32)
-        if pair.kind == "inverse_depth":
-            inverse = np.where(known, values, 0).astype(np.float32)
-        if labels is None:
-            labels = np.full(values.shape, IGNORE_LABEL, np.uint8)
-        elif pair.sky is not None:
-            known |= labels == pair.sky
-    return (
-        Image.fromarray(inverse),
-        Image.fromarray(known.astype(np.uint8)),
-        Image.fromarray(labels.astype(np.uint8)),
-    )
+def _targets(example: Example) -> dict[str, Image.Image]:
+    """Inverse depth (mode F), where it is known and labels (mode L), each of its own size."""
+    targets = {}
+    sky = None
+    if example.labels is not None:
+        labels = read_labels(example.labels)
+        outside = (labels < 0) | (labels > IGNORE_LABEL)
+        values = np.where(outside, IGNORE_LABEL, labels).astype(np.uint8)
+        targets["labels"] = Image.fromarray(values)
+        sky = None if example.sky is None else values == example.sky
+    if example.depth is not None:
+        depth = read_depth(example.depth)
+        known = depth > 0
+        inverse = np.divide(1.0, depth, out=np.zeros_like(depth), where=known)
+        if sky is not None and sky.shape == known.shape:
+            known |= sky
+        targets["inverse_depth"] = Image.fromarray(inverse.astype(np.float32))
+        targets["valid"] = Image.fromarray(known.astype(np.uint8))
+    return targets
 
 
 def load_sample(
-    pair: Pair, hw: tuple[int, int], *, seed: int, index: int, variant: int, augment: bool = True
+    example: Example,
+    hw: tuple[int, int],
+    *,
+    seed: int,
+    index: int,
+    variant: int,
+    augment: bool = True,
+    zoom: bool = True,
+    normalization: Normalization | None = None,
 ) -> Sample:
-    """Variant `variant` of pair number `index` at size `hw`; without `augment`, the whole image."""
+    """Variant `variant` of example number `index` at size `hw`; without `augment`, all of it.
+
+    zoom: crops may be smaller than the largest that fits, which metric depth does not bear.
+    Raises ImageError for a file that cannot be read or does not fit its photograph.
+    """
     rng = np.random.default_rng([seed, index, variant])
-    image = _open(pair.image).convert("RGB")
-    targets = _targets(pair)
-    if any(target.size != image.size for target in targets):
-        raise ImageError(f"{pair.image}: {image.size} is not the size of its target")
+    image = Image.fromarray(decode_image(example.image))
     whole = (0.0, 0.0, float(image.width), float(image.height))
-    box = _crop(image.size, hw, rng) if augment else whole
-    size = (hw[1], hw[0])
-    image = image.resize(size, Image.Resampling.BICUBIC, box=box)
-    arrays = [
-        np.asarray(target.resize(size, Image.Resampling.NEAREST, box=box)) for target in targets
-    ]
+    box = _crop(image.size, hw, rng, zoom=zoom) if augment else whole
+    arrays = {
+        name: _cut(target, box, image.size, hw, example.image)
+        for name, target in _targets(example).items()
+    }
+    image = image.resize((hw[1], hw[0]), Image.Resampling.BICUBIC, box=box)
     if augment:
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            arrays = [array[:, ::-1] for array in arrays]
+            arrays = {name: array[:, ::-1] for name, array in arrays.items()}
         image = distort(image, rng)
-    pixels = (np.asarray(image, np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    norm = normalization or Normalization()
+    pixels = (np.asarray(image, np.float32) * norm.factor - norm.mean) / norm.std
     return Sample(
         pixel_values=np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32),
-        inverse_depth=arrays[0].copy(),
-        valid=np.ascontiguousarray(arrays[1] > 0),
-        labels=np.ascontiguousarray(arrays[2]).astype(np.int64),
+        inverse_depth=arrays.get("inverse_depth", np.zeros(hw, np.float32)).copy(),
+        valid=np.ascontiguousarray(arrays.get("valid", np.zeros(hw, np.uint8)) > 0),
+        labels=arrays.get("labels", np.full(hw, IGNORE_LABEL)).astype(np.int64),
     )
 
 
+def _cut(
+    target: Image.Image, box: Box, size: tuple[int, int], hw: tuple[int, int], name: Path
+) -> NDArray[Any]:
+    """The box of the photograph (width, height `size`) in its target, resized to `hw`."""
+    x, y = target.width / size[0], target.height / size[1]
+    if abs(x / y - 1) > MAX_ASPECT_ERROR:
+        raise ImageError(
+            f"{name} is {size[1]}×{size[0]} and its target {target.height}×{target.width}: "
+            "the two do not show the same"
+        )
+    part = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+    return np.asarray(target.resize((hw[1], hw[0]), Image.Resampling.NEAREST, box=part))
+
+
 def _crop(
-    size: tuple[int, int], hw: tuple[int, int], rng: np.random.Generator
-) -> tuple[float, float, float, float]:
+    size: tuple[int, int], hw: tuple[int, int], rng: np.random.Generator, *, zoom: bool
+) -> Box:
     """A box of the crop's aspect (within a tenth) with 30 to 100 % of the largest such area."""
     width, height = size
     aspect = hw[1] / hw[0] * float(np.exp(rng.uniform(-0.1, 0.1)))
     full_w, full_h = min(width, height * aspect), min(height, width / aspect)
-    part = float(rng.uniform(0.3, 1.0)) ** 0.5 if rng.random() < 0.7 else 1.0
+    part = float(rng.uniform(0.3, 1.0)) ** 0.5 if zoom and rng.random() < 0.7 else 1.0
     box_w, box_h = full_w * part, full_h * part
     left, top = float(rng.uniform(0, width - box_w)), float(rng.uniform(0, height - box_h))
     return left, top, min(left + box_w, width), min(top + box_h, height)
@@ -209,12 +233,19 @@ def _open_bytes(buffer: io.BytesIO) -> Image.Image:
         return image.convert("RGB")
 
 
-def split(pairs: Sequence[Pair], *, every: int = 20) -> tuple[list[Pair], list[Pair]]:
-    """Training and validation pairs: scenes whose number is a multiple of `every` are held out.
+def split(
+    examples: Sequence[Example], *, every: int = 20, by_scene: bool = False
+) -> tuple[list[Example], list[Example]]:
+    """Training and validation examples: every `every`-th is held out; none where `every` is 0.
 
-    The scene is the image name's part before `_`, so that views of one scene stay together.
+    by_scene: views of one scene stay together; the scene is the image name's part before `_`.
     """
-    groups = sorted({pair.image.stem.split("_")[0] for pair in pairs})
-    held = set(groups[::every]) if every > 0 else set()
-    train = [pair for pair in pairs if pair.image.stem.split("_")[0] not in held]
-    return train, [pair for pair in pairs if pair.image.stem.split("_")[0] in held]
+    groups = [
+        example.image.stem.split("_")[0] if by_scene else str(example.image) for example in examples
+    ]
+    held = set(sorted(set(groups))[::every]) if every > 0 else set()
+    together = list(zip(examples, groups, strict=True))
+    return (
+        [example for example, group in together if group not in held],
+        [example for example, group in together if group in held],
+    )

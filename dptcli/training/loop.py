@@ -21,7 +21,7 @@ from dptcli.files import atomic_path
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.model.losses import segmentation_loss, silog_loss
 from dptcli.training.batches import Batch, FeatureCache, Source, TrainOptions, precision
-from dptcli.training.data import IGNORE_LABEL, Pair
+from dptcli.training.data import IGNORE_LABEL, Example
 from dptcli.training.losses import relative_depth_loss
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What is reported after a step. validation: the loss on held-out pairs, where computed."""
+    """What is reported after a step. validation: the loss on held-out examples, where computed."""
 
     step: int
     loss: float
@@ -126,130 +126,151 @@ def validation_loss(model: DensePredictor, source: Source) -> float:
     return sum(losses) / len(losses)
 
 
+class _Run:
+    """Everything that a checkpoint holds: optimizer, averaged weights, the best ones, history."""
+
+    def __init__(self, model: DensePredictor, options: TrainOptions) -> None:
+        self.model = model
+        self.options = options
+        self.optimizer = torch.optim.AdamW(
+            _groups(model, options), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        self.average = _Average(model, options.average)
+        self.best: dict[str, Tensor] | None = None
+        self.step = 0
+        self.losses: list[float] = []
+        self.validations: list[tuple[int, float]] = []
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the last `patience` validations brought nothing better."""
+        losses = [loss for _, loss in self.validations]
+        patience = self.options.patience
+        return bool(losses) and 0 < patience <= len(losses) - 1 - losses.index(min(losses))
+
+    def validate(self, check: Source) -> float:
+        """The validation loss with the averaged weights; they are kept where it is the best."""
+        current = {name: tensor.clone() for name, tensor in _trained(self.model).items()}
+        self.model.load_state_dict(self.average.values, strict=False)
+        loss = validation_loss(self.model, check)
+        self.model.load_state_dict(current, strict=False)
+        if all(loss < other for _, other in self.validations):
+            self.best = {name: value.clone() for name, value in self.average.values.items()}
+        self.validations.append((self.step, loss))
+        return loss
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        state = {
+            "options": asdict(self.options),
+            "step": self.step,
+            "losses": self.losses,
+            "validations": self.validations,
+            "weights": _trained(self.model),
+            "average": self.average.values,
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+    def resume(self, path: Path) -> None:
+        """Take up the checkpoint where there is one. UsageError if it is of other options."""
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location=self.model.device, weights_only=True)
+        wanted = asdict(self.options)
+        if state["options"] != wanted:
+            changed = [name for name in wanted if state["options"].get(name) != wanted[name]]
+            raise UsageError(
+                f"{path} is of a run with other options ({', '.join(changed)}); "
+                "use the same, or another folder"
+            )
+        self.model.load_state_dict(state["weights"], strict=False)
+        self.average.values = dict(state["average"])
+        self.best = state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.losses = state["step"], state["losses"]
+        self.validations = [tuple(pair) for pair in state["validations"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """The training loss of every step, and (step, loss) of every validation."""
+
+    losses: tuple[float, ...]
+    validations: tuple[tuple[int, float], ...]
+
+
 def train(
     model: DensePredictor,
-    pairs: Sequence[Pair],
+    examples: Sequence[Example],
     folder: Path,
     *,
     options: TrainOptions,
-    held_out: Sequence[Pair] = (),
+    held_out: Sequence[Example] = (),
     cache: FeatureCache | None = None,
     report: Callable[[Progress], None] | None = None,
-) -> DensePredictor:
-    """Train `model` in place; the model with its averaged weights, ready to save.
+) -> History:
+    """Train `model` in place; it ends with its averaged weights, the best validated ones.
 
     `folder` holds the checkpoint, from which a run with the same options goes on. Raises
     UsageError where there is nothing to learn from, or the checkpoint is of other options. A
-    `cache` of another run on the same pairs, frozen backbone, seed and shapes saves its work.
+    `cache` of another run on the same examples, frozen backbone, seed and shapes saves its work.
     """
-    if not pairs:
-        raise UsageError("nothing to train on: the list of pairs is empty")
-    groups = _groups(model, options)
-    optimizer = torch.optim.AdamW(
-        groups, lr=options.learning_rate, weight_decay=options.weight_decay
-    )
-    average = _Average(model, options.average)
-    first = _resume(folder / CHECKPOINT_NAME, model, optimizer, average, options)
-    source = Source(model, pairs, options, cache=cache or FeatureCache())
+    if not examples:
+        raise UsageError("nothing to train on: the set of pairs is empty")
+    run = _Run(model, options)
+    run.resume(folder / CHECKPOINT_NAME)
+    source = Source(model, examples, options, cache=cache or FeatureCache())
     check = Source(model, held_out, options, augment=False)
-    model.train()
-    for step in range(first, options.steps):
+    while run.step < options.steps and not run.is_exhausted:
         began = time.monotonic()
-        for group in optimizer.param_groups:
-            group["lr"] = group["base"] * learning_rate_at(step, options)
-        loss = _step(model, source, optimizer, step, options)
-        average.update(model, step)
-        done = step + 1
+        _set_training(model, options)
+        loss = _step(run, source)
         validation = None
-        if held_out and (done % options.validate_every == 0 or done == options.steps):
-            validation = _validate(model, average, check)
-        if done % options.checkpoint_every == 0 or done == options.steps:
-            _save(folder / CHECKPOINT_NAME, model, optimizer, average, options, done)
+        at_end = run.step == options.steps
+        if held_out and (at_end or run.step % options.validate_every == 0):
+            validation = run.validate(check)
+        if at_end or run.is_exhausted or run.step % options.checkpoint_every == 0:
+            run.save(folder / CHECKPOINT_NAME)
         if report is not None:
-            report(
-                Progress(
-                    step=done, loss=loss, seconds=time.monotonic() - began, validation=validation
-                )
-            )
-    model.load_state_dict(average.values, strict=False)
-    return model.eval()
+            seconds = time.monotonic() - began
+            report(Progress(step=run.step, loss=loss, seconds=seconds, validation=validation))
+    model.load_state_dict(run.best or run.average.values, strict=False)
+    model.eval()
+    return History(losses=tuple(run.losses), validations=tuple(run.validations))
 
 
-def _step(
-    model: DensePredictor,
-    source: Source,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    options: TrainOptions,
-) -> float:
+def _set_training(model: DensePredictor, options: TrainOptions) -> None:
+    """Training mode, but for a frozen backbone, whose dropout would blur what is cached."""
+    model.train()
+    backbone = model.backbone if model.backbone is not None else model.dpt
+    if options.is_frozen and backbone is not None:
+        backbone.eval()
+
+
+def _step(run: _Run, source: Source) -> float:
+    """One step of the optimizer; its loss."""
+    model, options, step = run.model, run.options, run.step
     torch.manual_seed(options.seed * 1_000_003 + step)  # dropout
-    optimizer.zero_grad(set_to_none=True)
+    for group in run.optimizer.param_groups:
+        group["lr"] = group["base"] * learning_rate_at(step, options)
+    run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for part in range(options.accumulate):
         batch = source.batch(step * options.accumulate + part)
         with precision(model, options):
             loss = batch_loss(model, batch) / options.accumulate
         if not torch.isfinite(loss):
-            logger.warning("step %d: the loss is not finite; the batch is left out", step)
+            logger.warning("step %d: the loss is not finite; the batch is left out", step + 1)
             continue
         loss.backward()
         total += float(loss.detach())
-    parameters = [value for group in optimizer.param_groups for value in group["params"]]
+    parameters = [value for group in run.optimizer.param_groups for value in group["params"]]
     nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimizer.step()
+    run.optimizer.step()
+    run.average.update(model, step)
+    run.step += 1
+    run.losses.append(total)
     return total
-
-
-def _validate(model: DensePredictor, average: _Average, check: Source) -> float:
-    """The validation loss with the averaged weights."""
-    current = {name: tensor.clone() for name, tensor in _trained(model).items()}
-    model.load_state_dict(average.values, strict=False)
-    loss = validation_loss(model, check)
-    model.load_state_dict(current, strict=False)
-    return loss
-
-
-def _save(
-    path: Path,
-    model: DensePredictor,
-    optimizer: torch.optim.Optimizer,
-    average: _Average,
-    options: TrainOptions,
-    step: int,
-) -> None:
-    with atomic_path(path) as temporary:
-        torch.save(
-            {
-                "step": step,
-                "options": asdict(options),
-                "weights": _trained(model),
-                "average": average.values,
-                "optimizer": optimizer.state_dict(),
-            },
-            temporary,
-        )
-
-
-def _resume(
-    path: Path,
-    model: DensePredictor,
-    optimizer: torch.optim.Optimizer,
-    average: _Average,
-    options: TrainOptions,
-) -> int:
-    """Take up the checkpoint where there is one; the number of steps done."""
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location=model.device, weights_only=True)
-    if state["options"] != asdict(options):
-        changed = [
-            key for key, value in asdict(options).items() if state["options"].get(key) != value
-        ]
-        raise UsageError(
-            f"{path} is of a run with other options ({', '.join(changed)}); "
-            "use the same, or another folder"
-        )
-    model.load_state_dict(state["weights"], strict=False)
-    average.values = dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])

@@ -1,0 +1,323 @@
+"""`dpt train depth` and `dpt train segment`: fine-tune a model on photographs with answers."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dptcli.cli import options as o
+from dptcli.cli.run import set_up_logging
+from dptcli.errors import UsageError
+from dptcli.weights.catalog import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from dptcli.pairs import PairTask
+    from dptcli.training.loop import Progress
+
+TRAINING = "How it is trained"
+DTYPES = ("float32", "bfloat16", "float16")
+
+train_app = typer.Typer(
+    name="train",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Fine-tune a model on photographs with known depth or labels.",
+)
+_EPILOG = "Exit codes: 0 trained, 1 an image could not be used, 2 wrong usage, 130 interrupted."
+
+Pairs = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PAIRS",
+        show_default=False,
+        help="pairs.csv (columns image,target,kind,scale) or a folder of pairs, as for "
+        "`dpt eval`, e.g. [cyan]rooms/[/]",
+    ),
+]
+From = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        "-m",
+        metavar="MODEL",
+        show_default=False,
+        rich_help_panel=o.MODEL,
+        help=f"The model to begin with, a name or a folder ({DEFAULT_MODEL} by default), "
+        "e.g. [cyan]--from ./my-model[/]",
+    ),
+]
+Folder = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        show_default=False,
+        rich_help_panel=o.OUTPUT,
+        help="Where the model goes; a run that was stopped goes on from there, "
+        "e.g. [cyan]-o my-model/[/]",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        rich_help_panel=o.OUTPUT,
+        help="Replace a model in the folder, e.g. [cyan]-o my-model/ --overwrite[/]",
+    ),
+]
+Validation = Annotated[
+    str | None,
+    typer.Option(
+        "--validation",
+        metavar="PAIRS",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="Pairs to measure on, instead of some of the first, e.g. [cyan]--validation val/[/]",
+    ),
+]
+HoldOut = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        rich_help_panel=o.INPUT,
+        help="Every N-th pair is measured on, not learnt from; 0 none, e.g. [cyan]--hold-out 5[/]",
+    ),
+]
+Steps = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=1, rich_help_panel=TRAINING, help="Steps, e.g. [cyan]--steps 2000[/]"
+    ),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        rich_help_panel=TRAINING,
+        help="Images a batch, e.g. [cyan]--batch-size 4[/]",
+    ),
+]
+Accumulate = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        rich_help_panel=TRAINING,
+        help="Batches a step, where memory is short, e.g. [cyan]--accumulate 4[/]",
+    ),
+]
+Rate = Annotated[
+    float,
+    typer.Option(
+        "--learning-rate",
+        metavar="R",
+        rich_help_panel=TRAINING,
+        help="Of neck and head at its height, e.g. [cyan]--learning-rate 1e-4[/]",
+    ),
+]
+BackboneRate = Annotated[
+    float,
+    typer.Option(
+        metavar="R",
+        min=0,
+        rich_help_panel=TRAINING,
+        help="Of the backbone; 0 keeps it as it is, and its features in memory, "
+        "e.g. [cyan]--backbone-rate 5e-6[/]",
+    ),
+]
+Variants = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        rich_help_panel=TRAINING,
+        help="Crops and distortions of each image whose features are kept; 0 draws new ones at "
+        "every step, e.g. [cyan]--variants 8[/]",
+    ),
+]
+ValidateEvery = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        rich_help_panel=TRAINING,
+        help="Steps from one validation to the next, e.g. [cyan]--validate-every 50[/]",
+    ),
+]
+Patience = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        rich_help_panel=TRAINING,
+        help="Stop after N validations without a better one; 0 never, e.g. [cyan]--patience 5[/]",
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=0, rich_help_panel=TRAINING, help="Draws others, e.g. [cyan]--seed 1[/]"
+    ),
+]
+DType = Annotated[
+    str,
+    typer.Option(
+        metavar="DTYPE",
+        rich_help_panel=o.MODEL,
+        help="Mixed precision: float32 (none), bfloat16 or float16, e.g. [cyan]--dtype bfloat16[/]",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    train_app.command(epilog=_EPILOG)(depth)
+    train_app.command(epilog=_EPILOG)(segment)
+    app.add_typer(train_app)
+
+
+def depth(
+    pairs: Pairs = None,
+    model: From = DEFAULT_MODEL,
+    output: Folder = None,
+    overwrite: Overwrite = False,
+    validation: Validation = None,
+    hold_out: HoldOut = 10,
+    steps: Steps = 1000,
+    batch_size: BatchSize = 8,
+    accumulate: Accumulate = 1,
+    learning_rate: Rate = 3e-4,
+    backbone_rate: BackboneRate = 0.0,
+    variants: Variants = 4,
+    validate_every: ValidateEvery = 100,
+    patience: Patience = 0,
+    seed: Seed = 0,
+    size: o.Size = None,
+    device: o.Device = "auto",
+    dtype: DType = "float32",
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Fine-tune a depth model, relative or metric, on photographs with measured depth.
+
+    [cyan]dpt train depth rooms/ -o my-model/[/]
+    [cyan]dpt eval depth test-rooms/ -m my-model/[/]
+    [cyan]dpt depth photos/ -m my-model/ -o depth/[/]
+    """
+    return _run("depth", locals())
+
+
+def segment(
+    pairs: Pairs = None,
+    model: From = DEFAULT_MODEL,
+    output: Folder = None,
+    overwrite: Overwrite = False,
+    validation: Validation = None,
+    hold_out: HoldOut = 10,
+    steps: Steps = 1000,
+    batch_size: BatchSize = 8,
+    accumulate: Accumulate = 1,
+    learning_rate: Rate = 3e-4,
+    backbone_rate: BackboneRate = 0.0,
+    variants: Variants = 4,
+    validate_every: ValidateEvery = 100,
+    patience: Patience = 0,
+    seed: Seed = 0,
+    size: o.Size = None,
+    device: o.Device = "auto",
+    dtype: DType = "float32",
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Fine-tune a segmentation model on photographs with label maps.
+
+    The classes stand in classes.txt beside pairs.csv; where they are not the
+    model's own, it gets a new last layer.
+
+    [cyan]dpt train segment streets/ -o my-model/[/]
+    [cyan]dpt eval segment test-streets/ -m my-model/[/]
+    """
+    return _run("segment", locals())
+
+
+def _run(task: "PairTask", given: Mapping[str, Any]) -> int:
+    set_up_logging(verbose=given["verbose"], quiet=given["quiet"])
+    if given["pairs"] is None:
+        raise UsageError(f"no PAIRS given, e.g. dpt train {task} pairs.csv -o my-model/")
+    if given["output"] is None:
+        raise UsageError("no -o FOLDER given for the model, e.g. -o my-model/")
+    folder = Path(given["output"])
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {given['output']!r} is a file; name a folder")
+    if (folder / "config.json").exists() and not given["overwrite"]:
+        raise UsageError(f"-o {given['output']!r} holds a model; replace it with --overwrite")
+    if given["dtype"] not in DTYPES:
+        raise UsageError(f"--dtype {given['dtype']!r} must be one of {', '.join(DTYPES)}")
+    device, size = o.check_device(given["device"]), o.parse_size(given["size"])
+
+    from dptcli.training.batches import TrainOptions
+    from dptcli.training.fit import fine_tune
+
+    options = TrainOptions(
+        warmup=max(1, min(50, given["steps"] // 10)),
+        checkpoint_every=max(1, min(100, given["steps"] // 10)),
+        **{
+            name: given[name]
+            for name in (
+                "steps", "batch_size", "accumulate", "learning_rate", "backbone_rate", "variants",
+                "validate_every", "patience", "seed", "dtype",
+            )
+        },
+    )  # fmt: skip
+    with _progress(options.steps, quiet=given["quiet"]) as report:
+        fit = fine_tune(
+            given["pairs"],
+            task=task,
+            model=given["model"],
+            folder=folder,
+            options=options,
+            device=device,
+            size=size,
+            validation=given["validation"],
+            hold_out=given["hold_out"],
+            report=report,
+        )
+    for name, value in fit.after.items():
+        print(f"{name} {fit.before[name]:.3f} -> {value:.3f}")
+    print(folder)
+    return 0
+
+
+@contextmanager
+def _progress(num_steps: int, *, quiet: bool) -> "Iterator[Callable[[Progress], None]]":
+    """Show the run on stderr: a bar on a terminal, else a line now and then."""
+    from dptcli.cli.console import progress_bar
+
+    live = not quiet and sys.stderr.isatty()
+    bar = progress_bar(unit="steps") if live else None
+    every = max(1, num_steps // 20)
+
+    def report(progress: "Progress") -> None:
+        known = progress.validation
+        line = f"step {progress.step}/{num_steps}: loss {progress.loss:.4f}" + (
+            "" if known is None else f", held out {known:.4f}"
+        )
+        if bar is not None:
+            bar.update(task, completed=progress.step)
+            if known is not None:
+                bar.console.print(line, markup=False)
+        elif not quiet and (known is not None or progress.step % every == 0):
+            print(line, file=sys.stderr, flush=True)
+
+    if bar is None:
+        yield report
+        return
+    with bar:
+        task = bar.add_task("steps", total=num_steps)
+        yield report

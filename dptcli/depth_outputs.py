@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dptcli import __version__
+from dptcli.anchors import Anchors, apply_fit, fit_inverse, fit_metres, sample_at
 from dptcli.camera import Camera
 from dptcli.colormaps import finite_range
 from dptcli.depthmap import DepthMap, Kind
@@ -34,7 +36,7 @@ class DepthOutputs:
     """What to write of a photograph's depth.
 
     max_points: of a point cloud or a mesh. run_limits: the range of the whole run, where `look`
-    wants it.
+    wants it. anchors: known distances, which turn depth into metres.
     """
 
     formats: tuple[Format, ...] = (FORMATS["color"],)
@@ -42,6 +44,7 @@ class DepthOutputs:
     camera: Camera = field(default_factory=Camera)
     max_points: int = DEFAULT_MAX_POINTS
     run_limits: tuple[float, float] | None = None
+    anchors: Anchors | None = None
 
     @property
     def needs_photo(self) -> bool:
@@ -53,10 +56,10 @@ class DepthOutputs:
     def check_model(self, loaded: "LoadedModel") -> None:
         """Raise UsageError when a format needs metres and the model has none."""
         needy = [item.name for item in self.formats if item.needs_metres]
-        if needy and not loaded.is_metric:
+        if needy and not loaded.is_metric and self.anchors is None:
             raise UsageError(
                 f"--format {needy[0]} stores metres, and model {loaded.name!r} gives inverse depth "
-                "without a unit; take a metric model, or --format png16"
+                "without a unit; take a metric model, give --anchor, or --format png16"
             )
 
     def save(
@@ -81,7 +84,9 @@ class DepthOutputs:
         }
         if job.sidecar is not None:
             _write_sidecar(job.sidecar, depth.facts, named, keep=job.keep)
-        told = {key: depth.facts[key] for key in ("kind", "min", "max")}
+        told = {
+            key: depth.facts[key] for key in ("kind", "min", "max", "anchors") if key in depth.facts
+        }
         return {**told, FILES_KEY: [str(path) for path in job.files]}
 
     def depth_map(
@@ -90,6 +95,13 @@ class DepthOutputs:
         """Return a prediction with its meaning, its facts and its focal length."""
         values = np.asarray(prediction.values, np.float32)
         kind: Kind = model_facts["kind"]
+        limits = prediction.limits
+        if self.anchors is not None:
+            values, limits, fitted = _to_metres(
+                values, limits, self.anchors, kind, prediction.source_hw, name=job.source.name
+            )
+            kind = "depth_m"
+            model_facts = {**model_facts, **meaning(kind), "anchors": fitted}
         facts = {
             **model_facts,
             "source": "standard input" if job.source.path is None else str(job.source.path),
@@ -102,7 +114,7 @@ class DepthOutputs:
         if any(item.group == "shape" for item in self.formats):
             focal_px, origin = self.camera.focal_px(values.shape, job.source.path)
             facts["focal_px"], facts["focal_from"] = round(focal_px, 3), origin
-        return DepthMap(values, kind, prediction.limits, prediction.rgb, focal_px, facts)
+        return DepthMap(values, kind, limits, prediction.rgb, focal_px, facts)
 
     def _write(self, item: Format, stream: BinaryIO, depth: DepthMap) -> dict[str, Any]:
         if item.group == "map":
@@ -114,6 +126,32 @@ class DepthOutputs:
         picture, facts = self.look.draw(depth, self.run_limits)
         write_picture(stream, picture, kind=item.name, facts={**depth.facts, **facts})
         return facts
+
+
+def _to_metres(
+    values: NDArray[np.float32],
+    limits: tuple[float, float],
+    anchors: Anchors,
+    kind: Kind,
+    source_hw: tuple[int, int],
+    *,
+    name: str,
+) -> tuple[NDArray[np.float32], tuple[float, float], dict[str, Any]]:
+    """Fit a map to its anchors: metres (H, W), their limits, and what to say about the fit."""
+    inverse = kind == "inverse_depth"
+    at_anchors = sample_at(values, anchors, source_hw)
+    fit = (fit_inverse if inverse else fit_metres)(at_anchors, anchors.metres)
+    facts = fit.facts()
+    if inverse:
+        share = float((values * fit.scale + fit.shift <= 0).mean())
+        facts["share_behind_infinity"] = round(share, 6)
+        if share > 0.01:
+            facts["warnings"].append(f"{share:.0%} of the pixels come out behind infinity")
+    for warning in facts["warnings"]:
+        logger.warning("%s: metres are not trustworthy: %s", name, warning)
+    ends = apply_fit(np.array(limits, np.float32), fit, inverse=inverse)
+    limits = (float(ends.min()), float(ends.max()))
+    return apply_fit(values, fit, inverse=inverse), limits, facts
 
 
 def model_facts(loaded: "LoadedModel") -> dict[str, Any]:
@@ -138,7 +176,7 @@ def meaning(kind: Kind) -> dict[str, str]:
     return {"kind": kind, "unit": UNIT[kind], "polarity": POLARITY[kind]}
 
 
-def value_facts(values: "np.typing.NDArray[np.float32]") -> dict[str, Any]:
+def value_facts(values: NDArray[np.float32]) -> dict[str, Any]:
     """Say the size and the range of a map (H, W)."""
     lo, hi = finite_range(values)
     num_finite = int(np.isfinite(values).sum())

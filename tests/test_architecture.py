@@ -35,6 +35,7 @@ STAGES = [
     "palettes",
     "segments",
     "regions",
+    "anchors",
     "depthmap",
     "camera",
     "geometry",

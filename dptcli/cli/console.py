@@ -85,6 +85,8 @@ class Reporter:
             elif outcome.job.path is not None:
                 where = printable(outcome.job.path)
                 _say(f"{counter}{outcome.job.source.name} -> {where} ({outcome.elapsed_s:.2f} s)")
+                if isinstance(fit := outcome.facts.get("anchors"), dict):
+                    _say(_fit_line(fit))
 
     def summary(self, report: "Report", plan: "Plan") -> None:
         """Close with the count, the rate, and every failure by name."""
@@ -104,6 +106,14 @@ class Reporter:
     def _json_line(self, facts: Mapping[str, Any]) -> None:
         if self._as_json:
             print(json.dumps(facts, default=str, allow_nan=False), flush=True)
+
+
+def _fit_line(fit: Mapping[str, Any]) -> str:
+    formula = f"{fit['scale_to_metres']:.6g} * value + {fit['shift_to_metres']:.6g}"
+    return (
+        f"  metres by {fit['num_anchors']} anchors: {formula}; error {fit['median_error']:.1%} in "
+        f"the middle, {fit['largest_error']:.1%} at most, {fit['num_outliers']} outliers"
+    )
 
 
 def _json_facts(outcome: "Outcome") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dptcli.formats import FORMATS, SIDECAR_SUFFIX, Format, needs_sidecar, parse
 from dptcli.weights.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from dptcli.anchors import Anchors
     from dptcli.cli.clip_request import ClipRequest
     from dptcli.cli.console import Reporter
     from dptcli.depth_outputs import DepthOutputs
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PICTURE = "Depth picture"
 SPACE = "Points and meshes"
+METRES = "Metres"
 
 
 def register(app: typer.Typer) -> None:
@@ -130,6 +132,36 @@ def depth(
             help="Put the photograph beside the picture, e.g. [cyan]--side-by-side[/]",
         ),
     ] = False,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y=M",
+            show_default=False,
+            rich_help_panel=METRES,
+            help="A pixel of the photograph and its distance in metres; several turn relative "
+            "depth into metres, e.g. [cyan]--anchor 320,240=2.4 --anchor 80,400=1.1[/]",
+        ),
+    ] = None,
+    anchors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            rich_help_panel=METRES,
+            help="The same from a CSV of x,y,metres, or a sparse depth map (16-bit PNG, 0 is "
+            "unknown), e.g. [cyan]--anchors lidar.png[/]",
+        ),
+    ] = None,
+    anchor_scale: Annotated[
+        str,
+        typer.Option(
+            metavar="N",
+            show_default=False,
+            rich_help_panel=METRES,
+            help="Levels per metre of that PNG, 1000 (millimetres) by default, "
+            "e.g. [cyan]--anchor-scale 256[/]",
+        ),
+    ] = "1000",
     fov: Annotated[
         str | None,
         typer.Option(
@@ -240,12 +272,35 @@ def _outputs(request: Request, given: Mapping[str, Any]) -> "DepthOutputs":
         colorbar=given["colorbar"],
         side_by_side=given["side_by_side"],
     )
+    known = _anchors(given)
+    if known is not None and look.value_range.kind == "global":
+        raise UsageError(
+            "--range global is in the model's values and anchors make metres; give the range in "
+            "metres, e.g. --range 0.5:10"
+        )
     return DepthOutputs(
+        anchors=known,
         formats=formats,
         look=look,
         camera=Camera(fov_deg=wide["fov"], focal_35mm=wide["focal"]),
         max_points=max_points or 0,
     )
+
+
+def _anchors(given: Mapping[str, Any]) -> "Anchors | None":
+    """Read the known distances. Raises UsageError."""
+    scale = o.parse_number("--anchor-scale", given["anchor_scale"], example="256")
+    if not scale > 0:
+        raise UsageError(f"--anchor-scale {given['anchor_scale']!r} must be above 0, e.g. 256")
+    if not given["anchor"] and given["anchors"] is None:
+        return None
+
+    from pathlib import Path
+
+    from dptcli.anchors import read_anchors
+
+    file = None if given["anchors"] is None else Path(given["anchors"])
+    return read_anchors(given["anchor"] or [], file, levels_per_metre=scale)
 
 
 def _check_clip(clip: "ClipRequest", formats: tuple[Format, ...], given: Mapping[str, Any]) -> None:

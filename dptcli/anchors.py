@@ -1,0 +1,303 @@
+"""Metres from relative depth: known distances fix the scale and shift of inverse depth.
+
+1 / metres = scale · value + shift, by least squares that an outlier does not pull: a start from
+pairs of anchors (least median of squares), then Huber weights.
+"""
+
+import csv
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptcli.decode import printable
+from dptcli.errors import ImageError, UsageError
+from dptcli.maps import read_map
+
+_MAX_SAMPLED = 20_000  # anchors that a fit takes of a dense map: more change nothing
+_MAX_PAIRS = 500
+_HUBER = 1.345  # 95 % of least squares' efficiency where the errors are Gaussian
+_FARTHEST_M = 1000.0
+_BAD_RESIDUAL = 0.15  # a typical error above this share of the distance is no fit
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Known distances.
+
+    xy: pixels of the upright photograph (N, 2), column and row from 0, at pixel centres. metres:
+    (N,), above 0, along the optical axis.
+    """
+
+    xy: NDArray[np.float64]
+    metres: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.metres)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What anchors say of a map: 1 / metres = scale · value + shift, or for metres scale · value.
+
+    residuals: relative errors of the anchors' distances, (fitted - known) / known. warnings: why
+    the fit should not be trusted, in words.
+    """
+
+    scale: float
+    shift: float
+    residuals: NDArray[np.float64]
+    num_outliers: int
+    warnings: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what results say about the fit."""
+        errors = np.abs(self.residuals)
+        return {
+            "scale_to_metres": self.scale,
+            "shift_to_metres": self.shift,
+            "num_anchors": len(errors),
+            "num_outliers": self.num_outliers,
+            "median_error": float(np.median(errors)),
+            "largest_error": float(errors.max()),
+            "warnings": list(self.warnings),
+        }
+
+
+def parse_anchor(text: str) -> tuple[float, float, float]:
+    """Read --anchor x,y=metres. Raises UsageError."""
+    number = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*"
+    found = re.fullmatch(rf"{number},{number}={number}m?\s*", text)
+    if found is None or not float(found[3]) > 0:
+        raise UsageError(
+            f"--anchor {text!r} must be x,y=metres, in pixels from the photograph's upper left, "
+            "e.g. --anchor 320,240=2.4"
+        )
+    return float(found[1]), float(found[2]), float(found[3])
+
+
+def read_anchors(
+    words: Sequence[str], file: Path | None, *, levels_per_metre: float = 1000.0
+) -> Anchors:
+    """Gather the anchors of --anchor and --anchors. Raises UsageError for none, or broken ones.
+
+    file: a CSV of x, y and metres, or a sparse depth map (PNG of `levels_per_metre`, or floats in
+    metres; 0 and non-finite: not measured).
+    """
+    rows = [parse_anchor(word) for word in words]
+    if file is not None:
+        rows += (
+            _read_csv(file)
+            if file.suffix.lower() in {".csv", ".txt"}
+            else _read_sparse(file, levels_per_metre)
+        )
+    if not rows:
+        raise UsageError(f"{printable(file or '--anchor')!r} holds no anchors; give x,y=metres")
+    table = np.array(rows, np.float64)
+    return Anchors(table[:, :2], table[:, 2])
+
+
+def _read_csv(path: Path) -> list[tuple[float, float, float]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            lines = [line for line in csv.reader(stream) if any(cell.strip() for cell in line)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"--anchors {printable(path)} cannot be read ({error})") from error
+    rows = []
+    for number, line in enumerate(lines):
+        try:
+            x, y, metres = (float(cell) for cell in line)
+        except ValueError:
+            if number == 0:
+                continue  # a heading
+            raise UsageError(
+                f"--anchors {printable(path)}: {','.join(line)!r} must be x,y,metres, "
+                "e.g. 320,240,2.4"
+            ) from None
+        if not (math.isfinite(x + y) and 0 < metres < math.inf and min(x, y) >= 0):
+            raise UsageError(
+                f"--anchors {printable(path)}: {','.join(line)!r} must be a pixel and a distance "
+                "above 0"
+            )
+        rows.append((x, y, metres))
+    return rows
+
+
+def _read_sparse(path: Path, levels_per_metre: float) -> list[tuple[float, float, float]]:
+    try:
+        stored = read_map(path)
+    except ImageError as error:
+        raise UsageError(f"--anchors: {error}") from error
+    metres = stored.decoded()
+    if stored.values.dtype.kind in "bui" and "last" not in stored.facts:
+        metres = metres / levels_per_metre
+    row, column = np.nonzero(np.isfinite(metres) & (metres > 0))
+    step = max(1, len(row) // _MAX_SAMPLED)
+    row, column = row[::step], column[::step]
+    return list(zip(column.tolist(), row.tolist(), metres[row, column].tolist(), strict=True))
+
+
+def sample_at(
+    values: NDArray[np.floating], anchors: Anchors, source_hw: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Return the map's values (N,) at the anchors, bilinear between pixel centres.
+
+    values: (H, W) of any size, showing the whole photograph of `source_hw`. Raises UsageError for
+    an anchor outside the photograph.
+    """
+    outside = (anchors.xy[:, 0] > source_hw[1] - 1) | (anchors.xy[:, 1] > source_hw[0] - 1)
+    if outside.any():
+        x, y = anchors.xy[outside][0]
+        raise UsageError(
+            f"anchor {x:g},{y:g} lies outside the photograph of {source_hw[1]} × {source_hw[0]} "
+            "pixels (width × height)"
+        )
+    height, width = values.shape
+    column = np.clip((anchors.xy[:, 0] + 0.5) * width / source_hw[1] - 0.5, 0, width - 1)
+    row = np.clip((anchors.xy[:, 1] + 0.5) * height / source_hw[0] - 0.5, 0, height - 1)
+    left, top = np.floor(column).astype(int), np.floor(row).astype(int)
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    x, y = column - left, row - top
+    grid = values.astype(np.float64, copy=False)
+    upper = grid[top, left] * (1 - x) + grid[top, right] * x
+    lower = grid[bottom, left] * (1 - x) + grid[bottom, right] * x
+    return np.asarray(upper * (1 - y) + lower * y)
+
+
+def fit_inverse(values: NDArray[np.float64], metres: NDArray[np.float64]) -> Fit:
+    """Fit 1 / metres = scale · value + shift. values: inverse depth (N,); metres: (N,).
+
+    One anchor, or anchors of one value, fix only the scale. Raises UsageError where even that
+    cannot be: no finite value, or a scale that turns near and far around.
+    """
+    known = np.isfinite(values)
+    values, metres = values[known], metres[known]
+    if not len(values):
+        raise UsageError("the depth at every anchor is not finite; place them elsewhere")
+    target = 1 / metres
+    warnings = []
+    spread = float(np.ptp(values))
+    if len(values) == 1 or spread <= 1e-6 * max(float(np.abs(values).max()), 1e-30):
+        warnings.append(
+            "one anchor fixes the scale and not the shift; add one at another distance"
+            if len(values) == 1
+            else "all anchors lie at one depth, which fixes the scale and not the shift; add others"
+        )
+        scale, shift = float(np.median(target / np.where(values > 0, values, np.nan))), 0.0
+    else:
+        # Weighted so that errors count relative to the distance and not to its inverse.
+        scale, shift = _robust_line(values, target, metres)
+        if len(values) == 2:
+            warnings.append("two anchors are met exactly, right or wrong; a third would check them")
+    if not scale > 0:
+        raise UsageError(
+            "the anchors turn near and far around (the nearer have the smaller inverse depth); "
+            "check their pixels and distances"
+        )
+    return _judged(values, metres, scale, shift, warnings)
+
+
+def fit_metres(values: NDArray[np.float64], metres: NDArray[np.float64]) -> Fit:
+    """Fit metres = scale · value, for a model that gives metres already. Raises UsageError."""
+    known = np.isfinite(values) & (values > 0)
+    if not known.any():
+        raise UsageError("the depth at every anchor is unknown; place them elsewhere")
+    ratio = metres[known] / values[known]
+    scale = float(np.median(ratio))
+    residuals = scale / ratio - 1
+    warnings = ["one anchor cannot check itself; add others"] if len(ratio) == 1 else []
+    return _with_warnings(scale, 0.0, residuals, warnings)
+
+
+def apply_fit(values: NDArray[np.float32], fit: Fit, *, inverse: bool) -> NDArray[np.float32]:
+    """Return depth in metres, float32 (H, W); what the fit puts beyond 1 km ends there."""
+    scaled = values.astype(np.float32) * np.float32(fit.scale)
+    if not inverse:
+        return scaled
+    scaled += np.float32(fit.shift)
+    return np.asarray(1 / np.maximum(scaled, np.float32(1 / _FARTHEST_M)), np.float32)
+
+
+def _robust_line(
+    values: NDArray[np.float64], target: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Fit a line to points some of which may be wrong; weights multiply the residuals."""
+    line = _line_of_median(values, target, weights) if len(values) > 2 else None
+    factor = np.ones_like(values)
+    for _ in range(30):
+        if line is not None:
+            error = np.abs((line[0] * values + line[1] - target) * weights)
+            # The spread of the better half stands for that of all that are right.
+            sigma = max(1.4826 * float(np.median(error)), 1e-9)
+            # Far outliers get nothing at all: Huber alone still lets them pull.
+            factor = np.where(
+                error > 6 * sigma, 0, np.minimum(1, _HUBER * sigma / np.maximum(error, 1e-30))
+            )
+        root = np.sqrt(factor) * weights
+        design = np.stack([values * root, root], axis=1)
+        solution = np.linalg.lstsq(design, target * root, rcond=None)[0]
+        new = (float(solution[0]), float(solution[1]))
+        if line is not None and np.allclose(new, line, rtol=1e-9, atol=1e-15):
+            break
+        line = new
+    assert line is not None
+    return line
+
+
+def _line_of_median(
+    values: NDArray[np.float64], target: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """Return the line through two of the points that half of all points come nearest to."""
+    num = len(values)
+    if num * (num - 1) // 2 <= _MAX_PAIRS:
+        pairs = np.array(list(itertools.combinations(range(num), 2)))
+    else:
+        pairs = np.random.default_rng(0).integers(0, num, (_MAX_PAIRS, 2))  # the same on every run
+    a, b = pairs[:, 0], pairs[:, 1]
+    apart = np.abs(values[a] - values[b]) > 0.02 * np.ptp(values)
+    if not apart.any():
+        return None
+    a, b = a[apart], b[apart]
+    slopes = (target[a] - target[b]) / (values[a] - values[b])
+    shifts = target[a] - slopes * values[a]
+    places = slice(None, None, max(1, num // 2000))
+    errors = np.abs(
+        (slopes[:, None] * values[places] + shifts[:, None] - target[places]) * weights[places]
+    )
+    # A line that turns near and far around is no candidate while another is there.
+    score = np.median(errors, axis=1) + np.where(slopes > 0, 0, 1e9)
+    best = int(score.argmin())
+    return float(slopes[best]), float(shifts[best])
+
+
+def _judged(
+    values: NDArray[np.float64],
+    metres: NDArray[np.float64],
+    scale: float,
+    shift: float,
+    warnings: list[str],
+) -> Fit:
+    fitted = scale * values + shift
+    if (fitted <= 0).any():
+        warnings.append(f"{int((fitted <= 0).sum())} anchors come out behind infinity")
+    residuals = 1 / np.maximum(fitted, 1 / _FARTHEST_M) / metres - 1
+    return _with_warnings(scale, shift, residuals, warnings)
+
+
+def _with_warnings(
+    scale: float, shift: float, residuals: NDArray[np.float64], warnings: list[str]
+) -> Fit:
+    errors = np.abs(residuals)
+    typical = float(np.median(errors))
+    outliers = int((errors > max(6 * 1.4826 * typical, 0.1)).sum()) if len(errors) > 2 else 0
+    if typical > _BAD_RESIDUAL:
+        warnings.append(f"the anchors disagree with the depth by {typical:.0%} in the middle")
+    if outliers > len(errors) / 3:
+        warnings.append(f"{outliers} of {len(errors)} anchors fit no common scale")
+    return Fit(scale, shift, residuals, outliers, tuple(warnings))

@@ -1,0 +1,152 @@
+"""Metres from relative depth: the fit, what it withstands, and when it says not to trust it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import save_varied
+
+from dptcli.anchors import (
+    Anchors,
+    apply_fit,
+    fit_inverse,
+    fit_metres,
+    parse_anchor,
+    read_anchors,
+    sample_at,
+)
+from dptcli.cli import main
+from dptcli.errors import UsageError
+
+RNG = np.random.default_rng(0)
+
+
+def made(num, *, scale=0.05, shift=0.08, noise=0.0, outliers=0):
+    """Inverse depths and the metres that a scale and a shift make of them."""
+    values = RNG.uniform(0, 10, num)
+    metres = 1 / (scale * values + shift) * (1 + noise * RNG.standard_normal(num))
+    metres[:outliers] *= 5
+    return values, metres
+
+
+@pytest.mark.parametrize("num", [2, 3, 5, 400, 20_000])
+def test_exact_anchors_give_the_scale_and_the_shift(num):
+    fit = fit_inverse(*made(num))
+    np.testing.assert_allclose((fit.scale, fit.shift), (0.05, 0.08), rtol=1e-6)
+    assert bool(fit.warnings) == (num == 2)
+
+
+@pytest.mark.parametrize(("num", "outliers"), [(5, 1), (10, 3), (400, 100)])
+def test_outliers_do_not_pull_the_fit(num, outliers):
+    fit = fit_inverse(*made(num, outliers=outliers, noise=0.002))
+    # Few anchors average little of the noise out; plain least squares misses by a third or more.
+    np.testing.assert_allclose((fit.scale, fit.shift), (0.05, 0.08), rtol=0.1)
+    assert fit.num_outliers == outliers
+    assert np.median(np.abs(fit.residuals)) < 0.01
+
+
+def test_noise_is_averaged_out():
+    fit = fit_inverse(*made(2000, noise=0.05))
+    np.testing.assert_allclose((fit.scale, fit.shift), (0.05, 0.08), rtol=0.03)
+    assert not fit.warnings
+
+
+def test_anchors_that_fit_nothing_are_warned_about():
+    values, metres = RNG.uniform(1, 10, 50), RNG.uniform(1, 10, 50)
+    values[:10], metres[:10] = np.linspace(1, 10, 10), 1 / np.linspace(0.1, 1, 10)
+    fit = fit_inverse(values, metres)
+    assert any("disagree" in warning or "no common" in warning for warning in fit.warnings)
+
+
+@pytest.mark.parametrize("values", [[4.0], [4.0, 4.0, 4.0]])
+def test_one_depth_fixes_only_the_scale_and_says_so(values):
+    fit = fit_inverse(np.array(values), np.full(len(values), 2.0))
+    assert (fit.scale, fit.shift) == (0.125, 0.0)
+    assert "not the shift" in fit.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "metres"),
+    [([np.nan], [1.0]), ([1.0, 5.0], [1.0, 9.0]), ([0.0], [1.0]), ([-1.0, -1.0], [1.0, 2.0])],
+)
+def test_impossible_anchors_are_refused(values, metres):
+    with pytest.raises(UsageError):
+        fit_inverse(np.array(values), np.array(metres))
+
+
+def test_metres_of_a_metric_model_are_only_scaled():
+    fit = fit_metres(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 600.0]))
+    assert (fit.scale, fit.shift) == (2.0, 0.0)
+
+
+def test_what_lies_behind_infinity_ends_far_away_and_positive():
+    fit = fit_inverse(np.array([1.0, 2.0, 4.0]), np.array([100.0, 1.0, 1 / 3]))
+    metres = apply_fit(np.array([[-50.0, 1.0, 4.0]], np.float32), fit, inverse=True)
+    assert np.isfinite(metres).all()
+    np.testing.assert_allclose(metres[0, 0], 1000, rtol=1e-6)
+    assert metres.min() > 0
+
+
+def test_values_are_taken_where_the_anchor_points_whatever_the_maps_size():
+    columns = np.arange(80, dtype=np.float32)[None].repeat(60, axis=0)
+    anchors = Anchors(np.array([[20.0, 30.0], [20.5, 0.0], [79.0, 59.0]]), np.ones(3))
+    np.testing.assert_allclose(sample_at(columns, anchors, (60, 80)), [20, 20.5, 79])
+    half = columns[:30, :40] * 2 + 0.5  # the same ramp at half the size
+    np.testing.assert_allclose(sample_at(half, anchors, (60, 80))[:2], [20, 20.5])
+    with pytest.raises(UsageError, match=r"80,0 lies outside the photograph of 80 × 60"):
+        sample_at(columns, Anchors(np.array([[80.0, 0.0]]), np.ones(1)), (60, 80))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1,2", "1,2=", "1,2=0", "1,2=-3", "a,b=c", "-1,2=3", "1;2=3", "1,2=inf"]
+)
+def test_wrong_anchors_are_refused(text):
+    with pytest.raises(UsageError, match=r"x,y=metres"):
+        parse_anchor(text)
+
+
+def test_anchors_come_from_words_csv_and_sparse_maps(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y,metres\n10,20,2.5\n\n11.5,3,4\n")
+    anchors = read_anchors(["1, 2=3m"], tmp_path / "a.csv")
+    np.testing.assert_array_equal(anchors.xy, [[1, 2], [10, 20], [11.5, 3]])
+    np.testing.assert_array_equal(anchors.metres, [3, 2.5, 4])
+    sparse = np.zeros((5, 6), np.uint16)
+    sparse[3, 4] = 2560
+    Image.fromarray(sparse).save(tmp_path / "s.png")
+    found = read_anchors([], tmp_path / "s.png", levels_per_metre=256)
+    assert (found.xy.tolist(), found.metres.tolist()) == ([[4.0, 3.0]], [10.0])
+
+
+@pytest.mark.parametrize("content", ["", "x,y,m\n", "1,2,3\n4,5\n", "1,2,3\n4,5,-6\n"])
+def test_wrong_anchor_files_are_refused_by_name(tmp_path, content):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(UsageError, match=r"a\.csv"):
+        read_anchors([], tmp_path / "a.csv")
+    with pytest.raises(UsageError, match=r"no\.png"):
+        read_anchors([], tmp_path / "no.png")
+
+
+def test_depth_with_anchors_is_written_in_metres(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = str(save_varied(tmp_path / "model"))
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(pixels).save("a.png")
+    assert main(["depth", "a.png", "-o", "raw.npy", "-m", model, "-q"]) == 0
+    inverse = np.load("raw.npy")
+    metres = 1 / (0.5 * inverse + 0.1)
+    places = [(3, 4), (20, 10), (35, 25), (12, 22), (30, 5)]
+    words = [f"--anchor={x},{y}={metres[y, x]:.6f}" for x, y in places]
+    assert main(["depth", "a.png", "-o", "m.npy", "-m", model, "--json", *words]) == 0
+    captured = capsys.readouterr()
+    assert "metres by 5 anchors" in captured.err
+    assert json.loads(captured.out)["anchors"]["num_anchors"] == 5
+    np.testing.assert_allclose(np.load("m.npy"), metres, rtol=2e-3)
+    facts = json.loads(Path("m.json").read_text())
+    assert (facts["kind"], facts["unit"]) == ("depth_m", "metre")
+    assert facts["anchors"]["median_error"] < 1e-3
+    # Formats that need metres are open to a relative model now.
+    assert main(["depth", "a.png", "-o", "out", "-f", "mm", "-m", model, "-q", *words]) == 0
+    assert main(["depth", "a.png", "-o", "x.npy", "-m", model, "--anchor", "99,0=1"]) == 1
+    assert "99,0 lies outside" in capsys.readouterr().err

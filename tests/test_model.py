@@ -241,6 +241,14 @@ def test_tensors_that_do_not_fit_are_all_listed(sharded: bool, tmp_path: Path) -
         assert torch.equal(again.state_dict()[name], tensor)
 
 
+def test_saving_again_replaces_the_other_layout(tmp_path: Path) -> None:
+    for seed, size in enumerate(["1GB", "20KB", "1GB"]):
+        model = randomize(DPTForDepthEstimation(DPTConfig(**SMALL)), seed=seed)
+        model.save_pretrained(tmp_path, max_shard_size=size)
+        again = DPTForDepthEstimation.from_pretrained(tmp_path).state_dict()
+        assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())
+
+
 @NEEDS_PROC
 def test_loading_makes_no_second_copy(tmp_path: Path) -> None:
     """Loading raises the peak by less than half of the weights: they stay mapped to the file."""

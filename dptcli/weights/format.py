@@ -208,8 +208,6 @@ def save_model(model: "Pretrained", folder: Path, *, max_shard_size: int | str) 
     text = type(model.config).from_dict(values).to_json_string()
     state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     plan = split_torch_state_dict_into_shards(state, max_shard_size=max_shard_size)
-    for stale in (WEIGHTS_NAME, INDEX_NAME):
-        (folder / stale).unlink(missing_ok=True)
     for file_name, names in plan.filename_to_tensors.items():
         with atomic_path(folder / file_name) as temporary:
             # The reference refuses files whose metadata does not say which library wrote them.
@@ -217,6 +215,8 @@ def save_model(model: "Pretrained", folder: Path, *, max_shard_size: int | str) 
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         write_text(folder / INDEX_NAME, json.dumps(index, indent=2, sort_keys=True) + "\n")
+    # The other layout's file of an earlier save goes last, so that a failed save loses nothing.
+    (folder / (WEIGHTS_NAME if plan.is_sharded else INDEX_NAME)).unlink(missing_ok=True)
     write_text(folder / CONFIG_NAME, text)
 
 

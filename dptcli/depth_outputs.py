@@ -1,13 +1,14 @@
 """From a prediction to its files: every format that was asked for, and the sidecar."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dptcli import __version__
 from dptcli.anchors import Anchors, apply_fit, fit_inverse, fit_metres, sample_at
@@ -37,6 +38,7 @@ class DepthOutputs:
 
     max_points: of a point cloud or a mesh. run_limits: the range of the whole run, where `look`
     wants it. anchors: known distances, which turn depth into metres.
+    on_picture: takes each image's name and picture, whatever the formats, in the writer's thread.
     """
 
     formats: tuple[Format, ...] = (FORMATS["color"],)
@@ -45,6 +47,7 @@ class DepthOutputs:
     max_points: int = DEFAULT_MAX_POINTS
     run_limits: tuple[float, float] | None = None
     anchors: Anchors | None = None
+    on_picture: Callable[[str, Image.Image], None] | None = None
 
     @property
     def needs_photo(self) -> bool:
@@ -67,6 +70,8 @@ class DepthOutputs:
     ) -> dict[str, Any]:
         """Write every file of one image and return what a program wants to know about it."""
         depth = self.depth_map(job, prediction, model_facts)
+        if self.on_picture is not None:
+            self.on_picture(job.source.name, self.look.draw(depth, self.run_limits)[0])
         about: dict[str, dict[str, Any]] = {}
         files: tuple[Path | None, ...] = job.files or (job.path,)
         for item, path in zip(self.formats, files, strict=True):

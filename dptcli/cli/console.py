@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -97,7 +98,10 @@ class Reporter:
             parts += [f"{len(plan.skipped)} skipped"] if plan.skipped else []
             parts += [f"{num_failed} failed"] if num_failed else []
             where = f" in {printable(plan.folder)}" if plan.folder is not None else ""
-            _say(f"{', '.join(parts)}{where}: {report.elapsed_s:.1f} s, {rate:.2f} images/s")
+            if self._live:
+                _print_table(report, plan, ", ".join(parts), rate)
+            else:
+                _say(f"{', '.join(parts)}{where}: {report.elapsed_s:.1f} s, {rate:.2f} images/s")
         if num_failed and (self._quiet or len(plan.jobs) > 1):
             _say(f"dpt: {num_failed} of {len(plan.jobs)} images failed:")
             for outcome in report.failed:
@@ -106,6 +110,21 @@ class Reporter:
     def _json_line(self, facts: Mapping[str, Any]) -> None:
         if self._as_json:
             print(json.dumps(facts, default=str, allow_nan=False), flush=True)
+
+
+def _print_table(report: "Report", plan: "Plan", counts: str, rate: float) -> None:
+    """Close a run on a terminal: what was done, how fast, where it is, how to look at it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("images", counts)
+    table.add_row("time", f"{report.elapsed_s:.1f} s, {rate:.2f} images/s")
+    if plan.folder is not None:
+        table.add_row("results", Text(printable(plan.folder), overflow="fold"))
+        command = f"dpt gallery {shlex.quote(str(plan.folder))}"
+        table.add_row("look", Text(printable(command), overflow="fold"))
+    _console().print(table)
 
 
 def _fit_line(fit: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dptcli.cli import options as o
+from dptcli.cli.preview import Preview
 from dptcli.cli.run import EPILOG, Request, Work, read_request, run, set_up_logging
 from dptcli.errors import UsageError
 from dptcli.formats import FORMATS, SIDECAR_SUFFIX, Format, needs_sidecar, parse_formats
@@ -132,6 +133,15 @@ def depth(
             help="Put the photograph beside the picture, e.g. [cyan]--side-by-side[/]",
         ),
     ] = False,
+    preview: Annotated[
+        bool,
+        typer.Option(
+            "--preview",
+            rich_help_panel=PICTURE,
+            metavar="",
+            help="Show the first results in the terminal too, e.g. [cyan]--preview[/]",
+        ),
+    ] = False,
     anchor: Annotated[
         list[str] | None,
         typer.Option(
@@ -217,11 +227,14 @@ def depth(
     given = locals()
     request = read_request("depth", given)
     outputs = _outputs(request, given)
+    shown = Preview()
+    if preview:
+        outputs = replace(outputs, on_picture=shown.keep)
 
     def saver(loaded: "LoadedModel", _plan: "Plan") -> "Save":
         return _saver(outputs, loaded)
 
-    return run(
+    code = run(
         request,
         saver,
         keep_rgb=outputs.needs_photo,
@@ -229,6 +242,8 @@ def depth(
         sidecar=SIDECAR_SUFFIX if needs_sidecar(outputs.formats) else None,
         work=_global_range(outputs) if outputs.look.value_range.kind == "global" else None,
     )
+    shown.show()
+    return code
 
 
 def _outputs(request: Request, given: Mapping[str, Any]) -> "DepthOutputs":

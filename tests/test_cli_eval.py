@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from process import DPT, environment
-from tiny import save_tiny
+from tiny import save_tiny, save_varied
 
 from dptcli.cli import main
 from dptcli.metrics import DEPTH_METRICS
@@ -276,12 +276,13 @@ def test_wrong_usage_is_one_line_and_exit_2(dpt, words, message):
 # --- models --------------------------------------------------------------------------------------
 
 
-def test_model_scores_as_its_16_bit_pictures_do(dpt, models):
-    made = dpt(
-        "depth", "rooms/0.png", "rooms/1.png", "-o", "out", "--bits", "16", "-m", models["depth"]
-    )
+def test_model_scores_as_its_16_bit_pictures_do(dpt, tmp_path):
+    # Its depth varies everywhere: a picture is clipped to the network's own range, and where that
+    # flattens most of a map, order is lost.
+    model = str(save_varied(tmp_path / "varied"))
+    made = dpt("depth", "rooms/0.png", "rooms/1.png", "-o", "out", "--bits", "16", "-m", model)
     assert made.returncode == 0, made.stderr
-    direct = dpt_process("eval", "depth", "rooms", "-m", models["depth"], "--json")
+    direct = dpt_process("eval", "depth", "rooms", "-m", model, "--json")
     stored = dpt("eval", "depth", "rooms", "--predictions", "out", "--json")
     assert (direct.returncode, stored.returncode) == (0, 0), direct.stderr + stored.stderr
     first, second = (json.loads(done.stdout) for done in (direct, stored))
@@ -289,7 +290,7 @@ def test_model_scores_as_its_16_bit_pictures_do(dpt, models):
     assert first["protocol"]["align"] == "scale-shift"
     # 16 bits round a map to 1 / 65535 of its range.
     assert second["mean"]["scores"] == pytest.approx(first["mean"]["scores"], rel=2e-3)
-    assert first["model"] == models["depth"]
+    assert first["model"] == model
 
 
 def test_metric_model_is_measured_in_metres_unless_asked(dpt, models):

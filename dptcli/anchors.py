@@ -191,8 +191,9 @@ def fit_inverse(values: NDArray[np.float64], metres: NDArray[np.float64]) -> Fit
         )
         scale, shift = float(np.median(target / np.where(values > 0, values, np.nan))), 0.0
     else:
-        # Weighted so that errors count relative to the distance and not to its inverse.
-        scale, shift = _robust_line(values, target, metres)
+        # Not weighted by distance: measured on ten indoor photographs, with 60 of 200 anchors wrong
+        # by a factor of 4, relative errors went astray on one run in ten (2.5 against 0.4).
+        scale, shift = _robust_line(values, target)
         if len(values) == 2:
             warnings.append("two anchors are met exactly, right or wrong; a third would check them")
     if not scale > 0:
@@ -224,22 +225,18 @@ def apply_fit(values: NDArray[np.float32], fit: Fit, *, inverse: bool) -> NDArra
     return np.asarray(1 / np.maximum(scaled, np.float32(1 / _FARTHEST_M)), np.float32)
 
 
-def _robust_line(
-    values: NDArray[np.float64], target: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[float, float]:
-    """Fit a line to points some of which may be wrong; weights multiply the residuals."""
-    line = _line_of_median(values, target, weights) if len(values) > 2 else None
+def _robust_line(values: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, float]:
+    """Fit a line to points some of which may be wrong."""
+    line = _line_of_median(values, target) if len(values) > 2 else None
     factor = np.ones_like(values)
     for _ in range(30):
         if line is not None:
-            error = np.abs((line[0] * values + line[1] - target) * weights)
+            error = np.maximum(np.abs(line[0] * values + line[1] - target), 1e-30)
             # The spread of the better half stands for that of all that are right.
             sigma = max(1.4826 * float(np.median(error)), 1e-9)
             # Far outliers get nothing at all: Huber alone still lets them pull.
-            factor = np.where(
-                error > 6 * sigma, 0, np.minimum(1, _HUBER * sigma / np.maximum(error, 1e-30))
-            )
-        root = np.sqrt(factor) * weights
+            factor = np.where(error > 6 * sigma, 0, np.minimum(1, _HUBER * sigma / error))
+        root = np.sqrt(factor)
         design = np.stack([values * root, root], axis=1)
         solution = np.linalg.lstsq(design, target * root, rcond=None)[0]
         new = (float(solution[0]), float(solution[1]))
@@ -251,7 +248,7 @@ def _robust_line(
 
 
 def _line_of_median(
-    values: NDArray[np.float64], target: NDArray[np.float64], weights: NDArray[np.float64]
+    values: NDArray[np.float64], target: NDArray[np.float64]
 ) -> tuple[float, float] | None:
     """Return the line through two of the points that half of all points come nearest to."""
     num = len(values)
@@ -266,10 +263,8 @@ def _line_of_median(
     a, b = a[apart], b[apart]
     slopes = (target[a] - target[b]) / (values[a] - values[b])
     shifts = target[a] - slopes * values[a]
-    places = slice(None, None, max(1, num // 2000))
-    errors = np.abs(
-        (slopes[:, None] * values[places] + shifts[:, None] - target[places]) * weights[places]
-    )
+    step = max(1, num // 2000)
+    errors = np.abs(slopes[:, None] * values[::step] + shifts[:, None] - target[::step])
     # A line that turns near and far around is no candidate while another is there.
     score = np.median(errors, axis=1) + np.where(slopes > 0, 0, 1e9)
     best = int(score.argmin())

@@ -76,7 +76,7 @@ def _builtin(task: str, *, gives: str, parameters: int, good_for: str) -> Catalo
         gives=gives,
         backbone="DINOv2-S",
         parameters=parameters,
-        input_size="392",
+        input_size="308",
         licence=APACHE,
         good_for=good_for,
         folder=BUILTIN_FOLDER / f"dpt-small-{task}",

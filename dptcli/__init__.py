@@ -16,10 +16,10 @@ _PUBLIC = {
     "BitBackbone": "dptcli.model.hybrid",
     "BitConfig": "dptcli.model.hierarchical_config",
     "DPTConfig": "dptcli.model.config",
-    "DPTFeatureExtractor": "dptcli.processor",
+    "DPTFeatureExtractor": "dptcli.processing.processor",
     "DPTForDepthEstimation": "dptcli.model.dpt",
     "DPTForSemanticSegmentation": "dptcli.model.dpt",
-    "DPTImageProcessor": "dptcli.processor",
+    "DPTImageProcessor": "dptcli.processing.processor",
     "DPTModel": "dptcli.model.dpt",
     "DepthAnythingConfig": "dptcli.model.depth_anything",
     "DepthAnythingForDepthEstimation": "dptcli.model.depth_anything",
@@ -33,7 +33,7 @@ _PUBLIC = {
     "VitDetConfig": "dptcli.model.backbone_config",
     "ZoeDepthConfig": "dptcli.model.zoedepth_config",
     "ZoeDepthForDepthEstimation": "dptcli.model.zoedepth",
-    "ZoeDepthImageProcessor": "dptcli.processor_zoe",
+    "ZoeDepthImageProcessor": "dptcli.processing.zoe",
     "load_model": "dptcli.weights.load",
     "predict_depth": "dptcli.pipeline",
     "predict_segments": "dptcli.pipeline",
@@ -93,8 +93,8 @@ if TYPE_CHECKING:
     from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
     from dptcli.model.zoedepth_config import ZoeDepthConfig
     from dptcli.pipeline import predict_depth, predict_segments
-    from dptcli.processor import DPTFeatureExtractor, DPTImageProcessor
-    from dptcli.processor_zoe import ZoeDepthImageProcessor
+    from dptcli.processing.processor import DPTFeatureExtractor, DPTImageProcessor
+    from dptcli.processing.zoe import ZoeDepthImageProcessor
     from dptcli.weights.load import load_model
 
 

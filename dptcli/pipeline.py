@@ -25,16 +25,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dptcli.colormaps import finite_range
 from dptcli.decode import DEFAULT_MAX_PIXELS
+from dptcli.depth.colormaps import finite_range
 from dptcli.errors import ModelError
 from dptcli.inputs import ImageSource, decode_image
 from dptcli.jobs import ahead, failure
 from dptcli.plan import Job
-from dptcli.postprocess import crop_padding, label_map, resize_depth
-from dptcli.processor import DPTImageProcessor, Prepared
+from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
+from dptcli.processing.processor import DPTImageProcessor, Prepared
+from dptcli.processing.target_size import TargetSize, parse_target_size, target_hw
 from dptcli.report import Clock, Outcome, Report
-from dptcli.target_size import TargetSize, parse_target_size, target_hw
 from dptcli.weights.catalog import DEFAULT_MODEL
 from dptcli.weights.load import LoadedModel, load_model, require_finite
 

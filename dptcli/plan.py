@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from dptcli.depth.formats import ending
 from dptcli.errors import UsageError
-from dptcli.formats import ending
 from dptcli.inputs import ImageSource
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dptcli.camera import exif_focal_35mm
 from dptcli.decode import printable
+from dptcli.depth.camera import exif_focal_35mm
 from dptcli.errors import ImageError
-from dptcli.maps import MAP_SUFFIXES, StoredMap, read_map
+from dptcli.evaluation.maps import MAP_SUFFIXES, StoredMap, read_map
 from dptcli.sidecar import FILES_KEY, TEXT_KEY, facts_beside, find_sidecar, read_sidecar
 
 RESTORABLE = (*MAP_SUFFIXES, ".exr")

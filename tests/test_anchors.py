@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from tiny import save_varied
 
-from dptcli.anchors import (
+from dptcli.cli import main
+from dptcli.depth.anchors import (
     Anchors,
     apply_fit,
     fit_inverse,
@@ -17,7 +18,6 @@ from dptcli.anchors import (
     read_anchors,
     sample_at,
 )
-from dptcli.cli import main
 from dptcli.errors import UsageError
 
 RNG = np.random.default_rng(0)

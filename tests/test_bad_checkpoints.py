@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from dptcli.errors import ModelError
 from dptcli.model.config import DPTConfig
 from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
-from dptcli.processor import DPTImageProcessor
+from dptcli.processing.processor import DPTImageProcessor
 from dptcli.weights.load import load_model
 
 TINY = DPTConfig(

@@ -16,7 +16,7 @@ from process import DPT, environment
 from tiny import save_tiny, save_varied
 
 from dptcli.cli import main
-from dptcli.metrics import DEPTH_METRICS
+from dptcli.evaluation.metrics import DEPTH_METRICS
 
 HW = (48, 64)
 CLASSES = ("sky", "ground", "gizmo")  # what the tiny model knows

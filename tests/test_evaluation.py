@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from dptcli.errors import ImageError, UsageError
-from dptcli.evaluation import (
+from dptcli.evaluation.labelmaps import same_labels
+from dptcli.evaluation.measure import (
     ERROR_EDGES,
     DepthPrediction,
     error_histogram,
@@ -17,10 +18,9 @@ from dptcli.evaluation import (
     evaluate_segments,
     segment_confusion,
 )
-from dptcli.labelmaps import same_labels
-from dptcli.metrics import DepthProtocol
-from dptcli.pairs import PairSet, read_depth, read_pairs
-from dptcli.predictions import StoredPredictions
+from dptcli.evaluation.metrics import DepthProtocol
+from dptcli.evaluation.pairs import PairSet, read_depth, read_pairs
+from dptcli.evaluation.predictions import StoredPredictions
 
 AS_IT_IS = DepthProtocol(align="none")
 HW = (12, 16)

@@ -10,13 +10,13 @@ import pytest
 import trimesh
 from PIL import Image
 
-from dptcli.camera import ASSUMED_FOCAL_35MM, Camera, exif_focal_35mm
-from dptcli.depthmap import DepthMap
+from dptcli.depth.camera import ASSUMED_FOCAL_35MM, Camera, exif_focal_35mm
+from dptcli.depth.depthmap import DepthMap
+from dptcli.depth.formats import FORMATS, parse_formats
+from dptcli.depth.geometry import normals_of, points_from, stride_for, triangles_of
+from dptcli.depth.rawfiles import RAW_WRITERS
+from dptcli.depth.shapes import SHAPE_WRITERS, write_glb, write_ply
 from dptcli.errors import UsageError
-from dptcli.formats import FORMATS, parse_formats
-from dptcli.geometry import normals_of, points_from, stride_for, triangles_of
-from dptcli.rawfiles import RAW_WRITERS
-from dptcli.shapes import SHAPE_WRITERS, write_glb, write_ply
 
 RNG = np.random.default_rng(0)
 INVERSE = RNG.uniform(-0.5, 40, (23, 37)).astype(np.float32)

@@ -9,10 +9,10 @@ from PIL import Image
 from tiny import save_varied
 
 from dptcli.cli import main
-from dptcli.colormaps import depth_lut
-from dptcli.depthmap import DepthMap
+from dptcli.depth.colormaps import depth_lut
+from dptcli.depth.depthmap import DepthMap
+from dptcli.depth.picture import Look, ValueRange, parse_range
 from dptcli.errors import ImageError, UsageError
-from dptcli.picture import Look, ValueRange, parse_range
 from dptcli.writers import write_picture
 
 RAMP = np.linspace(2.0, 10.0, 600, dtype=np.float32).reshape(20, 30)

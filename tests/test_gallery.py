@@ -16,7 +16,7 @@ from gallery_folder import COLORS, make_folder, ramp, save_photo, save_result
 from PIL import Image
 from process import DPT, environment
 
-from dptcli.colormaps import colorize, depth_lut
+from dptcli.depth.colormaps import colorize, depth_lut
 from dptcli.errors import UsageError
 from dptcli.gallery import build_gallery
 from dptcli.gallery.results import Depth, Labels, Picture, find_results, read_result

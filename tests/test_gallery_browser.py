@@ -9,7 +9,7 @@ import pytest
 from gallery_folder import make_folder, save_photo, save_result
 from PIL import Image
 
-from dptcli.colormaps import depth_lut
+from dptcli.depth.colormaps import depth_lut
 from dptcli.gallery import build_gallery
 
 selenium = pytest.importorskip("selenium")

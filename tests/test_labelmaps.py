@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dptcli.errors import ImageError, UsageError
-from dptcli.labelmaps import LabelMap, read_label_map, same_labels
+from dptcli.evaluation.labelmaps import LabelMap, read_label_map, same_labels
 
 TARGETS = ("sky", "road", "tree", "car")
 PREDICTIONS = {0: "floor", 1: "Sky", 2: "plant", 7: "thing"}

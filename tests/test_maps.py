@@ -8,7 +8,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dptcli.errors import ImageError
-from dptcli.maps import read_map, resize_labels, resize_map
+from dptcli.evaluation.maps import read_map, resize_labels, resize_map
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
 

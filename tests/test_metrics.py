@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_sco
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
 from dptcli.errors import ConfigError, ImageError
-from dptcli.metrics import (
+from dptcli.evaluation.metrics import (
     DEPTH_METRICS,
     DepthProtocol,
     align_disparity,
@@ -329,7 +329,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 @pytest.mark.skipif(not DATA.is_dir(), reason="the measured photographs are not here")
 def test_baseline_on_measured_photographs_has_its_published_scores():
     """AbsRel .262, δ1 .537, ordinal .729 as the mean of three sets: they pin the protocol down."""
-    from dptcli.pairs import read_depth, read_pair_sets
+    from dptcli.evaluation.pairs import read_depth, read_pair_sets
 
     means = []
     for pairs in read_pair_sets(sorted(DATA.glob("depth_*")), task="depth"):

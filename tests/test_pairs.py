@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dptcli.errors import ImageError, UsageError
-from dptcli.pairs import Pair, read_depth, read_labels, read_pair_sets, read_pairs
+from dptcli.evaluation.pairs import Pair, read_depth, read_labels, read_pair_sets, read_pairs
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

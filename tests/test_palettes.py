@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from dptcli.colormaps import palette
+from dptcli.depth.colormaps import palette
 from dptcli.errors import UsageError
-from dptcli.palettes import LABEL_SETS, choose_palette, label_set
+from dptcli.segments.palettes import LABEL_SETS, choose_palette, label_set
 
 SIZES = {"ade20k": 150, "cityscapes": 19, "voc": 21, "camvid": 11}
 

@@ -15,8 +15,8 @@ from dptcli.errors import ConfigError, ImageError, ModelError, UsageError
 from dptcli.inputs import find_images
 from dptcli.pipeline import Options, Pipeline, open_pipeline
 from dptcli.plan import plan_outputs
+from dptcli.processing.target_size import parse_target_size
 from dptcli.report import STAGES
-from dptcli.target_size import parse_target_size
 from dptcli.weights.load import load_model
 
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from process import NEEDS_PROC, PEAK_KIB, environment
 
 from dptcli.errors import ConfigError, ModelError, UsageError
-from dptcli.postprocess import crop_padding, label_map, resize_depth, target_hw
-from dptcli.processor import DPTImageProcessor
-from dptcli.target_size import parse_target_size
+from dptcli.processing.postprocess import crop_padding, label_map, resize_depth, target_hw
+from dptcli.processing.processor import DPTImageProcessor
+from dptcli.processing.target_size import parse_target_size
 
 
 def one_shot_labels(logits, hw):
@@ -104,7 +104,7 @@ def test_150_classes_at_12_megapixels_stay_under_a_gigabyte(kind, hw):
 import torch
 torch.set_num_threads(2)
 from test_postprocess import draw_logits
-from dptcli.postprocess import label_map
+from dptcli.processing.postprocess import label_map
 logits = draw_logits({kind!r}, (150, 120, 160), 0)
 before = peak_kib()
 labels = label_map(logits, {hw})
@@ -272,7 +272,7 @@ def test_a_short_side_that_makes_an_endless_long_side_is_refused():
 
 
 def test_target_sizes_are_read_without_torch():
-    program = "import sys, dptcli.target_size; assert 'torch' not in sys.modules"
+    program = "import sys, dptcli.processing.target_size; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

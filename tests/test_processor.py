@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from dptcli.errors import ConfigError, ImageError, ModelError
-from dptcli.processor import DPTFeatureExtractor, DPTImageProcessor
+from dptcli.processing.processor import DPTFeatureExtractor, DPTImageProcessor
 
 
 def picture(height=30, width=40, seed=0):
@@ -382,7 +382,7 @@ def test_the_old_name_warns_and_is_the_same():
 
 def test_arrays_are_processed_without_torch():
     program = (
-        "import sys, numpy as np; from dptcli.processor import DPTImageProcessor as P;"
+        "import sys, numpy as np; from dptcli.processing.processor import DPTImageProcessor as P;"
         "P()(np.zeros((9, 9, 3), np.uint8), return_tensors='np'); assert 'torch' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from dptcli.errors import ConfigError
-from dptcli.processor import DPTImageProcessor
+from dptcli.processing.processor import DPTImageProcessor
 
 transformers = pytest.importorskip("transformers", reason="the reference is not installed")
 IS_OLD = int(transformers.__version__.split(".")[0]) < 5

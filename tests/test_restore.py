@@ -12,7 +12,7 @@ from tiny import save_varied
 import dptcli
 from dptcli.cli import main
 from dptcli.errors import ImageError
-from dptcli.predictions import StoredPredictions
+from dptcli.evaluation.predictions import StoredPredictions
 from dptcli.restore import describe, restore
 
 MAPS = {
@@ -132,7 +132,7 @@ def test_metres_are_refused_from_a_model_without_them(models, capsys):
 
 
 def test_dpt_eval_reads_what_dpt_depth_writes(models):
-    from dptcli.maps import read_map
+    from dptcli.evaluation.maps import read_map
 
     assert depth("in", "-o", "out", "-f", "color,png16", model=models["relative"]) == 0
     stored = read_map(Path("out/a.depth16.png"))

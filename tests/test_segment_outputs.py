@@ -11,9 +11,9 @@ from PIL import Image
 from process import DPT, environment
 from tiny import LABELS, save_tiny
 
-from dptcli.colormaps import palette
+from dptcli.depth.colormaps import palette
 from dptcli.gallery.results import find_results
-from dptcli.maskfiles import (
+from dptcli.segments.maskfiles import (
     Style,
     write_label_mask,
     write_layer,
@@ -21,7 +21,7 @@ from dptcli.maskfiles import (
     write_names_json,
     write_overlay,
 )
-from dptcli.segment_outputs import file_name
+from dptcli.segments.outputs import file_name
 
 
 def written(write, *args, **options):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dptcli.errors import UsageError
-from dptcli.regions import (
+from dptcli.segments.masks import class_table, outlines, parse_classes, shares
+from dptcli.segments.regions import (
     coco,
     compress,
     from_run_lengths,
@@ -14,7 +15,6 @@ from dptcli.regions import (
     run_lengths,
     simplify,
 )
-from dptcli.segments import class_table, outlines, parse_classes, shares
 
 # pycocotools 2.0.11 warns about its own arrays under NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from dptcli.errors import ImageError
-from dptcli.pairs import PairTask
-from dptcli.processor_config import ProcessorConfig
+from dptcli.evaluation.pairs import PairTask
+from dptcli.processing.config import ProcessorConfig
 from dptcli.training.data import Example, Normalization, load_sample, read_examples, split
 
 HW = (28, 42)

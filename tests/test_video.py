@@ -13,11 +13,11 @@ from PIL import Image
 from process import DPT, environment
 from tiny import save_tiny
 
-from dptcli import videofile
 from dptcli.cli import main
 from dptcli.cli.console import Reporter
 from dptcli.errors import ImageError, UsageError
-from dptcli.video import Clip, FrameRange, parse_frames
+from dptcli.video import write as videofile
+from dptcli.video.read import Clip, FrameRange, parse_frames
 
 
 @pytest.fixture(scope="module")

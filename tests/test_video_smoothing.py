@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dptcli.smoothing import Stabilizer, clip_range, fit_scale_shift, flicker
+from dptcli.video.smoothing import Stabilizer, clip_range, fit_scale_shift, flicker
 
 
 def scene(seed=0, *, hw=(60, 80)):

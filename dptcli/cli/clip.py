@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dptcli.inputs import ImageSource
     from dptcli.pipeline import Save
     from dptcli.plan import Plan
-    from dptcli.video import Clip
+    from dptcli.video.read import Clip
     from dptcli.weights.load import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def run_clip(
 
     A clip that breaks off gives the frames before the break, a warning, and exit code 1.
     """
-    from dptcli.video import FrameSource, parse_frames
+    from dptcli.video.read import FrameSource, parse_frames
 
     frames = parse_frames(wanted.frames)
     clip, sources = _frames_of(request, wanted)
@@ -69,7 +69,7 @@ def run_clip(
 
 def _frames_of(request: "Request", wanted: ClipRequest) -> "tuple[Clip | None, list[ImageSource]]":
     from dptcli.cli.run import find_sources
-    from dptcli.video import Clip, parse_frames
+    from dptcli.video.read import Clip, parse_frames
 
     frames = parse_frames(wanted.frames)
     found = find_sources(request)
@@ -109,7 +109,7 @@ def _to_folder(
         reporter.summary(Report(), plan)
         return 0
     with reporter.loading(request.model):
-        from dptcli.sequence import run_sequence
+        from dptcli.video.sequence import run_sequence
 
         pipeline = open_for(request, **options)
         save = saver(pipeline.loaded, plan)
@@ -140,8 +140,8 @@ def _to_video(
     from dptcli.cli.run import open_for
     from dptcli.plan import Job, Plan
     from dptcli.report import Report
-    from dptcli.video import DEFAULT_FPS
-    from dptcli.videofile import VideoWriter
+    from dptcli.video.read import DEFAULT_FPS
+    from dptcli.video.write import VideoWriter
 
     out = Path(request.out)
     plan = Plan(tuple(Job(source, out) for source in sources))
@@ -156,7 +156,7 @@ def _to_video(
     if writer.done:
         logger.warning("going on behind the %d frames of an earlier run", writer.done)
     with reporter.loading(request.model):
-        from dptcli.sequence import run_to_video
+        from dptcli.video.sequence import run_to_video
 
         pipeline = open_for(request, **options)
         save = saver(pipeline.loaded, plan)
@@ -205,7 +205,7 @@ def _work(
 def _may_write(out: Path, sources: "list[ImageSource]", *, existing: str) -> bool:
     """Whether to go on; False when the video is there and is to be kept. Raises UsageError."""
     from dptcli.plan import refuse_unwritable
-    from dptcli.videofile import check_video_name
+    from dptcli.video.write import check_video_name
 
     check_video_name(out)
     if not out.exists():

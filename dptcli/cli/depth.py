@@ -9,15 +9,15 @@ import typer
 from dptcli.cli import options as o
 from dptcli.cli.preview import Preview
 from dptcli.cli.run import EPILOG, Request, Work, read_request, run, set_up_logging
+from dptcli.depth.formats import FORMATS, SIDECAR_SUFFIX, Format, needs_sidecar, parse_formats
 from dptcli.errors import UsageError
-from dptcli.formats import FORMATS, SIDECAR_SUFFIX, Format, needs_sidecar, parse_formats
 from dptcli.weights.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from dptcli.anchors import Anchors
     from dptcli.cli.clip_request import ClipRequest
     from dptcli.cli.console import Reporter
-    from dptcli.depth_outputs import DepthOutputs
+    from dptcli.depth.anchors import Anchors
+    from dptcli.depth.outputs import DepthOutputs
     from dptcli.pipeline import Pipeline, Prediction, Save
     from dptcli.plan import Job, Plan
     from dptcli.report import Report
@@ -271,10 +271,10 @@ def _outputs(request: Request, given: Mapping[str, Any]) -> "DepthOutputs":
         for name, e in (("fov", "65"), ("focal", "28"))
     }
 
-    from dptcli.camera import Camera
-    from dptcli.colormaps import DEFAULT_COLORMAP, depth_lut
-    from dptcli.depth_outputs import DepthOutputs
-    from dptcli.picture import Look, parse_range
+    from dptcli.depth.camera import Camera
+    from dptcli.depth.colormaps import DEFAULT_COLORMAP, depth_lut
+    from dptcli.depth.outputs import DepthOutputs
+    from dptcli.depth.picture import Look, parse_range
 
     colormap = None if grey else given["colormap"] or DEFAULT_COLORMAP
     look = Look(
@@ -312,7 +312,7 @@ def _anchors(given: Mapping[str, Any]) -> "Anchors | None":
 
     from pathlib import Path
 
-    from dptcli.anchors import read_anchors
+    from dptcli.depth.anchors import read_anchors
 
     file = None if given["anchors"] is None else Path(given["anchors"])
     return read_anchors(given["anchor"] or [], file, levels_per_metre=scale)
@@ -330,7 +330,7 @@ def _check_clip(clip: "ClipRequest", formats: tuple[Format, ...], given: Mapping
 
 
 def _saver(outputs: "DepthOutputs", loaded: "LoadedModel") -> "Save":
-    from dptcli.depth_outputs import model_facts
+    from dptcli.depth.outputs import model_facts
 
     outputs.check_model(loaded)
     facts = model_facts(loaded)
@@ -345,7 +345,7 @@ def _global_range(outputs: "DepthOutputs") -> Work:
     """Return the work of a run whose pictures share one range."""
 
     def work(pipeline: "Pipeline", plan: "Plan", reporter: "Reporter") -> "Report":
-        from dptcli.twopass import run_two_passes
+        from dptcli.depth.twopass import run_two_passes
 
         if plan.folder is None:  # one image: its range is the run's
             return pipeline.run(

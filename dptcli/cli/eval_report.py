@@ -14,7 +14,8 @@ from dptcli.decode import printable
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from dptcli.evaluation import (
+    from dptcli.evaluation.labelmaps import LabelMap
+    from dptcli.evaluation.measure import (
         DepthReport,
         ImageResult,
         PredictDepth,
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
         Report,
         SegmentReport,
     )
-    from dptcli.labelmaps import LabelMap
-    from dptcli.metrics import DepthProtocol
-    from dptcli.pairs import PairSet
+    from dptcli.evaluation.metrics import DepthProtocol
+    from dptcli.evaluation.pairs import PairSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def tell_depth(
         "images.csv": scores.depth_csv(report),
     }
     if to.plots and len(report.failed) < len(report.results):
-        from dptcli import plots
+        from dptcli.evaluation import plots
 
         files["errors.png"] = plots.plot_errors(report)
         files["best-worst.png"] = plots.plot_depth_sheet(report, predict)
@@ -119,7 +119,7 @@ def tell_segments(
         "confusion.csv": scores.confusion_csv(report),
     }
     if to.plots and len(report.failed) < len(report.results):
-        from dptcli import plots
+        from dptcli.evaluation import plots
 
         files["confusion.png"] = plots.plot_confusion(report)
         files["best-worst.png"] = plots.plot_segment_sheet(report, predict, labels=labels)

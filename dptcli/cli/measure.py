@@ -16,8 +16,8 @@ from dptcli.weights.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from dptcli.cli.eval_report import Destination
-    from dptcli.evaluation import PredictDepth, PredictLabels
-    from dptcli.pairs import Pair, PairSet
+    from dptcli.evaluation.measure import PredictDepth, PredictLabels
+    from dptcli.evaluation.pairs import Pair, PairSet
     from dptcli.pipeline import Pipeline
 
 _EPILOG = (
@@ -89,9 +89,9 @@ def depth(
     _check_depth_options(locals())
 
     from dptcli.cli.eval_report import close, progress, tell_depth
-    from dptcli.evaluation import evaluate_depth
-    from dptcli.metrics import DepthProtocol
-    from dptcli.pairs import read_pair_sets
+    from dptcli.evaluation.measure import evaluate_depth
+    from dptcli.evaluation.metrics import DepthProtocol
+    from dptcli.evaluation.pairs import read_pair_sets
 
     # The protocol is made first: what may be refused is refused before the model is loaded.
     protocol = DepthProtocol(
@@ -143,9 +143,9 @@ def segment(
     request = _request(locals())
 
     from dptcli.cli.eval_report import close, progress, tell_segments
-    from dptcli.evaluation import evaluate_segments
-    from dptcli.labelmaps import read_label_map, same_labels
-    from dptcli.pairs import read_pair_sets
+    from dptcli.evaluation.labelmaps import read_label_map, same_labels
+    from dptcli.evaluation.measure import evaluate_segments
+    from dptcli.evaluation.pairs import read_pair_sets
 
     sets = read_pair_sets(request.pairs, task="segment")
     classes = _classes(sets)
@@ -194,8 +194,8 @@ def _request(given: Mapping[str, Any]) -> Request:
 
 
 def _check_depth_options(given: Mapping[str, Any]) -> None:
-    from dptcli.metrics import ALIGNMENTS, CROPS
-    from dptcli.pairs import DEPTH_KINDS
+    from dptcli.evaluation.metrics import ALIGNMENTS, CROPS
+    from dptcli.evaluation.pairs import DEPTH_KINDS
 
     kind, scale = given["prediction_kind"], given["prediction_scale"]
     if given["predictions"] is None and (kind is not None or scale is not None):
@@ -244,8 +244,8 @@ class _LabelSource:
 def _depth_source(
     request: Request, sets: "Sequence[PairSet]", *, kind: str | None, scale: float | None
 ) -> _DepthSource:
-    from dptcli.evaluation import DepthPrediction
-    from dptcli.predictions import StoredPredictions
+    from dptcli.evaluation.measure import DepthPrediction
+    from dptcli.evaluation.predictions import StoredPredictions
 
     if request.predictions is not None:
         stored = StoredPredictions(request.predictions, sets, kind=kind, scale=scale)
@@ -262,7 +262,7 @@ def _depth_source(
 
 
 def _label_source(request: Request, sets: "Sequence[PairSet]") -> _LabelSource:
-    from dptcli.predictions import StoredPredictions
+    from dptcli.evaluation.predictions import StoredPredictions
 
     if request.predictions is not None:
         stored = StoredPredictions(request.predictions, sets)

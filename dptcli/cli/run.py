@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dptcli.cli import options as o
 from dptcli.cli.clip_request import ClipRequest, read_clip
 from dptcli.errors import UsageError
-from dptcli.target_size import TargetSize, parse_target_size
+from dptcli.processing.target_size import TargetSize, parse_target_size
 from dptcli.weights.catalog import find_model
 
 if TYPE_CHECKING:

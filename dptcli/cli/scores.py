@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from dptcli.decode import printable
-from dptcli.evaluation import DepthReport, SegmentReport
-from dptcli.metrics import DEPTH_METRICS, ORDINAL_MARGIN, DepthScores, SegmentScores
+from dptcli.evaluation.measure import DepthReport, SegmentReport
+from dptcli.evaluation.metrics import DEPTH_METRICS, ORDINAL_MARGIN, DepthScores, SegmentScores
 
 if TYPE_CHECKING:
-    from dptcli.evaluation import Report
+    from dptcli.evaluation.measure import Report
 
 # metric -> its heading in two lines, and how many decimals tell something
 _HEADINGS = {

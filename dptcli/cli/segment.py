@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dptcli.pipeline import Prediction, Save
     from dptcli.plan import Job, Plan
-    from dptcli.segment_outputs import Main, SegmentOutputs
+    from dptcli.segments.outputs import Main, SegmentOutputs
     from dptcli.weights.load import LoadedModel
 
 
@@ -80,11 +80,11 @@ def segment(
     if request.out == "-" and further:
         raise UsageError("standard output takes one file; leave --also out or name a folder")
 
-    from dptcli.maskfiles import Style
-    from dptcli.palettes import choose_palette
     from dptcli.plan import photo_facts
-    from dptcli.segment_outputs import SegmentOutputs
-    from dptcli.segments import parse_classes
+    from dptcli.segments.maskfiles import Style
+    from dptcli.segments.masks import parse_classes
+    from dptcli.segments.outputs import SegmentOutputs
+    from dptcli.segments.palettes import choose_palette
 
     def saver(loaded: "LoadedModel", plan: "Plan") -> "Save":
         names, colors = choose_palette(palette, loaded.labels)
@@ -136,7 +136,7 @@ def _main_picture(
 
 def _write_names(plan: "Plan", outputs: "SegmentOutputs", *, existing: str) -> None:
     """Write labels.json for the run's folder, or beside a single file; none for standard output."""
-    from dptcli.maskfiles import write_names_json
+    from dptcli.segments.maskfiles import write_names_json
     from dptcli.writers import write_whole
 
     path = _names_path(plan)

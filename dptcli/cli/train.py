@@ -14,7 +14,7 @@ from dptcli.errors import UsageError
 from dptcli.weights.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from dptcli.pairs import PairTask
+    from dptcli.evaluation.pairs import PairTask
     from dptcli.training.loop import Progress
 
 TRAINING = "How it is trained"

@@ -7,8 +7,8 @@ import typer
 
 from dptcli.cli import options as o
 from dptcli.cli.run import set_up_logging
+from dptcli.depth.formats import result_stem
 from dptcli.errors import UsageError
-from dptcli.formats import result_stem
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dptcli import __version__
-from dptcli.colormaps import DEFAULT_COLORMAP, depth_lut
+from dptcli.depth.colormaps import DEFAULT_COLORMAP, depth_lut
 
 COLORMAPS = (DEFAULT_COLORMAP, "magma", "viridis", "cividis", "turbo", "Spectral_r", "gray")
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dptcli.colormaps import depth_lut
 from dptcli.decode import printable
+from dptcli.depth.colormaps import depth_lut
 from dptcli.errors import DptError, ImageError
+from dptcli.evaluation.maps import read_map
 from dptcli.inputs import IMAGE_SUFFIXES
-from dptcli.maps import read_map
 from dptcli.report import FAILURES_NAME
 from dptcli.sidecar import TEXT_KEY
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
 from dptcli.errors import ImageError
+from dptcli.evaluation.pairs import Pair, PairTask, read_depth, read_labels
+from dptcli.evaluation.pairs import read_pairs as read_pair_set
 from dptcli.inputs import decode_image
-from dptcli.pairs import Pair, PairTask, read_depth, read_labels
-from dptcli.pairs import read_pairs as read_pair_set
-from dptcli.processor_config import ProcessorConfig
+from dptcli.processing.config import ProcessorConfig
 
 IGNORE_LABEL = 255
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

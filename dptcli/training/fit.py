@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from dptcli.errors import UsageError
-from dptcli.evaluation import DepthPrediction, evaluate_depth, evaluate_segments
+from dptcli.evaluation.labelmaps import same_labels
+from dptcli.evaluation.measure import DepthPrediction, evaluate_depth, evaluate_segments
+from dptcli.evaluation.metrics import DepthProtocol
+from dptcli.evaluation.pairs import Pair, PairSet, PairTask
 from dptcli.files import atomic_write, write_text
-from dptcli.labelmaps import same_labels
-from dptcli.metrics import DepthProtocol
 from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation
-from dptcli.pairs import Pair, PairSet, PairTask
 from dptcli.pipeline import Pipeline
 from dptcli.training.batches import TrainOptions
 from dptcli.training.data import Example, Normalization, read_examples, split

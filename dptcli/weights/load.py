@@ -16,8 +16,8 @@ from dptcli.model.depth_anything import DepthAnythingForDepthEstimation
 from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.model.pretrained import Pretrained
 from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
-from dptcli.processor import DPTImageProcessor
-from dptcli.processor_zoe import ZoeDepthImageProcessor
+from dptcli.processing.processor import DPTImageProcessor
+from dptcli.processing.zoe import ZoeDepthImageProcessor
 from dptcli.weights.catalog import find_model
 from dptcli.weights.folder import CONFIG_NAME, DEPTH, SEGMENT, files_of, read_config
 from dptcli.weights.format import Checkpoint, dtype_from

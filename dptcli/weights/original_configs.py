@@ -163,7 +163,7 @@ def depth_anything_config(
 
 def ade20k_names() -> list[str]:
     """The 150 classes of ADE20K's scene parsing benchmark, in the order of their ids."""
-    table = Path(__file__).parent.parent / "label_sets" / "ade20k.csv"
+    table = Path(__file__).parent.parent / "segments" / "label_sets" / "ade20k.csv"
     with table.open(encoding="utf-8", newline="") as stream:
         return [row["name"] for row in csv.DictReader(stream)]
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from dptcli.errors import ConfigError, ModelError
-from dptcli.target_size import TargetSize, parse_target_size, target_hw
+from dptcli.processing.target_size import TargetSize, parse_target_size, target_hw
 
 __all__ = [
     "DEFAULT_MAX_BYTES",

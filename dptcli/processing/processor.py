@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dptcli import pixels
-from dptcli.batch import BatchFeature, stack
 from dptcli.errors import ConfigError, ImageError, ModelError
 from dptcli.files import write_text
-from dptcli.processor_config import DEFAULT_MAX_LONG_SIDE, Padding, ProcessorConfig
+from dptcli.processing import pixels
+from dptcli.processing.batch import BatchFeature, stack
+from dptcli.processing.config import DEFAULT_MAX_LONG_SIDE, Padding, ProcessorConfig
 
 if TYPE_CHECKING:
     import torch
@@ -303,7 +303,7 @@ class DPTImageProcessor:
         `target_sizes`: one (height, width) per image, or None to keep (h, w). The labels are the
         reference's; the memory is bounded. Raises ConfigError where the numbers don't agree.
         """
-        from dptcli.postprocess import label_map
+        from dptcli.processing.postprocess import label_map
 
         logits = output_of(outputs, "logits")
         sizes = sizes_for(target_sizes, len(logits), tuple(logits.shape[-2:]))
@@ -317,7 +317,7 @@ class DPTImageProcessor:
         `target_sizes`: one (height, width) per image, or None to keep (h, w). Bicubic overshoot is
         left in, as in the reference. Raises ConfigError where the numbers don't agree.
         """
-        from dptcli.postprocess import resize_depth
+        from dptcli.processing.postprocess import resize_depth
 
         depths = output_of(outputs, "predicted_depth")
         sizes = sizes_for(target_sizes, len(depths), tuple(depths.shape[-2:]))

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from dptcli.decode import printable
 from dptcli.errors import ImageError, UsageError
+from dptcli.evaluation.maps import MAP_SUFFIXES, read_map
 from dptcli.inputs import IMAGE_SUFFIXES, natural_key
-from dptcli.maps import MAP_SUFFIXES, read_map
 
 PairTask = Literal["depth", "segment"]
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from dptcli.colormaps import finite_range, scale_to_levels
-from dptcli.depthmap import DepthMap
+from dptcli.depth.colormaps import finite_range, scale_to_levels
+from dptcli.depth.depthmap import DepthMap
 from dptcli.writers import save_png
 
 Facts = dict[str, Any]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dptcli.colormaps import colorize, finite_range, scale_to_levels
-from dptcli.depthmap import DepthMap
+from dptcli.depth.colormaps import colorize, finite_range, scale_to_levels
+from dptcli.depth.depthmap import DepthMap
 from dptcli.errors import UsageError
 
 _ENOUGH = 1_000_000  # values that a percentile is taken from: more change it by less than a level

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptcli.errors import ImageError, UsageError
-from dptcli.labelmaps import LabelMap
-from dptcli.maps import resize_labels, resize_map
-from dptcli.metrics import (
+from dptcli.evaluation.labelmaps import LabelMap
+from dptcli.evaluation.maps import resize_labels, resize_map
+from dptcli.evaluation.metrics import (
     DEPTH_METRICS,
     DepthProtocol,
     DepthScores,
@@ -26,7 +26,7 @@ from dptcli.metrics import (
     score_depth,
     score_segments,
 )
-from dptcli.pairs import Pair, PairSet, read_depth, read_labels
+from dptcli.evaluation.pairs import Pair, PairSet, read_depth, read_labels
 
 logger = logging.getLogger(__name__)
 

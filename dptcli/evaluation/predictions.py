@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dptcli.decode import printable
 from dptcli.errors import ImageError, UsageError
-from dptcli.evaluation import DepthPrediction
-from dptcli.maps import MAP_SUFFIXES, StoredMap, read_map
-from dptcli.pairs import DEPTH_KINDS, LABELS, Pair, PairSet
+from dptcli.evaluation.maps import MAP_SUFFIXES, StoredMap, read_map
+from dptcli.evaluation.measure import DepthPrediction
+from dptcli.evaluation.pairs import DEPTH_KINDS, LABELS, Pair, PairSet
 
 logger = logging.getLogger(__name__)
 

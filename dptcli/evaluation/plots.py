@@ -16,9 +16,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from dptcli.colormaps import palette
+from dptcli.depth.colormaps import palette
 from dptcli.errors import ImageError
-from dptcli.evaluation import (
+from dptcli.evaluation.labelmaps import LabelMap
+from dptcli.evaluation.maps import resize_labels
+from dptcli.evaluation.measure import (
     ERROR_EDGES,
     DepthReport,
     DepthResult,
@@ -29,10 +31,8 @@ from dptcli.evaluation import (
     SegmentResult,
     depth_maps,
 )
+from dptcli.evaluation.pairs import Pair, read_labels
 from dptcli.inputs import decode_image
-from dptcli.labelmaps import LabelMap
-from dptcli.maps import resize_labels
-from dptcli.pairs import Pair, read_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

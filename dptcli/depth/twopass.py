@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dptcli.depth.picture import merged_range
 from dptcli.inputs import decode_image
 from dptcli.jobs import ahead, failure
-from dptcli.picture import merged_range
 from dptcli.pipeline import Pipeline, Prediction, Save
 from dptcli.plan import Job
-from dptcli.postprocess import resize_depth
+from dptcli.processing.postprocess import resize_depth
+from dptcli.processing.target_size import TargetSize, target_hw
 from dptcli.report import Outcome, Report
-from dptcli.target_size import TargetSize, target_hw
 
 
 @dataclass(frozen=True)

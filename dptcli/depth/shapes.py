@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dptcli import __version__
-from dptcli.depthmap import DepthMap
-from dptcli.geometry import normals_of, points_from, stride_for, triangles_of
+from dptcli.depth.depthmap import DepthMap
+from dptcli.depth.geometry import normals_of, points_from, stride_for, triangles_of
 from dptcli.writers import save_png
 
 Facts = dict[str, Any]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dptcli.decode import to_rgb
 from dptcli.errors import ConfigError, ImageError
-from dptcli.processor_config import ProcessorConfig
+from dptcli.processing.config import ProcessorConfig
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dptcli.segments import class_table, is_kept, outlines
+from dptcli.segments.masks import class_table, is_kept, outlines
 from dptcli.writers import save_png
 
 # A legend's measures in pixels: for reading beside a photograph, sharp on dense screens.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dptcli.errors import ImageError, UsageError
 from dptcli.files import atomic_path, write_text
-from dptcli.video import Clip, import_av
+from dptcli.video.read import Clip, import_av
 
 # The containers we write, and their codec: what browsers, editors and players open.
 CODECS: Mapping[str, tuple[str, Mapping[str, str]]] = {

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptcli.errors import UsageError
-from dptcli.palettes import synonyms
+from dptcli.segments.palettes import synonyms
 
 
 def parse_classes(text: str, names: Mapping[int, str]) -> tuple[int, ...]:

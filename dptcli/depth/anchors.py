@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dptcli.decode import printable
 from dptcli.errors import ImageError, UsageError
-from dptcli.maps import read_map
+from dptcli.evaluation.maps import read_map
 
 _MAX_SAMPLED = 20_000  # anchors that a fit takes of a dense map: more change nothing
 _MAX_PAIRS = 500

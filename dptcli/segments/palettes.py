@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dptcli.colormaps import palette
 from dptcli.decode import printable
+from dptcli.depth.colormaps import palette
 from dptcli.errors import UsageError
 
 AUTO = "auto"

@@ -13,9 +13,9 @@ from dptcli.inputs import decode_image, natural_key
 from dptcli.pipeline import Pipeline, Prediction, Save
 from dptcli.plan import Job
 from dptcli.report import Outcome, Report
-from dptcli.smoothing import WARM_UP, Stabilizer, clip_range
-from dptcli.video import evenly_spread
-from dptcli.videofile import VideoWriter
+from dptcli.video.read import evenly_spread
+from dptcli.video.smoothing import WARM_UP, Stabilizer, clip_range
+from dptcli.video.write import VideoWriter
 from dptcli.writers import describe_write_error
 
 # Frames looked at for the clip's range before the work begins: one each half minute of a short

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptcli.errors import ConfigError
-from dptcli.processor import DPTImageProcessor, Prepared, output_of, sizes_for
-from dptcli.processor_config import DEFAULT_MAX_LONG_SIDE, Padding, ProcessorConfig
+from dptcli.processing.config import DEFAULT_MAX_LONG_SIDE, Padding, ProcessorConfig
+from dptcli.processing.processor import DPTImageProcessor, Prepared, output_of, sizes_for
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +116,7 @@ class ZoeDepthImageProcessor(DPTImageProcessor):
 
         Raises ConfigError where numbers don't agree or the sizes to cut to are missing.
         """
-        from dptcli.postprocess import crop_padding, resize_depth
+        from dptcli.processing.postprocess import crop_padding, resize_depth
 
         depths = output_of(outputs, "predicted_depth")
         if outputs_flipped is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptcli import __version__
-from dptcli.maskfiles import (
+from dptcli.segments.maskfiles import (
     Style,
     write_class_mask,
     write_label_mask,
@@ -20,8 +20,8 @@ from dptcli.maskfiles import (
     write_overlay,
     write_scores,
 )
-from dptcli.regions import coco
-from dptcli.segments import shares
+from dptcli.segments.masks import shares
+from dptcli.segments.regions import coco
 from dptcli.writers import write_whole
 
 Main = Literal["mask", "overlay", "layer"]

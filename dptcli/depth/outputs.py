@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dptcli import __version__
-from dptcli.anchors import Anchors, apply_fit, fit_inverse, fit_metres, sample_at
-from dptcli.camera import Camera
-from dptcli.colormaps import finite_range
-from dptcli.depthmap import DepthMap, Kind
+from dptcli.depth.anchors import Anchors, apply_fit, fit_inverse, fit_metres, sample_at
+from dptcli.depth.camera import Camera
+from dptcli.depth.colormaps import finite_range
+from dptcli.depth.depthmap import DepthMap, Kind
+from dptcli.depth.formats import FORMATS, Format
+from dptcli.depth.picture import Look
+from dptcli.depth.rawfiles import RAW_WRITERS
+from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
 from dptcli.errors import DptError, UsageError
-from dptcli.formats import FORMATS, Format
-from dptcli.picture import Look
 from dptcli.plan import Job, photo_facts
-from dptcli.rawfiles import RAW_WRITERS
-from dptcli.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
 from dptcli.sidecar import FILES_KEY, POLARITY, UNIT, read_sidecar, sidecar_bytes
 from dptcli.weights.fingerprint import weights_hash
 from dptcli.writers import write_picture, write_whole

@@ -1,0 +1,1 @@
+"""Depth as files: for the eye, for programs, in space, in metres."""

@@ -1,0 +1,1 @@
+"""Measuring models on photographs with known answers."""

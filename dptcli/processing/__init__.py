@@ -1,0 +1,1 @@
+"""What happens to pixels before the network and to its maps afterwards."""

@@ -1,0 +1,1 @@
+"""Classes as files: masks, pictures, legends, regions for labelling tools."""

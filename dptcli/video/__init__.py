@@ -1,0 +1,1 @@
+"""Clips and numbered images: read, held steady, written."""

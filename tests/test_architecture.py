@@ -61,7 +61,7 @@ STAGES = [
 ]
 STAGE_PACKAGES = {"depth", "evaluation", "processing", "segments", "video"}
 ALLOWED = {
-    **dict.fromkeys(STAGE_PACKAGES, set()),  # their __init__ holds one sentence
+    **{package: set() for package in STAGE_PACKAGES},  # their __init__ holds one sentence
     "__init__": set(),
     "__main__": {"cli"},
     "model": {"model"},
@@ -121,7 +121,8 @@ def imports(path):
             module = node.module or ""
             # `from dptcli import pipeline` imports a module, `from dptcli.x import y` a name.
             names = [f"{module}.{alias.name}" for alias in node.names]
-            found.extend((name, inside) for name in (names if module == PACKAGE else [module]))
+            of_modules = module == PACKAGE or module.partition(".")[2] in STAGE_PACKAGES
+            found.extend((name, inside) for name in (names if of_modules else [module]))
         for child in ast.iter_child_nodes(node):
             inner = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             visit(child, inside or inner)

@@ -27,7 +27,10 @@ def test_a_table_holds_matplotlibs_colours(name):
 
 
 def test_the_default_table_does_not_import_matplotlib():
-    code = "import sys, dptcli.depth.colormaps as c; c.depth_lut(); sys.exit('matplotlib' in sys.modules)"
+    code = (
+        "import sys, dptcli.depth.colormaps as c; c.depth_lut(); "
+        "sys.exit('matplotlib' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

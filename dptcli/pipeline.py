@@ -35,7 +35,7 @@ from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
 from dptcli.processing.processor import DPTImageProcessor, Prepared
 from dptcli.processing.target_size import TargetSize, parse_target_size, target_hw
 from dptcli.report import Clock, Outcome, Report
-from dptcli.weights.catalog import DEFAULT_MODEL
+from dptcli.weights import DEFAULT_MODEL
 from dptcli.weights.load import LoadedModel, load_model, require_finite
 
 logger = logging.getLogger(__name__)

@@ -1,9 +1,15 @@
 """The command line's words: what is put in, what is refused, and how it is said."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
+import dptcli.cli
 from dptcli.cli import main
-from dptcli.cli.options import normalize_argv, parse_max_pixels, parse_size
+from dptcli.cli.argv import normalize_argv
+from dptcli.cli.commands import COMMANDS, load_command
+from dptcli.cli.options import parse_max_pixels, parse_size
 from dptcli.errors import UsageError
 
 
@@ -127,3 +133,24 @@ def test_a_bare_dpt_shows_its_help(capsys):
     captured = capsys.readouterr()
     assert "dpt depth photo.jpg" in captured.out
     assert captured.err == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_listed_with_the_first_sentence_of_its_help(name):
+    assert load_command(name).help.split("\n")[0] == COMMANDS[name][1]
+
+
+def test_every_module_that_registers_a_command_is_in_the_list():
+    folder = Path(dptcli.cli.__file__).parent
+    registering = {
+        path.stem
+        for path in folder.glob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name == "register"
+    }
+    assert registering == {module for module, _sentence in COMMANDS.values()}
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
+    assert main(["dpeth", "photo.jpg"]) == 2
+    assert "No such command 'dpeth'. Did you mean 'depth'?" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from process import DPT, environment
 
-from dptcli.cli import app
+from dptcli.cli.commands import COMMANDS, load_command
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,8 +24,6 @@ SHELL_LINES = [
 
 def command_tree() -> dict[str, set[str]]:
     """{"eval depth": its options, …} of every command."""
-    import typer
-
     tree = {}
 
     def walk(command, words):
@@ -34,7 +32,8 @@ def command_tree() -> dict[str, set[str]]:
         for name, child in getattr(command, "commands", {}).items():
             walk(child, [*words, name])
 
-    walk(typer.main.get_command(app), [])
+    for name in COMMANDS:
+        walk(load_command(name), [name])
     return tree
 
 

@@ -18,8 +18,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from dptcli import __version__
-from dptcli.cli import convert, depth, export, gallery, measure, models, segment, train, view
-from dptcli.cli.options import normalize_argv
+from dptcli.cli.argv import normalize_argv
+from dptcli.cli.commands import LazyGroup
 from dptcli.errors import DptError, ImageError
 
 EXIT_DONE = 0
@@ -29,20 +29,12 @@ EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="dpt",
+    cls=LazyGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-depth.register(app)
-segment.register(app)
-measure.register(app)
-models.register(app)
-convert.register(app)
-export.register(app)
-gallery.register(app)
-view.register(app)
-train.register(app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ from dptcli.cli.preview import Preview
 from dptcli.cli.run import EPILOG, Request, Work, read_request, run, set_up_logging
 from dptcli.depth.formats import FORMATS, SIDECAR_SUFFIX, Format, needs_sidecar, parse_formats
 from dptcli.errors import UsageError
-from dptcli.weights.catalog import DEFAULT_MODEL
+from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from dptcli.cli.clip_request import ClipRequest

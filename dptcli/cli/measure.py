@@ -12,7 +12,7 @@ from dptcli.cli import eval_options as e
 from dptcli.cli import options as o
 from dptcli.cli.run import set_up_logging
 from dptcli.errors import UsageError
-from dptcli.weights.catalog import DEFAULT_MODEL
+from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from dptcli.cli.eval_report import Destination

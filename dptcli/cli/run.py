@@ -11,7 +11,6 @@ from dptcli.cli import options as o
 from dptcli.cli.clip_request import ClipRequest, read_clip
 from dptcli.errors import UsageError
 from dptcli.processing.target_size import TargetSize, parse_target_size
-from dptcli.weights.catalog import find_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +132,7 @@ def run(
     from dptcli.cli.console import Reporter
     from dptcli.plan import plan_outputs
     from dptcli.report import Report
+    from dptcli.weights.catalog import find_model
 
     # Everything that may be refused is refused before torch is imported, in a fraction of a second.
     plan = plan_outputs(

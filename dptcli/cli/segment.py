@@ -10,7 +10,7 @@ from dptcli.cli import options as o
 from dptcli.cli import segment_options as s
 from dptcli.cli.run import EPILOG, read_request, run, set_up_logging
 from dptcli.errors import UsageError
-from dptcli.weights.catalog import DEFAULT_MODEL
+from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from pathlib import Path

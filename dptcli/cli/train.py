@@ -11,7 +11,7 @@ import typer
 from dptcli.cli import options as o
 from dptcli.cli.run import set_up_logging
 from dptcli.errors import UsageError
-from dptcli.weights.catalog import DEFAULT_MODEL
+from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from dptcli.evaluation.pairs import PairTask

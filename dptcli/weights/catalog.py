@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dptcli.errors import ModelError
-from dptcli.weights import hub
+from dptcli.weights import DEFAULT_MODEL, hub
 from dptcli.weights.folder import DEPTH, ORIGINAL_SUFFIXES, SEGMENT
 
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
-DEFAULT_MODEL = "dpt-small"
 
 RELATIVE = "relative"
 METRIC = "metric"

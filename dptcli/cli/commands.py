@@ -1,0 +1,77 @@
+"""The commands by name: `dpt --help` lists them from here and loads none of their modules."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+# In the order of `dpt --help`: the module whose `register` adds the command, and the first sentence
+# of the command's own help.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "depth": (
+        "depth",
+        "Estimate how near everything in a photograph is, and write it as a picture.",
+    ),
+    "segment": (
+        "segment",
+        "Name what every pixel of a photograph shows, and write it as a mask.",
+    ),
+    "gallery": (
+        "gallery",
+        "Make a page to look at results: photographs against depth or classes, offline.",
+    ),
+    "info": (
+        "view",
+        "Tell what an image or a result is: size, kind and unit of its values, model, orientation.",
+    ),
+    "restore": (
+        "view",
+        "Give the depth values of a result back as a NumPy array, float32 (height, width).",
+    ),
+    "models": ("models", "List the models that have names, and manage those in the cache."),
+    "convert": (
+        "convert",
+        "Turn an original file into a model folder, and check that both give the same numbers.",
+    ),
+    "export": ("export", "Write a model as an ONNX file and check it against our own output."),
+    "eval": (
+        "measure",
+        "Measure a model, or predictions made earlier, on photographs with known answers.",
+    ),
+    "train": ("train", "Fine-tune a model on photographs with known depth or labels."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """The group of all commands; each is a name and a sentence until it is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, (_module, sentence) in COMMANDS.items():
+            self.commands[name] = TyperCommand(name, help=sentence)
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options of `dpt` itself: flags, all of them."""
+        params = super().get_params(ctx)
+        for param in params:
+            # Typer's own flags are None when they are not given, and to make None of None it loads
+            # pydantic: 0.1 s.
+            param.default = param.default or False
+        return params
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Put the command itself in the place of its sentence, and find it."""
+        if args and args[0] in COMMANDS:
+            self.commands[args[0]] = load_command(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def load_command(name: str) -> Any:
+    """Return the command itself, with its options and its own commands."""
+    registry = typer.Typer(rich_markup_mode="rich")
+    registry.callback()(lambda: None)  # Typer makes no group of a single command without one
+    importlib.import_module(f"dptcli.cli.{COMMANDS[name][0]}").register(registry)
+    group = typer.main.get_group(registry)
+    return group.commands[name]

@@ -161,7 +161,7 @@ def test_the_command_line_loads_nothing_heavy_when_it_is_imported(path):
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["depth", "--help"], ["segment", "--help"], ["--version"]]
+    "words", [["--help"], ["depth", "--help"], ["eval", "depth", "--help"], ["--version"]]
 )
 def test_help_loads_nothing_heavy(words):
     code = (

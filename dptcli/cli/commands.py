@@ -44,22 +44,26 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(TyperGroup):
-    """The group of all commands; each is a name and a sentence until it is called."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        for name, (_module, sentence) in COMMANDS.items():
-            self.commands[name] = TyperCommand(name, help=sentence)
+class Group(TyperGroup):
+    """A group of commands whose own options are all flags."""
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the options of `dpt` itself: flags, all of them."""
+        """Return the group's options."""
         params = super().get_params(ctx)
         for param in params:
             # Typer's own flags are None when they are not given, and to make None of None it loads
             # pydantic: 0.1 s.
             param.default = param.default or False
         return params
+
+
+class LazyGroup(Group):
+    """The group of all commands; each is a name and a sentence until it is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, (_module, sentence) in COMMANDS.items():
+            self.commands[name] = TyperCommand(name, help=sentence)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Put the command itself in the place of its sentence, and find it."""

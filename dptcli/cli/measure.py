@@ -10,6 +10,7 @@ import typer
 
 from dptcli.cli import eval_options as e
 from dptcli.cli import options as o
+from dptcli.cli.commands import Group
 from dptcli.cli.run import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
@@ -26,6 +27,7 @@ _EPILOG = (
 )
 eval_app = typer.Typer(
     name="eval",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Measure a model, or predictions made earlier, on photographs with known answers.",

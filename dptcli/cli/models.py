@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dptcli.cli import options as o
+from dptcli.cli.commands import Group
 from dptcli.cli.run import set_up_logging
 from dptcli.errors import ModelError, UsageError
 from dptcli.weights import hub
@@ -60,6 +61,7 @@ Json = Annotated[
 
 models_app = typer.Typer(
     name="models",
+    cls=Group,
     rich_markup_mode="rich",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dptcli.cli import options as o
+from dptcli.cli.commands import Group
 from dptcli.cli.run import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
@@ -22,6 +23,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 train_app = typer.Typer(
     name="train",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Fine-tune a model on photographs with known depth or labels.",

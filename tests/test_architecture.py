@@ -37,6 +37,7 @@ STAGES = [
     "segments.regions",
     "depth.anchors",
     "depth.depthmap",
+    "depth.guided",
     "depth.camera",
     "depth.geometry",
     "writers",

@@ -115,6 +115,16 @@ def depth(
             help="Above 1 shows more of the far part, e.g. [cyan]--gamma 1.8[/]",
         ),
     ] = "1",
+    refine_edges: Annotated[
+        bool,
+        typer.Option(
+            "--refine-edges",
+            rich_help_panel=PICTURE,
+            metavar="",
+            help="Move soft edges to the photograph's, in every format, "
+            "e.g. [cyan]--refine-edges[/]",
+        ),
+    ] = False,
     colorbar: Annotated[
         bool,
         typer.Option(
@@ -297,6 +307,7 @@ def _outputs(request: Request, given: Mapping[str, Any]) -> "DepthOutputs":
         anchors=known,
         formats=formats,
         look=look,
+        refine=given["refine_edges"],
         camera=Camera(fov_deg=wide["fov"], focal_35mm=wide["focal"]),
         max_points=max_points or 0,
     )
@@ -354,7 +365,7 @@ def _global_range(outputs: "DepthOutputs") -> Work:
         if outputs.needs_photo and any(job.source.path is None for job in plan.jobs):
             raise UsageError(
                 "--range global reads each photograph twice, and standard input can be read once; "
-                "leave out --side-by-side or save the photograph to a file"
+                "leave out --side-by-side and --refine-edges, or save the photograph to a file"
             )
         return run_two_passes(
             pipeline,

@@ -16,6 +16,7 @@ from dptcli.depth.camera import Camera
 from dptcli.depth.colormaps import finite_range
 from dptcli.depth.depthmap import DepthMap, Kind
 from dptcli.depth.formats import FORMATS, Format
+from dptcli.depth.guided import refine_edges
 from dptcli.depth.picture import Look
 from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
@@ -36,7 +37,8 @@ logger = logging.getLogger(__name__)
 class DepthOutputs:
     """What to write of a photograph's depth.
 
-    max_points: of a point cloud or a mesh. run_limits: the range of the whole run, where `look`
+    refine: move depth's edges to the photograph's, in every format. max_points: of a point cloud or
+    a mesh. run_limits: the range of the whole run, where `look`
     wants it. anchors: known distances, which turn depth into metres.
     on_picture: takes each image's name and picture, whatever the formats, in the writer's thread.
     """
@@ -44,6 +46,7 @@ class DepthOutputs:
     formats: tuple[Format, ...] = (FORMATS["color"],)
     look: Look = field(default_factory=Look)
     camera: Camera = field(default_factory=Camera)
+    refine: bool = False
     max_points: int = DEFAULT_MAX_POINTS
     run_limits: tuple[float, float] | None = None
     anchors: Anchors | None = None
@@ -54,7 +57,7 @@ class DepthOutputs:
         """Whether the decoded photograph is needed beside its depth."""
         pictures = any(item.group == "picture" for item in self.formats)
         textured = any(item.name in {"ply", "glb"} for item in self.formats)
-        return textured or (pictures and self.look.side_by_side)
+        return self.refine or textured or (pictures and self.look.side_by_side)
 
     def check_model(self, loaded: "LoadedModel") -> None:
         """Raise UsageError when a format needs metres and the model has none."""
@@ -101,6 +104,11 @@ class DepthOutputs:
         values = np.asarray(prediction.values, np.float32)
         kind: Kind = model_facts["kind"]
         limits = prediction.limits
+        if self.refine and prediction.rgb is not None:
+            values = refine_edges(
+                values, prediction.rgb, kind=kind, network_hw=prediction.network_hw
+            )
+            model_facts = {**model_facts, "edges": "moved to the photograph's by a guided filter"}
         if self.anchors is not None:
             values, limits, fitted = _to_metres(
                 values, limits, self.anchors, kind, prediction.source_hw, name=job.source.name

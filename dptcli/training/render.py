@@ -27,6 +27,7 @@ from PIL import Image
 
 from dptcli.errors import UsageError
 from dptcli.training.furniture import CLASSES, read_catalogues
+from dptcli.training.lens import photograph
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def _render(shape_hw: tuple[int, int], rng: np.random.Generator) -> Frame:
     sky = (data[..., 0] > 1e6) | (ids == 0)
     depth_m = np.where(sky, 0.0, data[..., 0]).astype(np.float32)
     labels = np.where(sky, 0, ids - 1).astype(np.uint8)
-    return Frame(develop(linear, rng), depth_m, labels)
+    return Frame(develop(photograph(linear, depth_m, rng), rng), depth_m, labels)
 
 
 def develop(linear: np.ndarray, rng: np.random.Generator) -> np.ndarray:

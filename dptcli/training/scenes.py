@@ -22,16 +22,16 @@ class Kind:
     shapes_hw: tuple[tuple[int, int], ...]
 
 
-# About 59 thousand pixels each, sides multiples of 14.
-USUAL = ((210, 280), (210, 280), (210, 280), (238, 252), (280, 210))
-WIDE = ((210, 280), (182, 322), (182, 322), (140, 420), (140, 420), (238, 252))
+# About 86 thousand pixels each, sides multiples of 14.
+USUAL = ((252, 336), (252, 336), (252, 336), (280, 308), (336, 252))
+WIDE = ((252, 336), (252, 336), (210, 406), (196, 434), (168, 504), (168, 504), (280, 308))
 
 KINDS = {
-    "room": Kind(0.42, rooms.room, 4, USUAL),
-    "table": Kind(0.09, rooms.table, 2, USUAL),
+    "room": Kind(0.37, rooms.room, 3, USUAL),
+    "table": Kind(0.08, rooms.table, 2, USUAL),
     "wall": Kind(0.05, rooms.wall, 2, USUAL),
     "backdrop": Kind(0.05, rooms.backdrop, 2, USUAL),
-    "street": Kind(0.29, outdoors.street, 4, WIDE),
+    "street": Kind(0.35, outdoors.street, 3, WIDE),
     "terrain": Kind(0.10, outdoors.terrain, 2, USUAL),
 }
 

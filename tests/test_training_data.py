@@ -104,13 +104,18 @@ def test_a_flip_keeps_image_and_targets_together(tmp_path: Path) -> None:
     assert slopes == {True, False}
 
 
-def test_views_of_one_scene_are_held_out_together(tmp_path: Path) -> None:
-    write_pairs(tmp_path, count=4)
-    text = (tmp_path / "pairs.csv").read_text()
-    (tmp_path / "pairs.csv").write_text(text + text.split("\n")[1] + "\n")
-    train, held = split(read(tmp_path), every=2, by_scene=True)
-    assert {example.image.name for example in held} == {"000_0.jpg", "002_0.jpg"}
-    assert len(train) == 2
+def test_views_of_one_scene_are_held_out_together_whatever_other_scenes_there_are() -> None:
+    def views(count: int) -> list[Example]:
+        names = [f"{scene:06d}_{view}.jpg" for scene in range(count) for view in (0, 1)]
+        return [Example(Path(name), None, None) for name in names]
+
+    train, held = split(views(40), every=4, by_scene=True)
+    assert len(train) + len(held) == 80
+    assert 10 <= len(held) <= 30
+    scenes = [{example.image.stem.split("_")[0] for example in part} for part in (train, held)]
+    assert not scenes[0] & scenes[1]
+    more = split(views(60), every=4, by_scene=True)[1]
+    assert [example for example in more if int(example.image.stem[:6]) < 40] == held
 
 
 def test_every_so_many_examples_are_held_out(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dptcli.training.losses import (
     align,
     anchor_loss,
     gradient_loss,
+    order_loss,
     relative_depth_loss,
     relative_loss,
 )
@@ -64,6 +65,29 @@ def test_relative_loss_equals_the_hand_worked_value() -> None:
     loss = relative_loss(target + 1, target, torch.ones(1, 1, 2, dtype=torch.bool))
     expected = (torch.tanh(torch.tensor(1 / 1.1)) + torch.tanh(torch.tensor(1 / 3.1))) / 2
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_order_costs_nothing_where_it_is_right() -> None:
+    torch.manual_seed(0)
+    assert order_loss(TARGET, TARGET, ALL).item() == 0
+    # Farther apart than in truth is in order too.
+    assert order_loss(3 * TARGET, TARGET, ALL).item() == 0
+
+
+def test_order_of_far_pixels_counts_as_that_of_near_ones() -> None:
+    near, far = torch.tensor([[[4.0, 5.0]]]), torch.tensor([[[0.4, 0.5]]])
+    both = torch.ones(1, 1, 2, dtype=torch.bool)
+    costs = [order_loss(target.flip(-1), target, both) for target in (near, far)]
+    # Every pair leads by −1 / 4.5 of the mean where it should by 1 / 4.5, with the floor's 2 %.
+    expected = 2 * (1 / (4.5 * 1.02)) / 0.5
+    for cost in costs:
+        assert cost.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_pixels_without_order_or_measurement_do_not_count() -> None:
+    target = torch.tensor([[[1.0, 1.05, 3.0]]])
+    valid = torch.tensor([[[True, True, False]]])
+    assert order_loss(target.flip(-1), target, valid).item() == 0
 
 
 def test_near_must_not_become_far() -> None:

@@ -92,10 +92,11 @@ class ReassembleStage(nn.Module):
                     nn.Sequential(nn.Linear(2 * width, width), ActivationLayer(config.hidden_act))
                 )
 
-    def forward(self, features: Sequence[FeatureMap]) -> list[Tensor]:
-        """FeatureMaps (B, D, h, w) -> maps (B, C_i, h·f_i, w·f_i)."""
+    def forward(self, features: Sequence[FeatureMap], *, first: int = 0) -> list[Tensor]:
+        """FeatureMaps (B, D, h, w) of the stages from `first` on -> maps (B, C_i, h·f_i, w·f_i)."""
         maps = []
-        for stage, (feature, layer) in enumerate(zip(features, self.layers, strict=True)):
+        layers = list(self.layers)[first:]
+        for stage, (feature, layer) in enumerate(zip(features, layers, strict=True), start=first):
             if stage in self.ignored:
                 maps.append(feature.map)
             else:
@@ -173,7 +174,7 @@ class FusionStage(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps from shallow to deep -> fused maps from deep to shallow, each twice as large."""
         deepest, *skips = reversed(maps)
-        first, *others = self.layers
+        first, *others = list(self.layers)[: len(maps)]
         fused = [first(deepest, size=self._size_for(skips))]
         for index, (block, skip) in enumerate(zip(others, skips, strict=True)):
             fused.append(block(fused[-1], skip, size=self._size_for(skips[index + 1 :])))
@@ -199,13 +200,22 @@ class Neck(nn.Module):
         )
         self.fusion_stage = FusionStage(config)
 
-    def forward(self, features: Sequence[FeatureMap]) -> list[Tensor]:
-        """FeatureMaps from shallow to deep -> fused maps (B, C, ·, ·) from deep to shallow."""
-        return self.fusion_stage(self.project(features))
+    def forward(
+        self, features: Sequence[FeatureMap], *, num_fused: int | None = None
+    ) -> list[Tensor]:
+        """FeatureMaps from shallow to deep -> fused maps (B, C, ·, ·) from deep to shallow.
 
-    def project(self, features: Sequence[FeatureMap]) -> list[Tensor]:
+        num_fused: how many of them are wanted, the coarse ones first; each costs four times as
+        much as the one before.
+        """
+        return self.fusion_stage(self.project(features, num_fused=num_fused))
+
+    def project(
+        self, features: Sequence[FeatureMap], *, num_fused: int | None = None
+    ) -> list[Tensor]:
         """FeatureMaps -> maps (B, C, ·, ·) of one width, from shallow to deep, not fused yet.
 
+        num_fused: how many of the deepest.
         Raises ShapeError when the backbone hands out another number of maps.
         """
         if len(features) != self.num_maps:
@@ -213,8 +223,9 @@ class Neck(nn.Module):
                 f"the backbone hands out {len(features)} feature maps, but neck_hidden_sizes "
                 f"names {self.num_maps}; choose as many stages with out_features"
             )
+        first = 0 if num_fused is None else max(0, self.num_maps - num_fused)
         if self.reassemble_stage is None:
-            maps = [feature.map for feature in features]
+            maps = [feature.map for feature in features[first:]]
         else:
-            maps = self.reassemble_stage(features)
-        return [conv(x) for conv, x in zip(self.convs, maps, strict=True)]
+            maps = self.reassemble_stage(features[first:], first=first)
+        return [conv(x) for conv, x in zip(list(self.convs)[first:], maps, strict=True)]

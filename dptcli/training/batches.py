@@ -1,5 +1,6 @@
 """What a training step sees: batches drawn from (seed, step), with frozen features kept."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,16 +12,27 @@ from torch import Tensor
 from dptcli.errors import UsageError
 from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation
 from dptcli.model.layers import FeatureMap
-from dptcli.training.data import IGNORE_LABEL, Example, Normalization, load_sample
+from dptcli.training.data import (
+    IGNORE_LABEL,
+    Example,
+    Normalization,
+    draw_shape,
+    load_sample,
+    number_of,
+)
+from dptcli.training.features import FeatureCache, Item
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """How a model is trained.
 
-    shapes_hw: sizes of the crops; every batch has one of them. variants: augmented variants of
-    each image, whose features are kept in memory when the backbone is frozen (up to
-    `cache_gb`); 0 draws a new one every time. average: decay of the weights' moving average.
+    shapes_hw: sizes of the crops; every batch has one of them, and images come rather in those of
+    their own aspect. variants: augmented variants of each image, whose features are kept in
+    memory when the backbone is frozen (up to `cache_gb`); 0 draws a new one every time. levels:
+    which of the neck's fused maps, from deep to shallow, the head reads, drawn for every step; -1
+    is the finest, the one that counts in the end, 1 has a quarter of its sides and costs an
+    eighth of its time. average: decay of the weights' moving average.
     patience: validations without a better loss before training stops; 0 never stops. zoom: crops
     of different scales, which metric depth does not bear. normalization: the model's own.
     """
@@ -35,6 +47,7 @@ class TrainOptions:
     accumulate: int = 1
     shapes_hw: tuple[tuple[int, int], ...] = ((210, 280), (280, 210), (168, 364))
     variants: int = 4
+    levels: tuple[int, ...] = (-1,)
     cache_gb: float = 4.0
     seed: int = 0
     checkpoint_every: int = 100
@@ -67,47 +80,22 @@ def precision(model: DensePredictor, options: TrainOptions) -> torch.autocast:
 
 @dataclass
 class Batch:
-    """Features or pixels (B, …) with their targets (B, H, W), on the model's device."""
+    """Features or pixels (B, …) with their targets (B, H, W), on the model's device.
+
+    level: the fused map that the head reads, from deep to shallow; -1 the finest.
+    """
 
     maps: list[FeatureMap] | None
     pixel_values: Tensor | None
     inverse_depth: Tensor
     valid: Tensor
     labels: Tensor
-
-
-@dataclass
-class _Item:
-    """One cached sample: its features and targets, on the CPU."""
-
-    maps: list[tuple[Tensor, Tensor | None]] | None
-    pixel_values: Tensor | None
-    inverse_depth: Tensor
-    valid: Tensor
-    labels: Tensor
-
-
-@dataclass
-class FeatureCache:
-    """Samples with their features, by (example, variant), for all tasks on one backbone."""
-
-    items: dict[tuple[int, int], _Item] = field(default_factory=dict)
-    num_bytes: int = 0
-
-    def add(self, key: tuple[int, int], item: _Item, *, limit: float) -> None:
-        """Keep an item while the sum stays below `limit` bytes."""
-        tensors = [item.inverse_depth, item.valid, item.labels]
-        for part, readout in item.maps or []:
-            tensors += [part] if readout is None else [part, readout]
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        if self.num_bytes + size < limit:
-            self.items[key] = item
-            self.num_bytes += size
+    level: int = -1
 
 
 @dataclass
 class Source:
-    """Batches of a list of examples, with the features of a frozen backbone kept in memory."""
+    """Batches of a list of examples, with the features of a frozen backbone kept."""
 
     model: DensePredictor
     examples: Sequence[Example]
@@ -115,37 +103,75 @@ class Source:
     augment: bool = True
     cache: FeatureCache = field(default_factory=FeatureCache)
 
+    def __post_init__(self) -> None:
+        self._pools = self._shape_pools()
+
+    def _shape_pools(self) -> dict[int, list[tuple[int, int]]]:
+        """{index of a shape: the (example, variant) pairs that have it}; empty without variants."""
+        pools: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for index in range(len(self.examples)):
+            for variant in range(self.options.variants if self.augment else 0):
+                pools[self._shape_of(index, variant)].append((index, variant))
+        return pools
+
+    def _shape_of(self, index: int, variant: int) -> int:
+        options = self.options
+        return draw_shape(
+            self.examples[index], options.shapes_hw, seed=options.seed, variant=variant
+        )
+
     def batch(self, step: int) -> Batch:
         """The batch of a step, drawn from (seed, step)."""
         options = self.options
         rng = np.random.default_rng([options.seed, 1, step])
-        shape = int(rng.integers(len(options.shapes_hw)))
-        indices = rng.choice(
-            len(self.examples), options.batch_size, replace=len(self.examples) < options.batch_size
-        )
-        num = len(options.shapes_hw)
-        rounds = options.variants or 2**20
-        # Variant v of an image always has shape v modulo the number of shapes.
-        return self._collate(
-            [self._item(int(i), int(rng.integers(rounds)) * num + shape) for i in indices]
-        )
+        level = options.levels[int(rng.integers(len(options.levels)))]
+        index = int(rng.integers(len(self.examples)))
+        # Common shapes come more often.
+        shape = self._shape_of(index, int(rng.integers(options.variants or 2**20)))
+        if options.variants:
+            pool = self._pools[shape]
+            chosen = rng.choice(
+                len(pool), options.batch_size, replace=len(pool) < options.batch_size
+            )
+            pairs = [pool[int(i)] for i in chosen]
+        else:
+            count = len(self.examples)
+            chosen = rng.choice(count, options.batch_size, replace=count < options.batch_size)
+            pairs = [(int(i), int(rng.integers(2**20))) for i in chosen]
+        items = [self.item(i, variant, options.shapes_hw[shape]) for i, variant in pairs]
+        return self._collate(items, level)
 
     def batches(self) -> "list[Batch]":
         """Every example once, whole and undistorted, in batches of one."""
-        return [self._collate([self._item(index, 0)]) for index in range(len(self.examples))]
+        shapes = self.options.shapes_hw
+        return [
+            self._collate([self.item(index, 0, shapes[self._nearest(index)])], -1)
+            for index in range(len(self.examples))
+        ]
 
-    def _item(self, index: int, variant: int) -> _Item:
-        key = (index, variant)
-        if key in self.cache.items:
-            return self.cache.items[key]
+    def _nearest(self, index: int) -> int:
+        return draw_shape(self.examples[index], self.options.shapes_hw, seed=None, variant=0)
+
+    def fill(self) -> int:
+        """Compute and keep the features of every variant; the number of samples."""
+        pairs = [(pair, shape) for shape, pool in self._pools.items() for pair in pool]
+        for (index, variant), shape in pairs:
+            self.item(index, variant, self.options.shapes_hw[shape])
+        return len(pairs)
+
+    def item(self, index: int, variant: int, hw: tuple[int, int]) -> Item:
+        """A variant of an example at size `hw`, from the cache where it is kept."""
         options = self.options
         example = self.examples[index]
-        hw = options.shapes_hw[variant % len(options.shapes_hw)]
+        key = (str(example.image), variant, hw)
+        kept = self.cache.get(key)
+        if kept is not None:
+            return kept
         sample = load_sample(
             example,
             hw,
             seed=options.seed,
-            index=index,
+            index=number_of(example),
             variant=variant,
             augment=self.augment,
             zoom=options.zoom,
@@ -163,7 +189,7 @@ class Source:
                 (m.map[0].half().cpu(), None if m.readout is None else m.readout[0].half().cpu())
                 for m in found.maps
             ]
-        item = _Item(
+        item = Item(
             maps=maps,
             pixel_values=None if options.is_frozen else pixels,
             inverse_depth=torch.from_numpy(sample.inverse_depth),
@@ -174,13 +200,13 @@ class Source:
             self.cache.add(key, item, limit=options.cache_gb * 1e9)
         return item
 
-    def _collate(self, items: list[_Item]) -> Batch:
+    def _collate(self, items: list[Item], level: int) -> Batch:
         device = self.model.device
         maps = None
         if items[0].maps is not None:
             maps = []
-            for level in range(len(items[0].maps)):
-                parts = [item.maps[level] for item in items if item.maps is not None]
+            for stage in range(len(items[0].maps)):
+                parts = [item.maps[stage] for item in items if item.maps is not None]
                 readouts = [readout.float() for _, readout in parts if readout is not None]
                 maps.append(
                     FeatureMap(
@@ -195,6 +221,7 @@ class Source:
             inverse_depth=torch.stack([item.inverse_depth for item in items]).to(device),
             valid=torch.stack([item.valid for item in items]).to(device),
             labels=torch.stack([item.labels for item in items]).to(device),
+            level=level,
         )
 
 

@@ -21,8 +21,9 @@ from dptcli.errors import DptError
 from dptcli.files import atomic_path, write_text
 from dptcli.model.config import DPTConfig
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
-from dptcli.training.batches import FeatureCache, TrainOptions
+from dptcli.training.batches import Source, TrainOptions
 from dptcli.training.data import IMAGENET_MEAN, IMAGENET_STD, read_examples, split
+from dptcli.training.features import FeatureCache
 from dptcli.training.furniture import CLASSES
 from dptcli.training.loop import Progress, train
 
@@ -198,6 +199,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--shapes", nargs="+", default=["210x280", "280x210", "168x364"], help="HEIGHTxWIDTH"
     )
+    parser.add_argument(
+        "--levels", nargs="+", type=int, default=[-1], help="fused maps to train, -1 the finest"
+    )
+    parser.add_argument("--features", type=Path, help="folder in which features are kept")
+    parser.add_argument(
+        "--only-features", action="store_true", help="compute what the folder lacks, then stop"
+    )
     for item in fields(TrainOptions):
         if isinstance(item.default, int | float | str):
             flag = f"--{item.name.replace('_', '-')}"
@@ -209,14 +217,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             **{
                 item.name: getattr(options, item.name)
                 for item in fields(TrainOptions)
-                if hasattr(options, item.name)
+                if hasattr(options, item.name) and item.name != "levels"
             },
             shapes_hw=tuple(_parse_hw(text) for text in options.shapes),
+            levels=tuple(options.levels),
         )
         examples, _ = read_examples(options.frames, task="depth")
         pairs, held_out = split(examples, by_scene=True)
         print(f"{len(pairs)} frames, {len(held_out)} held out", file=sys.stderr)
-        cache = FeatureCache()
+        cache = FeatureCache(options.features)
+        if options.only_features:
+            model = start_model("depth", options.builtin, seed=chosen.seed)
+            print(f"{Source(model, pairs, chosen, cache=cache).fill()} samples", flush=True)
+            return 0
         for task in options.tasks:
             steps = options.segment_steps if task == "segment" else None
             model = start_model(task, options.builtin, seed=chosen.seed)
@@ -225,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             elif task == "segment" and (options.builtin / FOLDERS["depth"] / HEAD_FILE).is_file():
                 # What tells near from far tells one thing from another: a shorter way.
                 take_head(model, options.builtin / FOLDERS["depth"], prefix="neck.")
-            # Twice as fast in bfloat16 on a CPU.
+            # Convolutions are faster so on a CPU.
             for part in (model.neck, model.head):
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             train(

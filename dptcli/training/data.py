@@ -6,6 +6,7 @@ resumes to the same result, and a variant's features may be kept. H×W is the cr
 
 import csv
 import io
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_ASPECT_ERROR = 0.03
 """How much wider or narrower than its photograph a target may be before it is refused."""
+
+ASPECT_SHARPNESS = 4.0
+"""How much likelier a crop of the photograph's own aspect is: e⁴ times one e times as wide."""
+ORIENTATION_TAG = 0x0112
 
 Box = tuple[float, float, float, float]
 
@@ -129,6 +134,33 @@ def _targets(example: Example) -> dict[str, Image.Image]:
     return targets
 
 
+def number_of(example: Example) -> int:
+    """A number for the example's random state: of its name, so that other examples change nothing.
+
+    A set that grows, or is split otherwise, keeps the samples that it had.
+    """
+    return zlib.crc32(example.image.name.encode())
+
+
+def draw_shape(
+    example: Example, shapes_hw: Sequence[tuple[int, int]], *, seed: int | None, variant: int
+) -> int:
+    """The index of a variant's shape, likelier the closer to the photograph's aspect.
+
+    Without a seed it is the closest.
+    """
+    with Image.open(example.image) as image:
+        width, height = image.size
+        if image.getexif().get(ORIENTATION_TAG, 1) >= 5:  # turned by a quarter
+            width, height = height, width
+    apart = [abs(np.log(shape[1] / shape[0] * height / width)) for shape in shapes_hw]
+    if seed is None:
+        return int(np.argmin(apart))
+    weights = np.exp(-ASPECT_SHARPNESS * np.asarray(apart))
+    rng = np.random.default_rng([seed, number_of(example), variant, 1])
+    return int(rng.choice(len(shapes_hw), p=weights / weights.sum()))
+
+
 def load_sample(
     example: Example,
     hw: tuple[int, int],
@@ -186,11 +218,11 @@ def _cut(
 def _crop(
     size: tuple[int, int], hw: tuple[int, int], rng: np.random.Generator, *, zoom: bool
 ) -> Box:
-    """A box of the crop's aspect (within a tenth) with 30 to 100 % of the largest such area."""
+    """A box of the crop's aspect (within a tenth) with 40 to 100 % of the largest such area."""
     width, height = size
     aspect = hw[1] / hw[0] * float(np.exp(rng.uniform(-0.1, 0.1)))
     full_w, full_h = min(width, height * aspect), min(height, width / aspect)
-    part = float(rng.uniform(0.3, 1.0)) ** 0.5 if zoom and rng.random() < 0.7 else 1.0
+    part = float(rng.uniform(0.4, 1.0)) ** 0.5 if zoom and rng.random() < 0.7 else 1.0
     box_w, box_h = full_w * part, full_h * part
     left, top = float(rng.uniform(0, width - box_w)), float(rng.uniform(0, height - box_h))
     return left, top, min(left + box_w, width), min(top + box_h, height)
@@ -238,14 +270,19 @@ def split(
 ) -> tuple[list[Example], list[Example]]:
     """Training and validation examples: every `every`-th is held out; none where `every` is 0.
 
-    by_scene: views of one scene stay together; the scene is the image name's part before `_`.
+    by_scene: views of one scene stay together; the scene is the image name's part before `_`, and
+    about one in `every` is held out by its name alone, whatever other scenes there are.
     """
-    groups = [
-        example.image.stem.split("_")[0] if by_scene else str(example.image) for example in examples
-    ]
-    held = set(sorted(set(groups))[::every]) if every > 0 else set()
-    together = list(zip(examples, groups, strict=True))
+    if every <= 0:
+        return list(examples), []
+    if by_scene:
+        scenes = [example.image.stem.split("_")[0] for example in examples]
+        is_held = [zlib.crc32(scene.encode()) % every == 0 for scene in scenes]
+    else:
+        held = set(sorted({str(example.image) for example in examples})[::every])
+        is_held = [str(example.image) in held for example in examples]
+    together = list(zip(examples, is_held, strict=True))
     return (
-        [example for example, group in together if group not in held],
-        [example for example, group in together if group in held],
+        [example for example, apart in together if not apart],
+        [example for example, apart in together if apart],
     )

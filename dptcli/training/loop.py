@@ -20,8 +20,9 @@ from dptcli.errors import UsageError
 from dptcli.files import atomic_path
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.model.losses import segmentation_loss, silog_loss
-from dptcli.training.batches import Batch, FeatureCache, Source, TrainOptions, precision
+from dptcli.training.batches import Batch, Source, TrainOptions, precision
 from dptcli.training.data import IGNORE_LABEL, Example
+from dptcli.training.features import FeatureCache
 from dptcli.training.losses import relative_depth_loss
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def batch_loss(model: DensePredictor, batch: Batch) -> Tensor:
     if maps is None:
         assert batch.pixel_values is not None
         maps = model.features(batch.pixel_values).maps
-    fused = model.neck(maps)
+    fused = model.neck(maps, num_fused=None if batch.level < 0 else batch.level + 1)
     if isinstance(model, DPTForSemanticSegmentation):
         auxiliary = None if model.auxiliary_head is None else model.auxiliary_head(fused)
         return segmentation_loss(
@@ -56,6 +57,8 @@ def batch_loss(model: DensePredictor, batch: Batch) -> Tensor:
             auxiliary_weight=model.config.auxiliary_loss_weight,
         )
     assert isinstance(model, DPTForDepthEstimation)
+    if batch.level >= 0:
+        return _coarse_depth_loss(model.head(fused).float(), batch)
     hw = batch.inverse_depth.shape[-2:]
     predicted = F.interpolate(
         model.head(fused).float()[:, None], size=hw, mode="bilinear", align_corners=False
@@ -65,6 +68,19 @@ def batch_loss(model: DensePredictor, batch: Batch) -> Tensor:
         depth_m = 1 / batch.inverse_depth.clamp(min=1e-6)
         return silog_loss(predicted, depth_m, measured)
     return relative_depth_loss(predicted, batch.inverse_depth, batch.valid)
+
+
+def _coarse_depth_loss(predicted: Tensor, batch: Batch) -> Tensor:
+    """The loss of relative depth at the size of a coarse prediction (B, h, w).
+
+    A target pixel is the one nearest to the prediction's: a mean across an edge is no depth.
+    """
+    hw = predicted.shape[-2:]
+    target, valid = (
+        F.interpolate(values[:, None].float(), size=hw, mode="nearest-exact")[:, 0]
+        for values in (batch.inverse_depth, batch.valid)
+    )
+    return relative_depth_loss(predicted, target, valid > 0)
 
 
 def learning_rate_at(step: int, options: TrainOptions) -> float:

@@ -5,21 +5,29 @@ W); 0 is infinitely far (sky). None depends on the prediction's scale or shift, 
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 NUM_GRADIENT_SCALES = 4
 GRADIENT_WEIGHT = 1.0
-RELATIVE_WEIGHT = 0.5
+RELATIVE_WEIGHT = 0.75
+ORDER_WEIGHT = 0.2
 ANCHOR_WEIGHT = 0.2
+NUM_ORDER_PAIRS = 4000
+ORDER_MARGIN = 0.1
+"""Two depths that differ by less than this share of their mean have no order."""
+ENOUGH_LEAD = 0.25
+"""By how much of their mean the nearer pixel must lead, if the truth differs by as much."""
 
 
 def relative_depth_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """The sum that a relative depth model is trained with.
 
     After least-squares alignment: absolute error and multi-scale gradients in units of the
-    target's own spread (MiDaS, Ranftl et al. 2020, sections 5 and 6), and the error relative to
-    the pixel's inverse depth. A weak anchor keeps the output positive with sky at zero. Alignment
-    bounds every term: a constant prediction costs 1, not infinity as under its own spread.
+    target's own spread (MiDaS, Ranftl et al. 2020, sections 5 and 6), the error relative to the
+    pixel's inverse depth, and the order of pairs of pixels. A weak anchor keeps the output
+    positive with sky at zero. Alignment bounds every term: a constant prediction costs 1, not
+    infinity as under its own spread.
     """
     aligned = align(predicted, target, valid)
     error = (aligned - target) / _spread(target, valid)[:, None, None]
@@ -27,6 +35,7 @@ def relative_depth_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Ten
         _mean(error.abs(), valid)
         + GRADIENT_WEIGHT * gradient_loss(error, valid)
         + RELATIVE_WEIGHT * relative_loss(aligned, target, valid)
+        + ORDER_WEIGHT * order_loss(aligned, target, valid)
         + ANCHOR_WEIGHT * anchor_loss(predicted, target, valid)
     )
 
@@ -60,6 +69,27 @@ def relative_loss(aligned: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return _mean(torch.tanh((aligned - target).abs() / (target + floor).clamp(min=1e-6)), valid)
 
 
+def order_loss(aligned: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """How often, and by how much, the farther of two pixels is predicted nearer.
+
+    Pairs that are drawn at random and differ by more than ORDER_MARGIN; each is worth the same
+    near and far: a hinge on the difference relative to the pair's mean inverse depth, 0 where it is
+    at least ENOUGH_LEAD or the true one. Draws from torch's random state.
+    """
+    target, aligned = target.flatten(1), aligned.flatten(1)
+    known = valid.flatten(1) > 0
+    first, second = torch.randint(
+        target.shape[1], (2, NUM_ORDER_PAIRS), device=target.device
+    ).unbind()
+    floor = 0.02 * _means(target, known, dim=1)[:, None]
+    mean = (target[:, first] + target[:, second]) / 2 + floor
+    apart = target[:, first] - target[:, second]
+    counts = known[:, first] & known[:, second] & (apart.abs() > ORDER_MARGIN * mean)
+    lead = (aligned[:, first] - aligned[:, second]) * apart.sign() / mean
+    wanted = (apart.abs() / mean).clamp(max=ENOUGH_LEAD)
+    return _mean(F.relu(wanted - lead.clamp(min=-2)), counts) / (2 * ENOUGH_LEAD)
+
+
 def gradient_loss(error: Tensor, valid: Tensor) -> Tensor:
     """Differences of the error (B, H, W) between neighbours, at four scales: crisp edges."""
     total = error.new_zeros(())
@@ -86,9 +116,9 @@ def _mean(values: Tensor, valid: Tensor) -> Tensor:
     return (values * valid).sum() / valid.sum().clamp(min=1)
 
 
-def _means(values: Tensor, valid: Tensor) -> Tensor:
+def _means(values: Tensor, valid: Tensor, *, dim: int | tuple[int, ...] = (1, 2)) -> Tensor:
     """The mean over each image's valid pixels (B,)."""
-    return (values * valid).sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=1)
+    return (values * valid).sum(dim=dim) / valid.sum(dim=dim).clamp(min=1)
 
 
 def _spread(values: Tensor, valid: Tensor) -> Tensor:

@@ -83,7 +83,8 @@ class Prediction:
     (H, W). rgb: the photograph uint8 (H', W', 3), if kept. source_hw: the photograph's size;
     network_hw: what the network saw. limits: the network's smallest and largest depth, which the
     bicubic resize to (H, W) may overshoot, or those of a whole clip: the range to draw in.
-    scores: class probabilities float16 (C, h, w) at the network's scale, if kept.
+    scores: class probabilities float16 (C, h, w) at the network's scale, if kept. labels: class
+    ids (H, W) beside depth, where both were predicted.
     """
 
     values: NDArray[Any]
@@ -92,6 +93,7 @@ class Prediction:
     network_hw: tuple[int, int] = (0, 0)
     limits: tuple[float, float] = (0.0, 0.0)
     scores: NDArray[np.float16] | None = None
+    labels: NDArray[np.integer] | None = None
 
 
 ImageInput = str | Path | bytes | BinaryIO | NDArray[np.uint8]

@@ -74,7 +74,8 @@ ALLOWED = {
     "depth.outputs": {*STAGES, "weights"},
     "depth.twopass": {*STAGES, "weights", "pipeline"},
     "training": {*STAGES, "weights", "model", "training", "pipeline"},
-    "cli": {*STAGES, "weights", "model", "training", "pipeline", "cli"}
+    "together": {*STAGES, "weights", "model", "pipeline"},
+    "cli": {*STAGES, "weights", "model", "training", "pipeline", "cli", "together"}
     | {"depth.outputs", "depth.twopass", "video.sequence", "export"},
 }
 # Imports inside a function that a layer may make beyond its row, with the reason.

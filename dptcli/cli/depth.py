@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dptcli.cli import depth_classes as c
 from dptcli.cli import options as o
 from dptcli.cli.preview import Preview
 from dptcli.cli.run import EPILOG, Request, Work, read_request, run, set_up_logging
@@ -211,6 +212,9 @@ def depth(
             "e.g. [cyan]--max-points 250k[/]",
         ),
     ] = "1M",
+    with_segments: c.WithSegments = False,
+    masks: c.Masks = False,
+    segment_model: c.SegmentModel = None,
     frames: o.Frames = None,
     sequence: o.InOrder = False,
     smoothing: o.Smoothing = None,
@@ -237,20 +241,23 @@ def depth(
     given = locals()
     request = read_request("depth", given)
     outputs = _outputs(request, given)
+    classes = c.check_classes(request, outputs, given)
     shown = Preview()
     if preview:
         outputs = replace(outputs, on_picture=shown.keep)
 
-    def saver(loaded: "LoadedModel", _plan: "Plan") -> "Save":
-        return _saver(outputs, loaded)
+    def saver(loaded: "LoadedModel", plan: "Plan") -> "Save":
+        wanted = c.with_classes(outputs, loaded, plan, request, masks=masks) if classes else outputs
+        return _saver(wanted, loaded)
 
     code = run(
         request,
         saver,
         keep_rgb=outputs.needs_photo,
-        suffixes=[item.suffix for item in outputs.formats],
+        suffixes=[*(item.suffix for item in outputs.formats), *([c.MASK_SUFFIX] if masks else [])],
         sidecar=SIDECAR_SUFFIX if needs_sidecar(outputs.formats) else None,
         work=_global_range(outputs) if outputs.look.value_range.kind == "global" else None,
+        segment_model=classes,
     )
     shown.show()
     return code

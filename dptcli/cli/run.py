@@ -110,12 +110,13 @@ def run(
     suffixes: Sequence[str] = (".png",),
     sidecar: str | None = None,
     work: "Work | None" = None,
+    segment_model: str | None = None,
 ) -> int:
     """Plan the run, load the model, do the work, report; returns the exit code.
 
     keep_rgb, keep_scores: what `save` needs of pipeline.Options. suffixes: one for each format that
-    is written. sidecar: the suffix of the file of facts. work:
-    takes the place of Pipeline.run.
+    is written. sidecar: the suffix of the file of facts. work: takes the place of Pipeline.run.
+    segment_model: a model that predicts classes beside depth, on the same backbone.
     """
     if request.clip is not None:
         from dptcli.cli.clip import run_clip
@@ -149,8 +150,12 @@ def run(
         return 0
     # A download draws its own bars, so it comes before the spinner; a typo costs no torch either.
     find_model(request.model, task=request.task, offline=request.offline)
+    if segment_model is not None:
+        find_model(segment_model, task="segment", offline=request.offline)
     with reporter.loading(request.model):
-        pipeline = open_for(request, keep_rgb=keep_rgb, keep_scores=keep_scores)
+        pipeline = open_for(
+            request, segment_model=segment_model, keep_rgb=keep_rgb, keep_scores=keep_scores
+        )
         save = saver(pipeline.loaded, plan)
     reporter.skipped(plan)
     with reporter.working(plan):
@@ -185,26 +190,32 @@ def find_sources(request: Request) -> "list[ImageSource]":
     return find_images([*request.inputs, *listed], recursive=request.recursive)
 
 
-def open_for(request: Request, *, keep_rgb: bool, **more: Any) -> "Pipeline":
+def open_for(
+    request: Request, *, keep_rgb: bool, segment_model: str | None = None, **more: Any
+) -> "Pipeline":
     """Load the request's model; more: further fields of pipeline.Options."""
     from dptcli import pipeline
 
     if request.max_pixels is not None:
         more["max_pixels"] = request.max_pixels
-    return pipeline.open_pipeline(
-        request.model,
-        task=request.task,
-        device=request.device,
-        dtype=request.dtype,
-        offline=request.offline,
-        size=request.size,
-        options=pipeline.Options(
-            batch_size=request.batch_size,
-            target_size=request.target_size,
-            keep_rgb=keep_rgb,
-            **more,
-        ),
+    options = pipeline.Options(
+        batch_size=request.batch_size,
+        target_size=request.target_size,
+        keep_rgb=keep_rgb,
+        **more,
     )
+    wanted: dict[str, Any] = {
+        "device": request.device,
+        "dtype": request.dtype,
+        "offline": request.offline,
+        "size": request.size,
+        "options": options,
+    }
+    if segment_model is not None:
+        from dptcli.together import open_together
+
+        return open_together(request.model, segment_model, **wanted)
+    return pipeline.open_pipeline(request.model, task=request.task, **wanted)
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]

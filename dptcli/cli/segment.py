@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from dptcli.pipeline import Prediction, Save
     from dptcli.plan import Job, Plan
-    from dptcli.segments.outputs import Main, SegmentOutputs
+    from dptcli.segments.maskfiles import Style
+    from dptcli.segments.outputs import Main
     from dptcli.weights.load import LoadedModel
 
 
@@ -97,7 +98,7 @@ def segment(
             also=kinds,
             split=s.SPLIT in further,
         )
-        _write_names(plan, outputs, existing=request.existing)
+        write_names(plan, names, outputs.style, model=loaded.name, existing=request.existing)
 
         def save(job: "Job", prediction: "Prediction") -> Mapping[str, object]:
             return outputs.write(
@@ -134,7 +135,9 @@ def _main_picture(
     return "mask", 1.0
 
 
-def _write_names(plan: "Plan", outputs: "SegmentOutputs", *, existing: str) -> None:
+def write_names(
+    plan: "Plan", names: Mapping[int, str], style: "Style", *, model: str, existing: str
+) -> None:
     """Write labels.json for the run's folder, or beside a single file; none for standard output."""
     from dptcli.segments.maskfiles import write_names_json
     from dptcli.writers import write_whole
@@ -145,10 +148,10 @@ def _write_names(plan: "Plan", outputs: "SegmentOutputs", *, existing: str) -> N
     buffer = io.BytesIO()
     write_names_json(
         buffer,
-        outputs.names,
-        colors=outputs.style.colors,
-        model=outputs.model,
-        first_id=outputs.style.first_id,
+        names,
+        colors=style.colors,
+        model=model,
+        first_id=style.first_id,
     )
     content = buffer.getvalue()
     if path.exists() and existing != "overwrite" and path.read_bytes() != content:

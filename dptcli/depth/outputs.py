@@ -22,6 +22,8 @@ from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
 from dptcli.errors import DptError, UsageError
 from dptcli.plan import Job, photo_facts
+from dptcli.segments.maskfiles import Style, write_label_mask
+from dptcli.segments.masks import describe_segments
 from dptcli.sidecar import FILES_KEY, POLARITY, UNIT, read_sidecar, sidecar_bytes
 from dptcli.weights.fingerprint import weights_hash
 from dptcli.writers import write_picture, write_whole
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+TOLD = ("kind", "min", "max", "anchors", "segments")
+"""The facts of an image that its line of --json holds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DepthOutputs:
@@ -41,6 +46,8 @@ class DepthOutputs:
     a mesh. run_limits: the range of the whole run, where `look`
     wants it. anchors: known distances, which turn depth into metres.
     on_picture: takes each image's name and picture, whatever the formats, in the writer's thread.
+    names: class id -> name, where classes are predicted too. mask_style: write their masks, each to
+    the last of a job's files.
     """
 
     formats: tuple[Format, ...] = (FORMATS["color"],)
@@ -51,6 +58,8 @@ class DepthOutputs:
     run_limits: tuple[float, float] | None = None
     anchors: Anchors | None = None
     on_picture: Callable[[str, Image.Image], None] | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
+    mask_style: Style | None = None
 
     @property
     def needs_photo(self) -> bool:
@@ -77,6 +86,9 @@ class DepthOutputs:
             self.on_picture(job.source.name, self.look.draw(depth, self.run_limits)[0])
         about: dict[str, dict[str, Any]] = {}
         files: tuple[Path | None, ...] = job.files or (job.path,)
+        if self.mask_style is not None:
+            files, mask = files[:-1], files[-1]
+            self._write_mask(mask, job, prediction, depth.facts)
         for item, path in zip(self.formats, files, strict=True):
             if path is not None and path in job.keep:
                 continue
@@ -92,9 +104,7 @@ class DepthOutputs:
         }
         if job.sidecar is not None:
             _write_sidecar(job.sidecar, depth.facts, named, keep=job.keep)
-        told = {
-            key: depth.facts[key] for key in ("kind", "min", "max", "anchors") if key in depth.facts
-        }
+        told = {key: depth.facts[key] for key in TOLD if key in depth.facts}
         return {**told, FILES_KEY: [str(path) for path in job.files]}
 
     def depth_map(
@@ -123,11 +133,22 @@ class DepthOutputs:
             **photo_facts(job),
             **value_facts(values),
         }
+        if prediction.labels is not None:
+            facts["segments"] = describe_segments(values, prediction.labels, self.names)
         focal_px = 0.0
         if any(item.group == "shape" for item in self.formats):
             focal_px, origin = self.camera.focal_px(values.shape, job.source.path)
             facts["focal_px"], facts["focal_from"] = round(focal_px, 3), origin
         return DepthMap(values, kind, limits, prediction.rgb, focal_px, facts)
+
+    def _write_mask(
+        self, path: Path | None, job: Job, prediction: "Prediction", facts: Mapping[str, Any]
+    ) -> None:
+        labels, style = prediction.labels, self.mask_style
+        if path is None or path in job.keep or labels is None or style is None:
+            return
+        said = {**photo_facts(job), "model": facts["model"], "kind": "labels"}
+        write_whole(path, lambda to: write_label_mask(to, labels, style=style, facts=said))
 
     def _write(self, item: Format, stream: BinaryIO, depth: DepthMap) -> dict[str, Any]:
         if item.group == "map":

@@ -2,10 +2,12 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dptcli.depth.colormaps import finite_range
 from dptcli.errors import UsageError
 from dptcli.segments.palettes import synonyms
 
@@ -71,6 +73,36 @@ def shares(labels: NDArray[np.integer]) -> dict[int, float]:
     present = np.flatnonzero(counts)
     by_size = sorted(present, key=lambda label: -counts[label])
     return {int(label): float(counts[label]) / labels.size for label in by_size}
+
+
+def describe_segments(
+    depth: NDArray[np.floating], labels: NDArray[np.integer], names: Mapping[int, str]
+) -> list[dict[str, Any]]:
+    """Say how large and how near each class of an image is, the largest first.
+
+    depth: (H, W), inverse (large is near) or metres; labels: class ids (H, W). Returns [{"id",
+    "class", "area": share of the image, "median_depth": of its pixels in the map's own unit,
+    "relative_depth": where that lies between the image's smallest value, 0, and its largest, 1}].
+    Not finite pixels do not count; a class without others has None for both.
+    """
+    low, high = finite_range(depth)
+    span = max(high - low, 1e-12)
+    found = []
+    for label, share in shares(labels).items():
+        own = depth[labels == label]
+        own = own[np.isfinite(own)]
+        median = float(np.median(own)) if own.size else None
+        relative = None if median is None else round((median - low) / span, 6)
+        found.append(
+            {
+                "id": label,
+                "class": names.get(label, str(label)),
+                "area": round(share, 6),
+                "median_depth": median,
+                "relative_depth": relative,
+            }
+        )
+    return found
 
 
 def outlines(labels: NDArray[np.integer], *, width: int | None = None) -> NDArray[np.bool_]:

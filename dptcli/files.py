@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from dptcli.remote.places import RemotePath, upload
+
 # Files begun and not yet complete, so that an exit in a hurry can remove them.
 _unfinished: set[Path] = set()
 
@@ -15,8 +17,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it takes `path`'s place when the block ends.
 
     The folder is made when it is missing. When the block fails, the temporary file is removed and
-    what stood at `path` before stays as it was.
+    what stood at `path` before stays as it was. A place in a store is uploaded to when the block
+    ends. Raises OSError.
     """
+    if isinstance(path, RemotePath):
+        with upload(path) as temporary:
+            yield temporary
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: NAME plus a suffix could pass the file system's 255 bytes, and an image's
     # suffix would let a later run take what a killed one left behind for a picture.

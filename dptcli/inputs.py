@@ -1,4 +1,4 @@
-"""Find images and open them: files, folders, globs, lists and streams, every failure by name."""
+"""Find images and open them: files, folders, globs, lists, streams, addresses; failures by name."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from dptcli.decode import DEFAULT_MAX_PIXELS, RGBArray, decode, printable
 from dptcli.errors import ImageError, UsageError
+from dptcli.remote import Address, is_address, listing, opening, shown
 
 logger = logging.getLogger(__name__)
 
@@ -32,15 +33,24 @@ STDIN = "-"
 class ImageSource:
     """One image to read and where it lies below the inputs' common folder.
 
-    `path` None means standard input. `relative` is what an output folder mirrors.
+    path: a file of this machine. url: an address beyond it (s3://, gs://, https://). Neither means
+    standard input. relative: what an output folder mirrors.
     """
 
     path: Path | None
     relative: Path
+    url: str | None = field(default=None, kw_only=True)
+
+    @property
+    def is_stdin(self) -> bool:
+        """Whether it can be read once only."""
+        return self.path is None and self.url is None
 
     @property
     def name(self) -> str:
-        """The source as one printable line, for messages and logs."""
+        """The source as one printable line without secrets, for messages and logs."""
+        if self.url is not None:
+            return shown(self.url)
         return "standard input" if self.path is None else printable(self.path)
 
 
@@ -48,24 +58,33 @@ class ImageSource:
 
 
 def find_images(inputs: Sequence[str | Path], *, recursive: bool = True) -> list[ImageSource]:
-    """The images that files, folders and globs name, each once, in the order of the inputs.
+    """The images that files, folders, globs and addresses name, each once, in the inputs' order.
 
     What a folder or a glob holds comes in natural order (2.jpg before 10.jpg). Files named outright
     are kept whatever they are, so that a wrong one fails by name when it is decoded; folders are
     searched for IMAGE_SUFFIXES, without hidden entries, devices and pipes. `relative` is the path
     below the deepest folder that holds every input: one folder's tree is mirrored as it is, and
-    equal names in different folders stay apart. "-" is standard input.
+    equal names in different folders stay apart. Addresses have a common folder of their own. "-" is
+    standard input.
 
     Raises UsageError when an input does not exist, a folder cannot be read or nothing was found.
     """
     if not inputs:
         raise UsageError("no input given; name an image, a folder, or - for standard input")
-    paths: list[Path | None] = []  # None: standard input
+    paths: list[Path | Address | None] = []  # None: standard input
     roots: list[Path] = []
+    remote_roots: list[tuple[str, ...]] = []
     missing: list[str] = []
     for given in inputs:
         if str(given) == STDIN:
             paths.append(None)
+            continue
+        if is_address(given):
+            addresses, remote_root = listing.expand(
+                str(given), suffixes=IMAGE_SUFFIXES, recursive=recursive, order=natural_key
+            )
+            paths += addresses
+            remote_roots.append(remote_root)
             continue
         # Path("") is the current folder, but "" is more likely a shell variable that was not set.
         matches = _expand(Path(given)) if str(given) else []
@@ -86,12 +105,12 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = True) -> list
             f"and the current folder, {printable(Path.cwd())}"
         )
     if not paths:
-        listed = ", ".join(f"'{printable(given)}'" for given in inputs[:5])
+        listed = ", ".join(f"'{printable(shown(str(given)))}'" for given in inputs[:5])
         raise UsageError(
             f"no images in {listed}; folders are searched for {' '.join(sorted(IMAGE_SUFFIXES))}"
             + ("" if recursive else ", and subfolders only without --no-recursive")
         )
-    return _sources(paths, roots)
+    return _sources(paths, roots, remote_roots)
 
 
 def _expand(path: Path) -> list[Path]:
@@ -168,7 +187,7 @@ def _search(folder: Path, *, recursive: bool) -> list[Path]:
     return sorted(images, key=natural_key)
 
 
-def natural_key(path: Path) -> tuple[list[list[tuple[int, int, str]]], str]:
+def natural_key(path: PurePath) -> tuple[list[list[tuple[int, int, str]]], str]:
     """A sort key that compares the numbers in names as numbers, folder by folder."""
     parts = [
         # Splitting at a group puts the runs of digits at the odd places.
@@ -178,8 +197,14 @@ def natural_key(path: Path) -> tuple[list[list[tuple[int, int, str]]], str]:
     return parts, str(path)
 
 
-def _sources(paths: Sequence[Path | None], roots: Sequence[Path]) -> list[ImageSource]:
+def _sources(
+    paths: Sequence[Path | Address | None],
+    roots: Sequence[Path],
+    remote_roots: Sequence[tuple[str, ...]],
+) -> list[ImageSource]:
     """Each path once, with its place below the deepest folder that holds all roots."""
+    addresses = [path for path in paths if isinstance(path, Address)]
+    places = listing.places(addresses, remote_roots)
     try:
         root = os.path.commonpath(roots) if roots else ""
     except ValueError:  # two Windows drives share no folder
@@ -189,6 +214,9 @@ def _sources(paths: Sequence[Path | None], roots: Sequence[Path]) -> list[ImageS
     for path in paths:
         if path is None:
             sources.setdefault(STDIN, ImageSource(None, Path("stdin")))
+            continue
+        if isinstance(path, Address):
+            sources.setdefault(path.url, ImageSource(None, Path(places[path.url]), url=path.url))
             continue
         parent = path.parent
         if parent not in parents:
@@ -209,13 +237,19 @@ def _absolute(path: Path) -> Path:
 def read_list(source: BinaryIO | str | Path, *, nul: bool = False) -> list[str]:
     """The paths in a list (`--from-file`): one a line, or NUL-separated as `find -print0` writes.
 
-    `source` is a binary stream, a path, or "-" for standard input. Paths are relative to the
-    current folder, as `find` prints them. Blank lines and a byte order mark are ignored; a line "-"
-    is a file of that name. Raises UsageError when the list cannot be read.
+    `source` is a binary stream, a path, an address, or "-" for standard input. Paths are relative
+    to the current folder, as `find` prints them. Blank lines and a byte order mark are ignored; a
+    line "-" is a file of that name. A list that lies at an address names addresses alone: whoever
+    wrote it has no say over this machine's files. Raises UsageError when the list cannot be read.
     """
-    name = "the list" if not isinstance(source, str | Path) else f"the list '{printable(source)}'"
+    name = "the list"
+    if isinstance(source, str | Path):
+        name = f"the list '{printable(shown(str(source)))}'"
+    elsewhere = isinstance(source, str) and is_address(source)
     try:
-        if not isinstance(source, str | Path):
+        if isinstance(source, str) and elsewhere:
+            data = opening.read_address(source)
+        elif not isinstance(source, str | Path):
             data = source.read()
         elif str(source) == STDIN:
             data = sys.stdin.buffer.read()
@@ -223,6 +257,8 @@ def read_list(source: BinaryIO | str | Path, *, nul: bool = False) -> list[str]:
             data = Path(source).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {name}: {error.strerror}; check --from-file") from error
+    except ImageError as error:
+        raise UsageError(f"cannot read {name}: {error}") from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # what PowerShell's > writes
         try:
             data = data.decode("utf-16").encode()
@@ -236,6 +272,11 @@ def read_list(source: BinaryIO | str | Path, *, nul: bool = False) -> list[str]:
     else:
         entries = [line.removesuffix(b"\r") for line in data.split(b"\n") if line.strip()]
     names = [os.fsdecode(entry) for entry in entries if entry]
+    if elsewhere and (own := [given for given in names if not is_address(given)]):
+        raise UsageError(
+            f"{name} names {printable(own[0])!r}, which is no address; a list from elsewhere may "
+            "not name files of this machine"
+        )
     return [str(Path.cwd() / name) if name == STDIN else name for name in names]
 
 
@@ -283,7 +324,10 @@ def _opened(
     source: ImageSource | str | Path | bytes | BinaryIO,
 ) -> Iterator[tuple[str, BinaryIO]]:
     """The source's name and a seekable stream of its bytes."""
-    if isinstance(source, ImageSource) and source.path is None:
+    if isinstance(source, ImageSource) and source.url is not None:
+        with opening.open_address(source.url) as stream:
+            yield source.name, stream
+    elif isinstance(source, ImageSource) and source.path is None:
         if sys.stdin.isatty():
             raise ImageError("standard input is a terminal; pipe an image into it")
         yield source.name, io.BytesIO(sys.stdin.buffer.read())

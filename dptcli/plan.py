@@ -12,6 +12,8 @@ from typing import Literal
 from dptcli.depth.formats import ending
 from dptcli.errors import UsageError
 from dptcli.inputs import ImageSource
+from dptcli.remote import store
+from dptcli.remote.places import RemotePath, place
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +59,15 @@ class Plan:
 def photo_facts(job: Job) -> dict[str, str]:
     """Return where the photograph lies, seen from its result, for `dpt gallery` and other readers.
 
-    {"photo": a path relative to the result's folder}, so that both may move together; nothing for
-    standard input and output.
+    {"photo": a path relative to the result's folder}, so that both may move together, whole where
+    one of them is beyond this machine; nothing for standard input and output.
     """
-    if job.source.path is None or job.path is None:
+    if job.source.is_stdin or job.path is None:
         return {}
+    if job.source.path is None:
+        return {"photo": job.source.name}
+    if isinstance(job.path, RemotePath):
+        return {"photo": str(job.source.path.resolve())}
     photo, folder = job.source.path.resolve(), job.path.parent.resolve()
     try:
         return {"photo": os.path.relpath(photo, folder)}
@@ -94,10 +100,10 @@ def plan_outputs(
                 "e.g. -o results/"
             )
         return Plan((Job(sources[0], None),))
-    folder = None if _is_file_name(out, suffixes) else Path(out)
+    folder = None if _is_file_name(out, suffixes) else place(out)
     if folder is None:
         _require_one(sources, f"one file, {out!r}, cannot hold several results")
-        jobs = [_named_job(sources[0], Path(out), suffixes, sidecar)]
+        jobs = [_named_job(sources[0], place(out), suffixes, sidecar)]
     else:
         jobs = [
             _job(source, folder / _inside(source.relative).with_suffix(""), suffixes, sidecar)
@@ -106,10 +112,10 @@ def plan_outputs(
     if not jobs:
         raise UsageError(f"no images to work on: all lie in the folder of results, {out!r}")
     _refuse_collisions(jobs)
-    refuse_unwritable(folder or Path(out).parent)
+    refuse_unwritable(folder or place(out).parent)
     todo, present = _split_by_existence(jobs, existing)
     if present and existing == "refuse":
-        first = next(path for path in present[0].results if os.path.lexists(path))
+        first = next(path for path in present[0].results if path.exists() or path.is_symlink())
         raise UsageError(
             f"{len(present)} of {len(jobs)} results exist already, the first is "
             f"{str(first)!r}; add --overwrite to replace or --skip-existing to keep them"
@@ -152,12 +158,12 @@ def _require_one(sources: Sequence[ImageSource], why: str) -> None:
 
 
 def _is_file_name(out: str, suffixes: Sequence[str]) -> bool:
-    if out.endswith(("/", os.sep)) or Path(out).is_dir():
+    if out.endswith(("/", os.sep)) or place(out).is_dir():
         return False
     if _suffix_of(out, suffixes) is not None:
         return True
-    if Path(out).suffix.lower() in _FILE_SUFFIXES:
-        better = Path(out).with_suffix(suffixes[0])
+    if place(out).suffix.lower() in _FILE_SUFFIXES:
+        better = place(out).with_suffix(suffixes[0])
         raise UsageError(
             f"results are {suffixes[0]} files; instead of {out!r} name {str(better)!r}"
         )
@@ -174,6 +180,8 @@ def _without_results(sources: Sequence[ImageSource], folder: Path) -> list[Image
 
     `dpt depth photos -o photos/depth` run twice must not take depth maps for photographs.
     """
+    if isinstance(folder, RemotePath):
+        return [s for s in sources if s.url is None or not _is_earlier_result(s, str(folder))]
     out = folder.resolve()
     kept = []
     for source in sources:
@@ -186,6 +194,14 @@ def _without_results(sources: Sequence[ImageSource], folder: Path) -> list[Image
     if (num_left_out := len(sources) - len(kept)) > 0:
         logger.warning("left out %d images in the folder of results, %s", num_left_out, folder)
     return kept
+
+
+def _is_earlier_result(source: ImageSource, folder: str) -> bool:
+    """Whether an object lies in a folder of results that lies below the inputs' own folder."""
+    assert source.url is not None
+    below = len(source.relative.parts)
+    root = source.url.rsplit("/", below)[0]
+    return f"{folder}/".startswith(f"{root}/") and source.url.startswith(f"{folder}/")
 
 
 def _refuse_collisions(jobs: Sequence[Job]) -> None:
@@ -212,6 +228,8 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
 
 def _case_rule(path: Path) -> Callable[[str], str]:
     """Return how this file system tells names apart: str as they are, or case-folded."""
+    if isinstance(path, RemotePath):
+        return str
     with tempfile.NamedTemporaryFile(prefix="dpt-case-", dir=_nearest_folder(path)) as probe:
         lower = Path(probe.name)
         same = lower.with_name(lower.name.swapcase()).exists()
@@ -223,7 +241,12 @@ def _nearest_folder(path: Path) -> Path:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise UsageError when nothing can be made in a folder, which need not exist yet."""
+    """Raise UsageError when nothing can be made in a folder, which need not exist yet.
+
+    What a store's credentials allow shows with the first result.
+    """
+    if isinstance(folder, RemotePath):
+        return
     nearest = folder if folder.exists() else _nearest_folder(folder)
     if not nearest.is_dir():
         raise UsageError(f"cannot write into {str(folder)!r}: {str(nearest)!r} is a file")
@@ -239,6 +262,8 @@ def _split_by_existence(jobs: Sequence[Job], existing: Existing) -> tuple[list[J
     With "skip" a job is present when all its files are, else when any is.
     """
     inputs: dict[tuple[int, int], ImageSource] | None = None
+    if isinstance(jobs[0].path, RemotePath):
+        return _split_by_listing(jobs, existing)
     todo: list[Job] = []
     present: list[Job] = []
     for job in jobs:
@@ -257,11 +282,43 @@ def _split_by_existence(jobs: Sequence[Job], existing: Existing) -> tuple[list[J
                     f"the result of {job.source.name!r} would replace the input {source.name!r}; "
                     "name another output"
                 )
-        if found and existing == "skip" and len(found) < len(job.results):
-            kept = frozenset(found) - {job.sidecar}
-            todo.append(replace(job, keep=frozenset(path for path in kept if path is not None)))
+        _sort_in(job, found, existing, todo, present)
+    return todo, present
+
+
+def _sort_in(
+    job: Job, found: Sequence[Path], existing: Existing, todo: list[Job], present: list[Job]
+) -> None:
+    """Put a job, of whose results some are there, into one of two lists."""
+    if found and existing == "skip" and len(found) < len(job.results):
+        kept = frozenset(found) - {job.sidecar}
+        todo.append(replace(job, keep=frozenset(path for path in kept if path is not None)))
+    else:
+        (present if found else todo).append(job)
+
+
+def _split_by_listing(jobs: Sequence[Job], existing: Existing) -> tuple[list[Job], list[Job]]:
+    """Part jobs whose results go to a store; it is asked once for all that is there."""
+    todo: list[Job] = []
+    present: list[Job] = []
+    inputs = {job.source.url: job.source for job in jobs}
+    results = {path: str(path) for job in jobs for path in job.results}
+    try:
+        if len(results) < 10:  # a prefix may hold millions of other objects
+            there = {url for url in results.values() if store.exists(url)}
         else:
-            (present if found else todo).append(job)
+            there = set(store.find(str(RemotePath(os.path.commonpath(results.values())))))
+    except OSError as error:
+        raise UsageError(store.refusal(next(iter(results.values())), error)) from None
+    for job in jobs:
+        for path in job.results:
+            if (source := inputs.get(results[path])) is not None:
+                raise UsageError(
+                    f"the result of {job.source.name!r} would replace the input {source.name!r}; "
+                    "name another output"
+                )
+        found = [path for path in job.results if results[path] in there]
+        _sort_in(job, found, existing, todo, present)
     return todo, present
 
 

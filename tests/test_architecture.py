@@ -16,7 +16,7 @@ ROOT = Path(dptcli.__file__).parent
 PACKAGE = ROOT.name
 
 # Everything may import these; they import nothing of ours but each other.
-COMMON = {"errors", "files", "depth.formats"}
+COMMON = {"errors", "files", "remote", "depth.formats"}
 # The way of an image, in order: a stage may import the stages before it.
 STAGES = [
     "decode",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dptcli.errors import UsageError
+from dptcli.remote import is_address
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
@@ -45,6 +46,8 @@ def read_clip(given: Mapping[str, Any]) -> ClipRequest | None:
     inputs, output = given["inputs"] or [], given["output"]
     from_video = any(is_video(name) for name in inputs)
     to_video = is_video(output) and not output.endswith("/")
+    if (from_video or to_video) and any(is_address(name) for name in [*inputs, output]):
+        raise UsageError("videos are read and written on this machine; copy the clip here first")
     if from_video and len(inputs) + (given["from_file"] is not None) > 1:
         raise UsageError("a video is worked on alone; run the inputs one after another")
     smoothing = _parse_share(given.get("smoothing"))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dptcli.decode import printable
+from dptcli.remote import is_address
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,8 +123,9 @@ def _print_table(report: "Report", plan: "Plan", counts: str, rate: float) -> No
     table.add_row("time", f"{report.elapsed_s:.1f} s, {rate:.2f} images/s")
     if plan.folder is not None:
         table.add_row("results", Text(printable(plan.folder), overflow="fold"))
-        command = f"dpt gallery {shlex.quote(str(plan.folder))}"
-        table.add_row("look", Text(printable(command), overflow="fold"))
+        if not is_address(str(plan.folder)):
+            command = f"dpt gallery {shlex.quote(str(plan.folder))}"
+            table.add_row("look", Text(printable(command), overflow="fold"))
     _console().print(table)
 
 

@@ -369,7 +369,7 @@ def _global_range(outputs: "DepthOutputs") -> Work:
             return pipeline.run(
                 plan.jobs, save=_saver(outputs, pipeline.loaded), on_done=reporter.done
             )
-        if outputs.needs_photo and any(job.source.path is None for job in plan.jobs):
+        if outputs.needs_photo and any(job.source.is_stdin for job in plan.jobs):
             raise UsageError(
                 "--range global reads each photograph twice, and standard input can be read once; "
                 "leave out --side-by-side and --refine-edges, or save the photograph to a file"

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -34,7 +35,12 @@ class Camera:
                 "e.g. --focal 28"
             )
 
-    def focal_px(self, hw: tuple[int, int], photo: Path | None) -> tuple[float, str]:
+    @property
+    def is_given(self) -> bool:
+        """Whether no photograph is asked."""
+        return self.fov_deg is not None or self.focal_35mm is not None
+
+    def focal_px(self, hw: tuple[int, int], photo: Path | BinaryIO | None) -> tuple[float, str]:
         """Return the focal length in pixels of an image of `hw`, and where it comes from.
 
         photo: the file whose EXIF may know; None for standard input.
@@ -51,7 +57,7 @@ class Camera:
         return focal_35mm * math.hypot(height, width) / _DIAGONAL_35MM, origin
 
 
-def exif_focal_35mm(photo: Path | None) -> float | None:
+def exif_focal_35mm(photo: Path | BinaryIO | None) -> float | None:
     """Return the focal length in millimetres of 35 mm film that a photograph's EXIF states."""
     if photo is None:
         return None

@@ -21,7 +21,9 @@ from dptcli.depth.picture import Look
 from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
 from dptcli.errors import DptError, UsageError
+from dptcli.inputs import ImageSource
 from dptcli.plan import Job, photo_facts
+from dptcli.remote.opening import open_address
 from dptcli.segments.maskfiles import Style, write_label_mask
 from dptcli.segments.masks import describe_segments
 from dptcli.sidecar import FILES_KEY, POLARITY, UNIT, read_sidecar, sidecar_bytes
@@ -127,7 +129,7 @@ class DepthOutputs:
             model_facts = {**model_facts, **meaning(kind), "anchors": fitted}
         facts = {
             **model_facts,
-            "source": "standard input" if job.source.path is None else str(job.source.path),
+            "source": job.source.name if job.source.path is None else str(job.source.path),
             "source_hw": list(prediction.source_hw),
             "network_hw": list(prediction.network_hw),
             **photo_facts(job),
@@ -137,7 +139,7 @@ class DepthOutputs:
             facts["segments"] = describe_segments(values, prediction.labels, self.names)
         focal_px = 0.0
         if any(item.group == "shape" for item in self.formats):
-            focal_px, origin = self.camera.focal_px(values.shape, job.source.path)
+            focal_px, origin = self._focal_px(values.shape, job.source)
             facts["focal_px"], facts["focal_from"] = round(focal_px, 3), origin
         return DepthMap(values, kind, limits, prediction.rgb, focal_px, facts)
 
@@ -149,6 +151,12 @@ class DepthOutputs:
             return
         said = {**photo_facts(job), "model": facts["model"], "kind": "labels"}
         write_whole(path, lambda to: write_label_mask(to, labels, style=style, facts=said))
+
+    def _focal_px(self, hw: tuple[int, int], source: ImageSource) -> tuple[float, str]:
+        if source.url is None or self.camera.is_given:
+            return self.camera.focal_px(hw, source.path)
+        with open_address(source.url) as stream:
+            return self.camera.focal_px(hw, stream)
 
     def _write(self, item: Format, stream: BinaryIO, depth: DepthMap) -> dict[str, Any]:
         if item.group == "map":

@@ -1,7 +1,8 @@
 """Two passes over a run, for what needs all of it: the first predicts, the second writes.
 
 Between them every prediction lies on disk at the network's own size (384×384: 0.6 MB, exact), in a
-hidden folder beside the results that is removed whatever happens; memory holds a few images.
+hidden folder beside the results (for a store, in the system's temporary folder) that is removed
+whatever happens; memory holds a few images.
 """
 
 import itertools
@@ -22,6 +23,7 @@ from dptcli.pipeline import Pipeline, Prediction, Save
 from dptcli.plan import Job
 from dptcli.processing.postprocess import resize_depth
 from dptcli.processing.target_size import TargetSize, target_hw
+from dptcli.remote.places import RemotePath
 from dptcli.report import Outcome, Report
 
 
@@ -47,7 +49,8 @@ def run_two_passes(
     """
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".dpt-spool-", dir=folder) as spool:
+    beside = None if isinstance(folder, RemotePath) else folder
+    with tempfile.TemporaryDirectory(prefix=".dpt-spool-", dir=beside) as spool:
         spooled: dict[int, _Spooled] = {}
         number = itertools.count()
 

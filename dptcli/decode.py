@@ -82,6 +82,24 @@ def decode(
 ) -> RGBArray:
     """Decode a seekable stream to upright RGB uint8 (H, W, 3), contiguous and writable.
 
+    See decode_picture, which it copies from.
+    """
+    picture = decode_picture(stream, name=name, max_pixels=max_pixels, background=background)
+    try:
+        return np.array(picture)
+    except MemoryError as error:
+        raise _too_much_memory(name) from error
+
+
+def decode_picture(
+    stream: BinaryIO,
+    *,
+    name: str,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    background: tuple[int, int, int] = (255, 255, 255),
+) -> Image.Image:
+    """Decode a seekable stream to an upright Pillow image of mode RGB.
+
     The content decides the format, not the name. EXIF orientation is applied, transparency is laid
     over `background`, of an animation or a multi-page file the first frame is read, and values of
     more than 8 bits are scaled as in `to_rgb`. Colours are taken as sRGB: embedded profiles are
@@ -102,7 +120,7 @@ def decode(
     except ImageError:
         raise
     except MemoryError as error:
-        raise ImageError(f"{name} does not fit into memory; make it smaller") from error
+        raise _too_much_memory(name) from error
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, "too many pixels", max_pixels)) from error
     except Exception as error:  # Pillow's decoders raise nearly every type for broken data
@@ -176,7 +194,7 @@ def _identify(name: str, stream: BinaryIO, *, max_pixels: int) -> ImageFile.Imag
     raise ImageError(f"{name} is not an image; its content must be {SUPPORTED_FORMATS}")
 
 
-def _upright_rgb(image: ImageFile.ImageFile, background: tuple[int, int, int]) -> RGBArray:
+def _upright_rgb(image: ImageFile.ImageFile, background: tuple[int, int, int]) -> Image.Image:
     try:
         # After loading, because PNG may keep its EXIF behind the pixels.
         turn = _TRANSPOSE.get(image.getexif().get(0x0112, 1))
@@ -186,7 +204,7 @@ def _upright_rgb(image: ImageFile.ImageFile, background: tuple[int, int, int]) -
     rgb = to_rgb(image, background)
     if turn is not None:
         rgb = rgb.transpose(turn)
-    return np.array(rgb)
+    return rgb
 
 
 def _check_size(name: str, image: ImageFile.ImageFile, stream: BinaryIO, max_pixels: int) -> None:
@@ -202,6 +220,10 @@ def _check_size(name: str, image: ImageFile.ImageFile, stream: BinaryIO, max_pix
         if width * height * num_scans > MAX_SCANS * max_pixels:
             size = f"{width} × {height} pixels in {num_scans} scans"
             raise ImageError(_too_large(name, size, max_pixels))
+
+
+def _too_much_memory(name: str) -> ImageError:
+    return ImageError(f"{name} does not fit into memory; make it smaller")
 
 
 def _too_large(name: str, size: str, max_pixels: int) -> str:

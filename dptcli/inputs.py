@@ -13,11 +13,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from dptcli.decode import DEFAULT_MAX_PIXELS, RGBArray, decode, printable
+from dptcli.decode import decode_picture as _decode_picture
 from dptcli.errors import ImageError, UsageError
 from dptcli.remote import Address, is_address, listing, opening, shown
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 logger = logging.getLogger(__name__)
 
@@ -296,6 +300,14 @@ def decode_image(
     """
     with _opened(source) as (name, stream):
         return decode(stream, name=name, max_pixels=max_pixels, background=background)
+
+
+def decode_picture(
+    source: ImageSource | str | Path | bytes | BinaryIO, *, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Image.Image:
+    """Read one image as `decode_image` does, to a Pillow image: two copies of its pixels fewer."""
+    with _opened(source) as (name, stream):
+        return _decode_picture(stream, name=name, max_pixels=max_pixels)
 
 
 def _special_kind(path: Path) -> str | None:

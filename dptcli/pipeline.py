@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor
 from dptcli.decode import DEFAULT_MAX_PIXELS
 from dptcli.depth.colormaps import finite_range
 from dptcli.errors import ModelError
-from dptcli.inputs import ImageSource, decode_image
+from dptcli.inputs import ImageSource, decode_picture
 from dptcli.jobs import ahead, failure
 from dptcli.plan import Job
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
@@ -37,6 +37,9 @@ from dptcli.processing.target_size import TargetSize, parse_target_size, target_
 from dptcli.report import Clock, Outcome, Report
 from dptcli.weights import DEFAULT_MODEL
 from dptcli.weights.load import LoadedModel, load_model, require_finite
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ class Options:
     keep_rgb: hand the decoded photograph on to `save` (it costs its memory while under way).
     keep_scores: hand the class probabilities on too.
     in_order: results come in the order of the jobs, with one reader and one writer (for clips).
-    read: decodes a source in place of decode_image, to RGB uint8 (H, W, 3); for frames of video.
+    read: decodes a source in place of decode_picture, to RGB uint8 (H, W, 3); for frames of video.
     """
 
     batch_size: int = 1
@@ -246,16 +249,18 @@ class Pipeline:
         """Decode one image and make it ready for the network. Raises ImageError."""
         with self.clock.stage("decode"):
             if self.options.read is not None and isinstance(source, ImageSource):
-                rgb = self.options.read(source)
+                picture: NDArray[np.uint8] | Image = self.options.read(source)
             else:
-                rgb = decode_image(source, max_pixels=self.options.max_pixels)
-        return self.prepare(rgb)
+                picture = decode_picture(source, max_pixels=self.options.max_pixels)
+        return self.prepare(picture)
 
-    def prepare(self, rgb: NDArray[np.uint8]) -> Sample:
-        """Resize and normalise RGB uint8 (H, W, 3) for the network."""
+    def prepare(self, picture: "NDArray[np.uint8] | Image") -> Sample:
+        """Resize and normalise a picture, RGB uint8 (H, W, 3) or Pillow's, for the network."""
         with self.clock.stage("preprocess"):
-            prepared = self.loaded.processor.prepare(rgb)
-        return Sample(prepared, rgb if self.options.keep_rgb else None)
+            prepared = self.loaded.processor.prepare(picture)
+        if not self.options.keep_rgb:
+            return Sample(prepared, None)
+        return Sample(prepared, picture if isinstance(picture, np.ndarray) else np.array(picture))
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Tensor]:

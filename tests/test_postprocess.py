@@ -147,6 +147,23 @@ def test_depth_is_resized_bicubically_in_float32():
     assert resize_depth(depth, (37, 53)) is depth
 
 
+@pytest.mark.parametrize(
+    ("source_hw", "hw"),
+    [((77, 103), (1500, 1001)), ((3, 300), (1100, 1003)), ((1, 5), (1024, 1024))],
+    ids=str,
+)
+def test_a_large_depth_map_has_the_values_of_torchs_own_bicubic(source_hw, hw):
+    depth = 5 + torch.randn(source_hw, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(depth[None, None], hw, mode="bicubic", align_corners=False)[0, 0]
+    resized = resize_depth(depth, hw)
+    assert resized.dtype == torch.float32
+    # Sums in another order: a few roundings of values around 10.
+    torch.testing.assert_close(resized, expected, rtol=0, atol=1e-5)
+    depth[0, 0] = torch.nan
+    holes = F.interpolate(depth[None, None], hw, mode="bicubic", align_corners=False)[0, 0].isnan()
+    assert torch.equal(resize_depth(depth, hw).isnan(), holes)
+
+
 def test_bicubic_overshoot_is_clamped_where_asked():
     # A near object before a far background: bicubic dips below 0 beside it, the uint8 wrap of old.
     depth = torch.zeros(20, 20)

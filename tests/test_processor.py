@@ -16,6 +16,7 @@ from PIL import Image
 
 from dptcli.errors import ConfigError, ImageError, ModelError
 from dptcli.processing.processor import DPTFeatureExtractor, DPTImageProcessor
+from dptcli.processing.zoe import ZoeDepthImageProcessor
 
 
 def picture(height=30, width=40, seed=0):
@@ -386,3 +387,28 @@ def test_arrays_are_processed_without_torch():
         "P()(np.zeros((9, 9, 3), np.uint8), return_tensors='np'); assert 'torch' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        DPTImageProcessor(size=64),
+        DPTImageProcessor(size=64, keep_aspect_ratio=True, ensure_multiple_of=14, resample=2),
+        DPTImageProcessor(size=40, do_pad=True, size_divisor=32),
+        DPTImageProcessor(do_resize=False, do_pad=True, size_divisor=14, do_normalize=False),
+        ZoeDepthImageProcessor(size=64),
+    ],
+    ids=["plain", "aspect", "padded", "own size", "zoe"],
+)
+@pytest.mark.parametrize("hw", [(30, 40), (130, 97), (64, 64)], ids=str)
+def test_a_pillow_picture_is_prepared_as_its_array_is(processor, hw):
+    rgb = picture(*hw)
+    expected, found = processor.prepare(rgb), processor.prepare(Image.fromarray(rgb))
+    np.testing.assert_array_equal(found.pixel_values, expected.pixel_values)
+    for name in ("source_hw", "resized_hw", "padding", "pads_source", "padded_hw"):
+        assert getattr(found, name) == getattr(expected, name), name
+
+
+def test_a_picture_of_another_mode_is_refused():
+    with pytest.raises(ImageError, match="mode RGB"):
+        DPTImageProcessor().prepare(Image.new("RGBA", (4, 4)))

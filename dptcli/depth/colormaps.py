@@ -3,6 +3,7 @@
 import base64
 import colorsys
 import difflib
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -55,6 +56,9 @@ NAMED_COLORS: Mapping[str, tuple[int, int, int]] = {
     "object": (150, 60, 200),
     "furniture": (230, 130, 30),
 }
+
+
+_BAND_VALUES = 2**18
 
 
 @lru_cache(maxsize=8)
@@ -110,22 +114,27 @@ def scale_to_levels(
     # A range of denormal numbers is as good as none: its scale would be infinite.
     if not hi - lo > 1e-30:
         return np.full(values.shape, top // 2, np.uint16)
-    scaled = values.astype(np.float32)
-    if not (np.isfinite(scaled.min()) and np.isfinite(scaled.max())):  # rare, and 0.1 s at 12 Mpx
-        np.nan_to_num(scaled, copy=False, nan=lo, posinf=hi, neginf=lo)
-    # In this order, halves first, a range as wide as float32 itself does not overflow.
-    scaled *= 0.5
-    scaled -= np.float32(lo / 2)
-    scaled *= np.float32(2 * top / (hi - lo))
-    np.clip(scaled, 0, top, out=scaled)
-    if invert:
-        np.subtract(top, scaled, out=scaled)
-    if gamma != 1.0:
-        scaled /= top
-        np.power(scaled, 1 / gamma, out=scaled)
-        scaled *= top
-    scaled += 0.5  # round to nearest: the cast truncates
-    return scaled.astype(np.uint16)
+    scaled_to = np.empty(values.shape, np.uint16)
+    # In bands that stay in the processor's cache: a third of the time of whole maps, no copy.
+    step = max(1, _BAND_VALUES // max(1, math.prod(values.shape[1:])))
+    for start in range(0, len(values), step):
+        scaled = values[start : start + step].astype(np.float32)
+        if not (np.isfinite(scaled.min()) and np.isfinite(scaled.max())):
+            np.nan_to_num(scaled, copy=False, nan=lo, posinf=hi, neginf=lo)
+        # In this order, halves first, a range as wide as float32 itself does not overflow.
+        scaled *= 0.5
+        scaled -= np.float32(lo / 2)
+        scaled *= np.float32(2 * top / (hi - lo))
+        np.clip(scaled, 0, top, out=scaled)
+        if invert:
+            np.subtract(top, scaled, out=scaled)
+        if gamma != 1.0:
+            scaled /= top
+            np.power(scaled, 1 / gamma, out=scaled)
+            scaled *= top
+        scaled += 0.5  # round to nearest: the cast truncates
+        scaled_to[start : start + step] = scaled
+    return scaled_to
 
 
 def colorize(

@@ -165,7 +165,7 @@ class DepthOutputs:
             return SHAPE_WRITERS[item.name](stream, depth, max_points=self.max_points)
         if item.group == "shape":
             return SHAPE_WRITERS[item.name](stream, depth)
-        picture, facts = self.look.draw(depth, self.run_limits)
+        picture, facts = self.look.draw(depth, self.run_limits, indexed=True)
         write_picture(stream, picture, kind=item.name, facts={**depth.facts, **facts})
         return facts
 

@@ -91,23 +91,27 @@ class Look:
         return depth.limits
 
     def draw(
-        self, depth: DepthMap, run_limits: tuple[float, float] | None = None
+        self,
+        depth: DepthMap,
+        run_limits: tuple[float, float] | None = None,
+        *,
+        indexed: bool = False,
     ) -> tuple[Image.Image, dict[str, Any]]:
         """Return the picture, RGB or grey, and its "first" and "last": the values at the ends.
+
+        indexed: rather mode "P" than RGB, where nothing stands beside the depth; it spares memory.
 
         A plain grey picture gives its values back: first + (last - first) * level / top (gamma 1).
         """
         lo, hi = self.limits(depth, run_limits)
         flip = depth.near_is_large == self.invert
-        if self.lut is None:
-            levels = scale_to_levels(
-                depth.values, lo=lo, hi=hi, levels=1 << self.bits, invert=flip, gamma=self.gamma
-            )
-            picture = Image.fromarray(levels if self.bits == 16 else levels.astype(np.uint8))
-        else:
-            picture = Image.fromarray(
-                colorize(depth.values, lut=self.lut, lo=lo, hi=hi, invert=flip, gamma=self.gamma)
-            )
+        num_levels = 1 << self.bits if self.lut is None else len(self.lut)
+        levels = scale_to_levels(
+            depth.values, lo=lo, hi=hi, levels=num_levels, invert=flip, gamma=self.gamma
+        )
+        picture = Image.fromarray(levels if num_levels > 256 else levels.astype(np.uint8))
+        if self.lut is not None:
+            picture.putpalette(self.lut.tobytes())
         first, last = (hi, lo) if flip else (lo, hi)
         facts: dict[str, Any] = {"first": first, "last": last}
         if self.colormap is not None:
@@ -119,6 +123,8 @@ class Look:
                 ["photograph"] * self.side_by_side + ["depth"] + ["colour bar"] * self.colorbar
             )
             picture = self._compose(picture, depth, first, last)
+        if picture.mode == "P" and not indexed:
+            picture = picture.convert("RGB")
         return picture, facts
 
     def _compose(

@@ -39,7 +39,7 @@ def write_png16(stream: BinaryIO, depth: DepthMap) -> Facts:
         "last": last,
         "max_error": (last - first) / _TOP / 2,
     }
-    save_png(stream, Image.fromarray(levels), {**depth.facts, **facts})
+    save_png(stream, Image.fromarray(levels), {**depth.facts, **facts}, smooth=True)
     return facts
 
 
@@ -60,7 +60,7 @@ def write_scaled_png(stream: BinaryIO, depth: DepthMap, *, scale: int) -> Facts:
         "num_without_value": int((levels == 0).sum()),
         "max_error": 0.5 / scale,
     }
-    save_png(stream, Image.fromarray(levels), {**depth.facts, **facts})
+    save_png(stream, Image.fromarray(levels), {**depth.facts, **facts}, smooth=True)
     return facts
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from dptcli.errors import ConfigError, ModelError
+from dptcli.processing.bicubic import enlarge
 from dptcli.processing.target_size import TargetSize, parse_target_size, target_hw
 
 __all__ = [
@@ -29,6 +30,8 @@ DEFAULT_MAX_BYTES = 128 * 2**20
 # another order. Bands must not fall below it where the whole picture does not.
 _SMALL_OUTPUT = 128
 _SMALL_BYTES = 2**20
+# From so many pixels on, each side at least doubled, our own bicubic kernel is the faster one.
+_LARGE_PIXELS = 2**20
 
 
 def crop_padding(
@@ -78,11 +81,23 @@ def resize_depth(
     depth = depth.float()
     if tuple(depth.shape) == tuple(target_hw):
         return depth
-    resized = _interpolate(depth[None, None], target_hw, "bicubic")[0, 0]
+    if _is_much_larger(target_hw, depth):
+        resized = enlarge(depth, target_hw)
+    else:
+        resized = _interpolate(depth[None, None], target_hw, "bicubic")[0, 0]
     if not clamp_overshoot:
         return resized
     low, high = torch.aminmax(depth)
     return resized.clamp_(low, high)
+
+
+def _is_much_larger(hw: tuple[int, int], depth: torch.Tensor) -> bool:
+    height, width = depth.shape
+    doubled = hw[0] >= 2 * height and hw[1] >= 2 * width
+    on_cpu = depth.device.type == "cpu" and not depth.requires_grad
+    if not (doubled and on_cpu and hw[0] * hw[1] >= _LARGE_PIXELS):
+        return False
+    return bool(torch.isfinite(depth).all())  # 0 × NaN would spoil the rest of a band
 
 
 def label_map(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dptcli.errors import ConfigError, ImageError, ModelError
 from dptcli.files import write_text
@@ -189,12 +190,16 @@ class DPTImageProcessor:
         top, bottom, left, right = self.config.padding((height, width))
         return height + top + bottom, width + left + right
 
-    def prepare(self, rgb: NDArray[np.uint8]) -> Prepared:
-        """One RGB picture, uint8 (H, W, 3), as the network takes it; the numbers of `preprocess`.
+    def prepare(self, rgb: NDArray[np.uint8] | Image.Image) -> Prepared:
+        """One RGB picture, uint8 (H, W, 3) or Pillow's, as the network takes it.
 
-        After Pillow's resize there is one pass over the pixels, straight into the (padded) planes.
-        Raises ImageError for an array of another kind.
+        The numbers are those of `preprocess`. After Pillow's resize there is one pass over the
+        pixels, straight into the (padded) planes. Raises ImageError for a picture of another kind.
         """
+        if isinstance(rgb, Image.Image):
+            if rgb.mode != "RGB":
+                raise ImageError(f"prepare takes pictures of mode RGB; got {rgb.mode}")
+            return self._prepare_picture(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
             raise ImageError(f"prepare takes uint8 (H, W, 3); got {rgb.dtype} {rgb.shape}")
         image = pixels.to_hwc(rgb, layout="channels_last", config=self.config)
@@ -270,6 +275,16 @@ class DPTImageProcessor:
             labels = [_labels(m, s.shape[:2], config) for m, s in zip(maps, sources, strict=True)]
             result["labels"] = stack("labels", labels, kind)
         return result
+
+    def _prepare_picture(self, picture: Image.Image) -> Prepared:
+        """As `_prepare`, but Pillow resizes its own picture: no array of all its pixels is made."""
+        source_hw = picture.height, picture.width
+        hw = self.config.resized_hw(source_hw)
+        if hw != source_hw:
+            picture = picture.resize(hw[::-1], Image.Resampling(self.config.resample))
+        config = dataclasses.replace(self.config, do_resize=False)
+        image = pixels.to_hwc(np.asarray(picture), layout="channels_last", config=config)
+        return dataclasses.replace(self._prepare(image, config), source_hw=source_hw)
 
     def _prepare(self, image: NDArray[Any], config: ProcessorConfig) -> Prepared:
         """(H, W, C) → resized, scaled and padded planes."""

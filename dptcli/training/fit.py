@@ -50,6 +50,7 @@ def fine_tune(
     options: TrainOptions,
     device: str = "auto",
     size: int | tuple[int, int] | None = None,
+    offline: bool = False,
     validation: str | Path | None = None,
     hold_out: int = 10,
     report: Callable[[Progress], None] | None = None,
@@ -61,7 +62,7 @@ def fine_tune(
     segmentation model gets a new last layer where classes.txt names other classes than it knows. A
     run that was killed goes on from its checkpoint. Raises UsageError, ModelError and ImageError.
     """
-    loaded = load_model(model, task=task, device=device, dtype="float32")
+    loaded = load_model(model, task=task, device=device, dtype="float32", offline=offline)
     if not isinstance(loaded.model, DensePredictor):
         raise UsageError(f"model {model!r} is a {type(loaded.model).__name__}; train a DPT")
     if size is not None:

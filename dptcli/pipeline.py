@@ -30,6 +30,7 @@ from dptcli.depth.colormaps import finite_range
 from dptcli.errors import ModelError
 from dptcli.inputs import ImageSource, decode_picture
 from dptcli.jobs import ahead, failure
+from dptcli.model.memory import keep_freed_blocks
 from dptcli.plan import Job
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
 from dptcli.processing.processor import DPTImageProcessor, Prepared
@@ -321,19 +322,23 @@ def open_pipeline(
     device: str = "auto",
     dtype: str = "auto",
     offline: bool = False,
+    optimized: bool = True,
     size: int | tuple[int, int] | None = None,
     options: Options | None = None,
 ) -> Pipeline:
     """Load a model for a task and make its pipeline; the time goes to the stage "load".
 
-    offline: never download. size: what the network sees, (height, width) or one number; None is
-    the model's own. Raises ModelError for a model that is unknown, unreadable or made for the
-    other task.
+    offline: never download. optimized: the same function by cheaper steps. size: what the network
+    sees, (height, width) or one number; None is the model's own. Raises ModelError for a model that
+    is unknown, unreadable or made for the other task.
     """
     clock = Clock()
     with clock.stage("load"):
         if not isinstance(model, LoadedModel):
-            model = load_model(model, task=task, device=device, dtype=dtype, offline=offline)
+            model = load_model(
+                model, task=task, device=device, dtype=dtype, offline=offline, optimized=optimized
+            )
+        keep_freed_blocks()
         if model.task != task:
             raise ModelError(f"model {model.name!r} is for {model.task}, not for {task}")
         logger.info("model %s from %s: %s, %s", model.name, model.folder, model.device, model.dtype)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dptcli.errors import ModelError
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
+from dptcli.model.optimize import optimize
 from dptcli.model.outputs import DepthEstimatorOutput
 from dptcli.pipeline import Options, Pipeline, Prediction, Sample, open_pipeline
 from dptcli.processing.postprocess import crop_padding, label_map
@@ -52,6 +53,7 @@ class TogetherPipeline(Pipeline):
         depth: LoadedModel,
         segment: LoadedModel,
         *,
+        optimized: bool = True,
         options: Options | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -59,7 +61,9 @@ class TogetherPipeline(Pipeline):
         assert isinstance(depth.model, DPTForDepthEstimation)
         assert isinstance(segment.model, DPTForSemanticSegmentation)
         both: Any = Together(depth.model, segment.model).eval()
-        loaded = replace(depth, model=both, labels=segment.labels)
+        if optimized:
+            optimize(both)
+        loaded = replace(depth, model=both, labels=segment.labels, optimized=optimized)
         super().__init__(loaded, options=options, clock=clock)
 
     @torch.inference_mode()
@@ -124,6 +128,7 @@ def open_together(
     device: str = "auto",
     dtype: str = "auto",
     offline: bool = False,
+    optimized: bool = True,
     size: int | tuple[int, int] | None = None,
     options: Options | None = None,
 ) -> TogetherPipeline:
@@ -132,7 +137,10 @@ def open_together(
     Raises ModelError where they do not.
     """
     shared: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline, "size": size}
+    shared["optimized"] = False  # the plain backbones are compared first
     depth = open_pipeline(model, task="depth", options=options, **shared)
     segment = open_pipeline(segment_model, task="segment", **shared)
     depth.clock.seconds["load"] += segment.clock.seconds["load"]
-    return TogetherPipeline(depth.loaded, segment.loaded, options=options, clock=depth.clock)
+    return TogetherPipeline(
+        depth.loaded, segment.loaded, optimized=optimized, options=options, clock=depth.clock
+    )

@@ -225,6 +225,7 @@ def depth(
     offline: o.Offline = False,
     device: o.Device = "auto",
     dtype: o.DType = "auto",
+    optimize: o.Optimize = True,
     batch_size: o.BatchSize = "1",
     as_json: o.Json = False,
     quiet: o.Quiet = False,

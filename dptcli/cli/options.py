@@ -190,7 +190,18 @@ DType = Annotated[
         metavar="DTYPE",
         rich_help_panel=MODEL,
         show_default=False,
-        help="auto (the default), float32, bfloat16 or float16, e.g. [cyan]--dtype bfloat16[/]",
+        help="auto (the default), float32, bfloat16 or float16; auto is bfloat16 where the "
+        "processor computes it natively, e.g. [cyan]--dtype bfloat16[/]",
+    ),
+]
+Optimize = Annotated[
+    bool,
+    typer.Option(
+        "--optimize/--no-optimize",
+        rich_help_panel=MODEL,
+        show_default=False,
+        help="Take the cheaper steps to the same result (the default), or the plain ones, e.g. "
+        "[cyan]--no-optimize[/]",
     ),
 ]
 Offline = Annotated[

@@ -51,6 +51,7 @@ class Request:
     size: int | tuple[int, int] | None
     device: str
     dtype: str
+    optimize: bool
     batch_size: int
     as_json: bool
     quiet: bool
@@ -94,6 +95,7 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         size=o.parse_size(given["size"]),
         device=o.check_device(given["device"]),
         dtype=o.check_dtype(given["dtype"]),
+        optimize=given["optimize"],
         batch_size=o.parse_batch_size(given["batch_size"]),
         as_json=given["as_json"],
         quiet=given["quiet"],
@@ -207,6 +209,7 @@ def open_for(
     wanted: dict[str, Any] = {
         "device": request.device,
         "dtype": request.dtype,
+        "optimized": request.optimize,
         "offline": request.offline,
         "size": request.size,
         "options": options,

@@ -18,13 +18,13 @@ from dptcli.model.config import pair_of
 from dptcli.model.layers import (
     Attention,
     Features,
+    MultiHead,
     PatchEmbeddings,
     attend,
     drop_path,
     map_from_tokens,
     pairwise_bias,
     resize_positions,
-    split_heads,
 )
 from dptcli.model.vit import Encoder, ViTIntermediate, ViTOutput
 
@@ -101,7 +101,7 @@ class RelativePositionBias(nn.Module):
         return resized.squeeze(0).to(offsets.dtype)
 
 
-class BeitSelfAttention(nn.Module):
+class BeitSelfAttention(MultiHead):
     """Multi-head self-attention with a position bias; keys have no bias of their own."""
 
     def __init__(self, config: BeitConfig) -> None:
@@ -131,9 +131,7 @@ class BeitSelfAttention(nn.Module):
         if self.relative_position_bias is not None:
             own_bias = self.relative_position_bias(grid_hw)
             bias = own_bias if bias is None else own_bias + bias
-        query, key, value = (
-            split_heads(part(x), self.num_heads) for part in (self.query, self.key, self.value)
-        )
+        query, key, value = self.heads(x)
         return attend(
             query,
             key,

@@ -65,7 +65,25 @@ class ActivationLayer(nn.Module):
         return self.name
 
 
-class SelfAttention(nn.Module):
+class MultiHead(nn.Module):
+    """What attentions share: `query`, `key` and `value`, products of one width, cut into heads."""
+
+    query: nn.Module
+    key: nn.Module
+    value: nn.Module
+    num_heads: int
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, D) -> query, key and value, (B, A, N, D/A) each."""
+        query, key, value = self.query(x), self.key(x), self.value(x)
+        return (
+            split_heads(query, self.num_heads),
+            split_heads(key, self.num_heads),
+            split_heads(value, self.num_heads),
+        )
+
+
+class SelfAttention(MultiHead):
     """Multi-head self-attention without its output projection."""
 
     def __init__(self, *, width: int, num_heads: int, qkv_bias: bool, dropout: float) -> None:
@@ -85,9 +103,7 @@ class SelfAttention(nn.Module):
         x: (B, N, D); head_mask: broadcastable to (B, A, N, N), 1 keeps a head and 0 silences it.
         Returns (B, N, D) and, when asked for, the weights after softmax (B, A, N, N).
         """
-        query, key, value = (
-            split_heads(part(x), self.num_heads) for part in (self.query, self.key, self.value)
-        )
+        query, key, value = self.heads(x)
         return attend(
             query,
             key,

@@ -152,15 +152,21 @@ class FusionBlock(nn.Module):
         self, x: Tensor, skip: Tensor | None = None, *, size: tuple[int, int] | None = None
     ) -> Tensor:
         """x, skip: (B, C, h, w) -> (B, C, 2h, 2w), or `size`; another skip is resized to x."""
+        return self.projection(self.grow(self.merge(x, skip), size))
+
+    def merge(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        """x, skip: (B, C, h, w) -> (B, C, h, w)."""
         if skip is not None:
             if skip.shape[-2:] != x.shape[-2:]:
                 skip = F.interpolate(skip, size=x.shape[-2:], mode="bilinear", align_corners=False)
             x = x + self.residual_layer1(skip)
-        x = self.residual_layer2(x)
+        return self.residual_layer2(x)
+
+    def grow(self, x: Tensor, size: tuple[int, int] | None) -> Tensor:
+        """(B, C, h, w) -> (B, C, 2h, 2w), or `size`."""
         size = size or (2 * x.shape[-2], 2 * x.shape[-1])
         # align_corners=True: the released weights were trained with it.
-        x = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
-        return self.projection(x)
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 class FusionStage(nn.Module):

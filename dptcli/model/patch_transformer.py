@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dptcli.model.layers import attend, split_heads
+from dptcli.model.layers import MultiHead, attend
 from dptcli.model.zoedepth_config import ZoeDepthConfig
 
 
@@ -79,7 +79,7 @@ class PatchTransformerLayer(nn.Module):
         return self.norm2(x + self.dropout(self.linear2(hidden)))
 
 
-class PatchAttention(nn.Module):
+class PatchAttention(MultiHead):
     """Multi-head self-attention with its output projection."""
 
     def __init__(self, width: int, *, num_heads: int, dropout: float) -> None:
@@ -94,9 +94,7 @@ class PatchAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
-        query, key, value = (
-            split_heads(part(x), self.num_heads) for part in (self.query, self.key, self.value)
-        )
+        query, key, value = self.heads(x)
         dropout = self.dropout if self.training else 0.0
         context, _ = attend(query, key, value, scale=self.scale, dropout=dropout)
         return self.out_proj(context)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.model.hierarchical_config import Swinv2Config
-from dptcli.model.layers import AttentionOutput, attend, pairwise_bias, split_heads
+from dptcli.model.layers import AttentionOutput, MultiHead, attend, pairwise_bias
 
 BIAS_HIDDEN_SIZE = 512  # of the network that computes position biases; fixed in the reference
 MAX_BIAS = 16.0
@@ -29,7 +29,7 @@ def merge_windows(windows: Tensor, side: int, hw: tuple[int, int]) -> Tensor:
     return grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # from (B, h/M, w/M, M, M, D)
 
 
-class WindowAttention(nn.Module):
+class WindowAttention(MultiHead):
     """Cosine attention among the places of a window, with a learned scale for each head.
 
     A small network computes the position bias from offsets, so that it carries over to other
@@ -66,9 +66,7 @@ class WindowAttention(nn.Module):
         x: (B·W, N, D), an image's windows together; mask: (W, N, N), added to the scores.
         Returns (B·W, N, D) and, when asked for, the weights (B·W, A, N, N).
         """
-        query, key, value = (
-            split_heads(part(x), self.num_heads) for part in (self.query, self.key, self.value)
-        )
+        query, key, value = self.heads(x)
         scale = self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()  # (A, 1, 1)
         bias = self._position_bias(x)
         if mask is not None:

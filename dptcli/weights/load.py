@@ -14,6 +14,8 @@ from dptcli.errors import ConfigError, ModelError
 from dptcli.model.config import Config
 from dptcli.model.depth_anything import DepthAnythingForDepthEstimation
 from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
+from dptcli.model.optimize import optimize
+from dptcli.model.precision import keep_tail_float32, native_dtype
 from dptcli.model.pretrained import Pretrained
 from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
 from dptcli.processing.processor import DPTImageProcessor
@@ -60,7 +62,10 @@ NEVER_RUN = r"neck\.fusion_stage\.layers\.0\.residual_layer1\..*"
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model with what belongs to it. labels: class id -> name, empty for depth."""
+    """A model with what belongs to it.
+
+    labels: class id -> name, empty for depth. optimized: made cheaper, so it only predicts.
+    """
 
     model: Pretrained
     processor: DPTImageProcessor
@@ -70,6 +75,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     labels: dict[int, str]
+    optimized: bool = False
 
     @property
     def is_metric(self) -> bool:
@@ -85,12 +91,13 @@ def load_model(
     dtype: str = "auto",
     offline: bool = False,
     kind: str | None = None,
+    optimized: bool = False,
 ) -> LoadedModel:
     """Load a model by name, repository, folder or original file, with its processor, on a device.
 
     task: "depth", "segment", or None for whatever the model does. device: auto, cpu, cuda[:n] or
     mps. dtype: auto, float32, bfloat16 or float16. offline: never download. kind: of an original
-    file, see `read_original`.
+    file, see `read_original`. optimized: the same function, cheaper, for predictions alone.
     Raises ModelError when the model is unknown, broken or for another task.
     """
     folder = find_model(name, task=task, offline=offline)
@@ -109,6 +116,10 @@ def load_model(
     else:
         model = build_original(original, model_class, dtype=target_dtype, device=target)
         processor = DPTImageProcessor(**original.processor)
+    if target_dtype is not torch.float32:
+        keep_tail_float32(model)
+    if optimized:
+        optimize(model)
     labels = dict(model.config.id2label) if found_task == SEGMENT else {}
     return LoadedModel(
         model=model,
@@ -119,6 +130,7 @@ def load_model(
         device=target,
         dtype=target_dtype,
         labels=labels,
+        optimized=optimized,
     )
 
 
@@ -186,8 +198,11 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """A torch dtype; "auto" is float32. float16 is refused on the CPU, where it is not computed."""
-    dtype = torch.float32 if name == "auto" else dtype_from(name)
+    """A torch dtype; "auto" is bfloat16 where the device computes it natively, else float32.
+
+    float16 is refused on the CPU, where it is not computed.
+    """
+    dtype = native_dtype(device) if name == "auto" else dtype_from(name)
     if dtype is torch.float16 and device.type == "cpu":
         raise ModelError("dtype 'float16' is slow and inexact on the CPU; use bfloat16 or float32")
     return dtype
@@ -337,7 +352,10 @@ def _first_weights(
 
 def require_finite(loaded: LoadedModel) -> None:
     """Raise ModelError when weights hold NaN or infinity, which a whole model has none of."""
-    broken = non_finite(loaded.model)
+    plain = loaded.model
+    if loaded.optimized:  # its weights are packed, under other names
+        plain = load_model(loaded.folder, task=loaded.task, device="cpu", dtype="float32").model
+    broken = non_finite(plain)
     if broken:
         raise ModelError(
             f"{loaded.folder}: the weights hold NaN or infinity in {_listed(broken)}; "

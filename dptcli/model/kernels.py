@@ -1,0 +1,214 @@
+"""Products and convolutions with weights packed once for this processor, where that pays.
+
+oneDNN packs a weight into blocks that suit its kernels. PyTorch's own layers pack it anew in every
+call (convolutions) or go to another BLAS (linear layers). Which form is the fastest depends on the
+processor, so `kernels_for` decides by what it can do, never by a measurement: the same machine
+gives the same numbers in every run.
+
+B batch, N tokens, I and O channels in and out, H×W pixels.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dptcli.model.memory import let_go
+
+# Longer rows fall to a slow kernel of the 1×1 convolution (24 instead of 155 GFLOP/s at 3072).
+MAX_ROW = 2048
+# Of the input sizes that a packed convolution is ready for at a time.
+MAX_SIZES = 2
+# Smaller layers are over before a packed weight pays.
+MIN_WEIGHTS = 64 * 64
+CHANNELS_LAST = torch.channels_last
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The forms that suit a device and dtype.
+
+    linear: "plain"; "packed", oneDNN's product; "conv1x1", its 1×1 convolution, the same product by
+    another kernel. fuse_gelu: GELU inside the product. conv: whether convolutions are packed.
+    explicit_attention: two batched products instead of the fused form.
+    """
+
+    linear: Literal["plain", "packed", "conv1x1"] = "plain"
+    fuse_gelu: bool = False
+    conv: bool = False
+    explicit_attention: bool = False
+
+
+def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
+    """The forms for a device and dtype; plain ones where oneDNN does not help or is absent."""
+    if device.type != "cpu" or not _has_packed_operators():
+        return Kernels()
+    if dtype is torch.bfloat16 and has_native_bfloat16():
+        # The fused attention is far below a batched product there (124 to 724 GFLOP/s).
+        return Kernels(linear="packed", fuse_gelu=True, conv=True, explicit_attention=True)
+    if dtype is not torch.float32:
+        return Kernels()
+    if _cpu_has("_is_avx512_supported"):
+        return Kernels(linear="packed", fuse_gelu=True, conv=True)
+    if _cpu_has("_is_avx2_supported"):
+        # On two Zen 2 cores: Linear 118, packed 130, as a convolution 176 GFLOP/s; GELU inside
+        # the convolution costs more than PyTorch's after it.
+        return Kernels(linear="conv1x1", conv=True)
+    return Kernels()
+
+
+def has_native_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself (AVX512-BF16 or AMX)."""
+    return _cpu_has("_is_avx512_bf16_supported") or _cpu_has("_is_amx_tile_supported")
+
+
+def _cpu_has(name: str) -> bool:
+    found = getattr(torch.cpu, name, None)
+    return found is not None and bool(found())
+
+
+def _has_packed_operators() -> bool:
+    names = ("_linear_pointwise", "_convolution_pointwise", "_reorder_linear_weight")
+    return torch.backends.mkldnn.is_available() and all(
+        hasattr(torch.ops.mkldnn, name) for name in names
+    )
+
+
+class PackedLinear(nn.Module):
+    """x W^T + b, and GELU after it when asked for, with a weight that only oneDNN can read."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, fuse_gelu: bool = False) -> None:
+        """weight: (O, I); bias: (O,) or None."""
+        super().__init__()
+        weight = weight.detach()
+        self.out_features, self.in_features = weight.shape
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        self.bias = None if bias is None else bias.detach()
+        self.activation = ("gelu", "none") if fuse_gelu else ("none", "")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, I) -> (…, O)."""
+        name, form = self.activation
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, name, [], form)
+
+
+class ConvLinear(nn.Module):
+    """x W^T + b as a 1×1 convolution over a row of pixels that are the tokens."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
+        """weight: (O, I); bias: (O,) or None. gelu: apply it to the result."""
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.gelu = gelu
+        num_parts = -(-self.in_features // MAX_ROW)
+        parts = weight.detach().chunk(num_parts, dim=1)
+        self.parts = nn.ModuleList(
+            PackedConv2d(part[:, :, None, None], bias if index == 0 else None)
+            for index, part in enumerate(parts)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, I) -> (…, O)."""
+        # (…, I) -> (1, I, 1, …) with the channels last in memory, as they are already: no copy.
+        pixels = x.reshape(1, 1, -1, self.in_features).permute(0, 3, 1, 2)
+        first, *others = (cast("PackedConv2d", part) for part in self.parts)
+        start = first.in_channels
+        y = first(pixels if not others else pixels[:, :start])
+        for part in others:
+            y = part(pixels[:, start : start + part.in_channels], added=y)
+            start += part.in_channels
+        y = y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
+        return torch.ops.aten.gelu_(y) if self.gelu else y
+
+
+class PackedConv2d(nn.Module):
+    """A convolution with a packed weight; ReLU after it and a sum with another map are free.
+
+    The best packing depends on the input's size, and a kernel that meets another one unpacks it
+    slowly. So the weight is packed for each size that comes, and kept for the last few.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        dilation: tuple[int, int] = (1, 1),
+        relu: bool = False,
+    ) -> None:
+        """weight: (O, I, k, k)."""
+        super().__init__()
+        self.out_channels, self.in_channels = weight.shape[:2]
+        self.stride, self.padding, self.dilation = list(stride), list(padding), list(dilation)
+        self.activation = "relu" if relu else "none"
+        self.register_buffer("bias", None if bias is None else bias.detach(), persistent=False)
+        self.register_buffer("weight", weight.detach(), persistent=False)
+        self._packed: OrderedDict[torch.Size, Tensor] = OrderedDict()
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d, *, relu: bool = False) -> "PackedConv2d":
+        """Pack a convolution without groups and with zero padding in numbers."""
+        assert not isinstance(conv.padding, str)
+        return cls(
+            conv.weight,
+            conv.bias,
+            stride=_pair(conv.stride),
+            padding=_pair(conv.padding),
+            dilation=_pair(conv.dilation),
+            relu=relu,
+        )
+
+    def forward(self, x: Tensor, *, added: Tensor | None = None) -> Tensor:
+        """(B, I, H, W) -> (B, O, H', W'), plus `added`, then ReLU if it has one."""
+        x = x.contiguous(memory_format=CHANNELS_LAST)
+        weight = self._packed_for(x.shape)
+        geometry = (self.padding, self.stride, self.dilation, 1)
+        if added is None:
+            return torch.ops.mkldnn._convolution_pointwise(
+                x, weight, self.bias, *geometry, self.activation, [], ""
+            )
+        after_sum = None if self.activation == "none" else self.activation
+        added = added.contiguous(memory_format=CHANNELS_LAST)
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, added, weight, self.bias, *geometry, "add", None, after_sum, [], None
+        )
+
+    def _packed_for(self, shape: torch.Size) -> Tensor:
+        packed = self._packed.pop(shape, None)
+        if packed is None:
+            packed = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight.contiguous(memory_format=CHANNELS_LAST),
+                self.padding,
+                self.stride,
+                self.dilation,
+                1,
+                list(shape),
+            )
+            let_go(self.weight)
+            if len(self._packed) == MAX_SIZES:
+                self._packed.popitem(last=False)
+        self._packed[shape] = packed  # the last in order is the last that was used
+        return packed
+
+
+def _pair(value: tuple[int, ...]) -> tuple[int, int]:
+    first, second = value
+    return first, second
+
+
+def explicit_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float, bias: Tensor | None = None
+) -> Tensor:
+    """Attention as two batched products: (B, A, N, d) each -> (B, A, N, d). bias as in `attend`."""
+    scores = (query * scale) @ key.transpose(-2, -1)
+    if bias is not None:
+        scores = scores + bias
+    return F.softmax(scores, dim=-1) @ value

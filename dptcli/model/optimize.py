@@ -1,0 +1,381 @@
+"""The same function, cheaper: what a loaded model may leave out, join, move or pack beforehand.
+
+Each step stands on its own and changes results by rounding alone; `tests/test_optimize.py` compares
+every step with the plain model. An optimised model predicts: it neither trains nor is saved, and
+hands out no hidden states.
+
+B batch, N tokens, D width, C channels, h×w patches.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dptcli.model.beit import BeitLayer
+from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation, DPTModel
+from dptcli.model.hybrid import StandardizedConv, pad_same
+from dptcli.model.kernels import (
+    MIN_WEIGHTS,
+    ConvLinear,
+    Kernels,
+    PackedConv2d,
+    PackedLinear,
+    explicit_attention,
+    kernels_for,
+)
+from dptcli.model.layers import ActivationLayer, FeatureMap, MultiHead, SelfAttention
+from dptcli.model.memory import clean_file_ranges
+from dptcli.model.neck import FusionBlock, FusionStage, ReassembleStage, ResidualConvUnit
+from dptcli.model.precision import ToFloat32, WideningConv2d, become
+from dptcli.model.vit import Dinov2Layer, Encoder, LayerScale
+
+Step = Callable[[nn.Module, Kernels], None]
+
+
+def optimize(
+    model: nn.Module, *, steps: Sequence[str] | None = None, kernels: Kernels | None = None
+) -> nn.Module:
+    """Make a model in eval mode cheaper, in place, and return it.
+
+    steps: names of STEPS, in any order; None is all of them. kernels: the forms to use, else those
+    of its first parameter's device and dtype.
+    """
+    first = next(model.parameters())
+    kernels = kernels or kernels_for(first.device, first.dtype)
+    clean_file_ranges.cache_clear()  # this model's file may be a new one
+    chosen = STEPS if steps is None else {name: STEPS[name] for name in STEPS if name in steps}
+    with torch.no_grad():
+        for step in chosen.values():
+            step(model, kernels)
+    return model.requires_grad_(False)
+
+
+def leave_out(model: nn.Module, _kernels: Kernels) -> None:
+    """Blocks after the last tap, and modules that no prediction passes through."""
+    for module in model.modules():
+        if isinstance(module, DensePredictor) and module.dpt is not None:
+            _cut(
+                module.dpt.encoder,
+                module.config.backbone_out_indices[2 * module.config.is_hybrid :],
+            )
+            module.dpt.add_module("layernorm", nn.Identity())
+            module.dpt.pooler = None
+        encoder, stages = getattr(module, "encoder", None), _stages_of(module)
+        if isinstance(encoder, Encoder) and stages and not isinstance(module, DPTModel):
+            _cut(encoder, [stage - 1 for stage in stages])
+        if isinstance(module, DPTForSemanticSegmentation):
+            module.auxiliary_head = None
+        if isinstance(module, FusionStage):
+            module.layers[0].residual_layer1 = nn.Identity()  # the deepest map meets no skip
+
+
+def _stages_of(module: nn.Module) -> Sequence[int]:
+    return getattr(getattr(module, "config", None), "out_indices", None) or ()
+
+
+def _cut(encoder: Encoder, taps: Sequence[int]) -> None:
+    encoder.layer = encoder.layer[: max(taps) + 1]
+
+
+def fold_batch_norm(model: nn.Module, _kernels: Kernels) -> None:
+    """Batch norm into the convolution before it: both are linear once training is over."""
+    for module in model.modules():
+        if isinstance(module, ResidualConvUnit):
+            for conv, norm in (("convolution1", "batch_norm1"), ("convolution2", "batch_norm2")):
+                _fold(module, conv, norm)
+        if isinstance(module, nn.Sequential):
+            for index in range(len(module) - 1):
+                _fold(module, str(index), str(index + 1))
+
+
+def _fold(parent: nn.Module, conv_name: str, norm_name: str) -> None:
+    conv, norm = parent.get_submodule(conv_name), parent.get_submodule(norm_name)
+    if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+        return
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    factor = norm.weight.float() * torch.rsqrt(norm.running_var.float() + norm.eps)
+    bias = 0.0 if conv.bias is None else conv.bias.float()
+    bias = (bias - norm.running_mean.float()) * factor + norm.bias.float()
+    dtype = conv.weight.dtype
+    conv.weight = nn.Parameter((conv.weight.float() * factor[:, None, None, None]).to(dtype))
+    conv.bias = nn.Parameter(bias.to(dtype))
+    setattr(parent, norm_name, nn.Identity())
+
+
+def fold_layer_scale(model: nn.Module, _kernels: Kernels) -> None:
+    """The learned factor of a residual branch into the product that ends the branch."""
+    for module in model.modules():
+        if isinstance(module, Dinov2Layer):
+            _scale_rows(module.attention.output.dense, module.layer_scale1.lambda1)
+            last = module.mlp.fc2 if hasattr(module.mlp, "fc2") else module.mlp.weights_out
+            _scale_rows(last, module.layer_scale2.lambda1)
+    for module in model.modules():
+        if isinstance(module, BeitLayer) and module.lambda_1 is not None:
+            assert module.lambda_2 is not None
+            _scale_rows(module.attention.output.dense, module.lambda_1)
+            _scale_rows(module.output.dense, module.lambda_2)
+            module.lambda_1 = module.lambda_2 = None
+    _replace(model, lambda module: nn.Identity() if isinstance(module, LayerScale) else None)
+
+
+def _scale_rows(linear: object, factor: Tensor) -> None:
+    assert isinstance(linear, nn.Linear)
+    linear.weight = nn.Parameter(linear.weight * factor[:, None])
+    if linear.bias is not None:
+        linear.bias = nn.Parameter(linear.bias * factor)
+
+
+def standardize_filters(model: nn.Module, _kernels: Kernels) -> None:
+    """The hybrid's filters, which the plain form standardises anew for every image."""
+    _replace(
+        model, lambda module: _FixedConv(module) if isinstance(module, StandardizedConv) else None
+    )
+
+
+class _FixedConv(nn.Module):
+    """A StandardizedConv whose filters are standardised already."""
+
+    def __init__(self, conv: StandardizedConv) -> None:
+        super().__init__()
+        self.same, self.kernel, self.stride = conv.same, conv.kernel_size[0], conv.stride[0]
+        self.dilation = conv.dilation[0]
+        self.conv = nn.utils.skip_init(
+            nn.Conv2d,
+            conv.in_channels,
+            conv.out_channels,
+            self.kernel,
+            stride=self.stride,
+            padding=conv.padding,
+            dilation=self.dilation,
+            bias=False,
+            device=conv.weight.device,
+            dtype=conv.weight.dtype,
+        )
+        self.conv.weight = nn.Parameter(conv.standardized())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.same:
+            x = pad_same(x, kernel=self.kernel, stride=self.stride, dilation=self.dilation)
+        return self.conv(x)
+
+
+def join_heads(model: nn.Module, kernels: Kernels) -> None:
+    """Query, key and value in one product; and attention as two products where that is faster."""
+    for module in model.modules():
+        if not isinstance(module, MultiHead):
+            continue
+        parts = (module.query, module.key, module.value)
+        module.joined = _joined(*parts)
+        del module.query, module.key, module.value
+        if kernels.explicit_attention and isinstance(module, SelfAttention):
+            become(module, _ExplicitAttention)
+        become(module, _JoinedHeads)
+
+
+def _joined(*parts: nn.Module) -> nn.Linear:
+    linears = [part for part in parts if isinstance(part, nn.Linear)]
+    weight = torch.cat([linear.weight.detach() for linear in linears])
+    biases = [
+        weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias.detach()
+        for linear in linears
+    ]
+    bias = None if all(linear.bias is None for linear in linears) else torch.cat(biases)
+    return _linear(weight, bias)
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    rows, columns = weight.shape
+    linear = nn.utils.skip_init(
+        nn.Linear, columns, rows, bias=bias is not None, device=weight.device, dtype=weight.dtype
+    )
+    linear.weight = nn.Parameter(weight)
+    linear.bias = None if bias is None else nn.Parameter(bias)
+    return linear
+
+
+class _JoinedHeads(MultiHead):
+    joined: nn.Module
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, D) -> (B, A, N, D/A) each, views of one product."""
+        both = self.joined(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, A, D/A)
+        query, key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
+
+
+class _ExplicitAttention(SelfAttention):
+    def forward(
+        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        if head_mask is not None or need_weights:
+            return super().forward(x, head_mask=head_mask, need_weights=need_weights)
+        context = explicit_attention(*self.heads(x), scale=self.scale)
+        return context.transpose(1, 2).flatten(2), None
+
+
+def split_readout(model: nn.Module, _kernels: Kernels) -> None:
+    """W [patch, readout] as W₁ patch + W₂ readout: the class token is projected once."""
+    for module in model.modules():
+        if not isinstance(module, ReassembleStage) or module.readout_type != "project":
+            continue
+        for stage, project in enumerate(module.readout_projects):
+            if isinstance(project, nn.Sequential):
+                module.readout_projects[stage] = _SplitProject(project)
+        become(module, _SplitReadout)
+
+
+class _SplitProject(nn.Module):
+    activation: nn.Module
+
+    def __init__(self, project: nn.Sequential) -> None:
+        super().__init__()
+        linear, self.activation = project
+        assert isinstance(linear, nn.Linear)
+        patches, readout = linear.weight.chunk(2, dim=1)
+        self.patches = _linear(patches.contiguous(), None)
+        self.readout, self.bias = nn.Parameter(readout.contiguous()), linear.bias
+
+    def forward(self, tokens: Tensor, readout: Tensor) -> Tensor:
+        """(B, h·w, D) and (B, D) -> (B, h·w, D)."""
+        shared = F.linear(readout, self.readout, self.bias)  # one row: nothing to pack
+        return self.activation(self.patches(tokens) + shared.unsqueeze(1))
+
+
+class _SplitReadout(ReassembleStage):
+    def _fold_readout(self, stage: int, feature: FeatureMap) -> Tensor:
+        if feature.readout is None:
+            return feature.map
+        tokens = feature.map.flatten(2).transpose(1, 2)  # (B, D, h, w) -> (B, h·w, D)
+        folded = self.readout_projects[stage](tokens, feature.readout)
+        return folded.transpose(1, 2).reshape(feature.map.shape)  # -> (B, D, h, w)
+
+
+def project_before_growing(model: nn.Module, _kernels: Kernels) -> None:
+    """A fusion block's 1×1 projection before its bilinear ×2: they commute, on a quarter."""
+    for module in model.modules():
+        if isinstance(module, FusionBlock):
+            become(module, _ProjectedFirst)
+
+
+class _ProjectedFirst(FusionBlock):
+    def forward(
+        self, x: Tensor, skip: Tensor | None = None, *, size: tuple[int, int] | None = None
+    ) -> Tensor:
+        x = self.projection(self.merge(x, skip))
+        return self.grow(x, size)
+
+
+def channels_last(model: nn.Module, _kernels: Kernels) -> None:
+    """Filters with the channels last in memory, as tokens are already."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            weight = module.weight.contiguous(memory_format=torch.channels_last)
+            module.weight = nn.Parameter(weight)
+
+
+def pack(model: nn.Module, kernels: Kernels) -> None:
+    """Weights in the form of the processor's fastest kernels, activations inside them."""
+    if kernels.conv:
+        for module in model.modules():
+            if isinstance(module, ResidualConvUnit):
+                _pack_unit(module)
+            elif isinstance(module, nn.Sequential):
+                _pack_relus(module)
+    if kernels.linear != "plain":
+        for module in model.modules():
+            _pack_gelu(module, kernels)
+    _replace(model, lambda module: _packed(module, kernels))
+
+
+def _pack_unit(unit: Any) -> None:
+    folded = isinstance(unit.batch_norm1, nn.Identity) and isinstance(unit.batch_norm2, nn.Identity)
+    convs = (unit.convolution1, unit.convolution2)
+    if folded and all(_is_packable(conv) for conv in convs):
+        unit.convolution1 = PackedConv2d.of(unit.convolution1, relu=True)
+        unit.convolution2 = PackedConv2d.of(unit.convolution2)
+        become(unit, _PackedUnit)
+
+
+class _PackedUnit(ResidualConvUnit):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolution2(self.convolution1(F.relu(x)), added=x)
+
+
+def _pack_relus(sequence: nn.Sequential) -> None:
+    """A convolution and the ReLU that follows it, with nothing between, in one."""
+    kept = [index for index, part in enumerate(sequence) if not isinstance(part, nn.Identity)]
+    for index, following in pairwise(kept):
+        conv: Any = sequence[index]
+        relu = sequence[following]
+        if _is_packable(conv) and isinstance(relu, nn.ReLU):
+            sequence[index] = PackedConv2d.of(conv, relu=True)
+            sequence[following] = nn.Identity()
+
+
+def _pack_gelu(module: nn.Module, kernels: Kernels) -> None:
+    """The first product of an MLP together with its GELU."""
+    activation = getattr(module, "activation", None)
+    if not isinstance(activation, ActivationLayer) or activation.function is not F.gelu:
+        return
+    for name in ("dense", "fc1"):
+        linear = getattr(module, name, None)
+        if type(linear) is nn.Linear and linear.weight.numel() >= MIN_WEIGHTS:
+            setattr(module, name, _packed_linear(linear, kernels, gelu=True))
+            module.activation = nn.Identity()
+
+
+def _packed(module: Any, kernels: Kernels) -> nn.Module | None:
+    if kernels.conv and _is_packable(module):
+        return PackedConv2d.of(module)
+    if kernels.conv and isinstance(module, WideningConv2d):
+        return nn.Sequential(PackedConv2d.of(module), ToFloat32())
+    is_linear = type(module) is nn.Linear and module.weight.numel() >= MIN_WEIGHTS
+    if kernels.linear != "plain" and is_linear:
+        return _packed_linear(module, kernels)
+    return None
+
+
+def _packed_linear(linear: nn.Linear, kernels: Kernels, *, gelu: bool = False) -> nn.Module:
+    if kernels.linear == "conv1x1":
+        return ConvLinear(linear.weight, linear.bias, gelu=gelu)
+    if kernels.fuse_gelu or not gelu:
+        return PackedLinear(linear.weight, linear.bias, fuse_gelu=gelu)
+    return nn.Sequential(PackedLinear(linear.weight, linear.bias), nn.GELU())
+
+
+def _is_packable(module: Any) -> bool:
+    return (
+        type(module) is nn.Conv2d
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+        and module.weight.numel() >= MIN_WEIGHTS
+    )
+
+
+def _replace(model: nn.Module, change: Callable[[nn.Module], nn.Module | None]) -> None:
+    """Put another module in the place of each for which `change` has one."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            other = change(child)
+            if other is not None:
+                setattr(parent, name, other)
+
+
+STEPS: dict[str, Step] = {
+    "leave-out": leave_out,
+    "batch-norm": fold_batch_norm,
+    "layer-scale": fold_layer_scale,
+    "filters": standardize_filters,
+    "heads": join_heads,
+    "readout": split_readout,
+    "fusion": project_before_growing,
+    "channels-last": channels_last,
+    "pack": pack,
+}
+"""Name -> step, in the order in which they are taken."""

@@ -231,7 +231,7 @@ def test_another_network_size_lands_on_the_patch_grid(models, photos, size):
 
 def test_depth_of_a_file_an_array_and_bytes_is_the_same(models, photos):
     path = photos / "1.png"
-    loaded = load_model(models["depth"], task="depth")
+    loaded = load_model(models["depth"], task="depth", optimized=True)
     from_path = dptcli.predict_depth(path, model=loaded)
     assert from_path.dtype == np.float32
     assert from_path.shape == (40, 30)

@@ -2,14 +2,35 @@
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
 from dptcli.remote.places import RemotePath, upload
 
+# In the names of this process's temporary files, so that what a killed run left can be told from
+# what a living one is writing.
+RUN_TOKEN = secrets.token_hex(4)
+TEMPORARY_SUFFIX = ".dpt-tmp"
+
 # Files begun and not yet complete, so that an exit in a hurry can remove them.
 _unfinished: set[Path] = set()
+_watcher: ContextVar[Callable[[Path, Path], None] | None] = ContextVar("watcher", default=None)
+
+
+@contextlib.contextmanager
+def watching(watcher: Callable[[Path, Path], None]) -> Iterator[None]:
+    """Call watcher(path, temporary) for each file that this thread completes in the block.
+
+    It is called when the content is whole and before it takes its place at `path`; what it raises
+    keeps the file from being put there.
+    """
+    before = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(before)
 
 
 @contextlib.contextmanager
@@ -27,13 +48,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: NAME plus a suffix could pass the file system's 255 bytes, and an image's
     # suffix would let a later run take what a killed one left behind for a picture.
-    temporary = path.with_name(f".{secrets.token_hex(8)}.dpt-tmp")
+    temporary = path.with_name(f".{RUN_TOKEN}{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     _unfinished.add(temporary)
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)  # some libraries write files that only their owner may read
+        if (watcher := _watcher.get()) is not None:
+            watcher(path, temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -9,12 +9,13 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO
 
+from dptcli.content import InputFacts, noted
 from dptcli.decode import DEFAULT_MAX_PIXELS, RGBArray, decode, printable
 from dptcli.decode import decode_picture as _decode_picture
 from dptcli.errors import ImageError, UsageError
@@ -303,10 +304,19 @@ def decode_image(
 
 
 def decode_picture(
-    source: ImageSource | str | Path | bytes | BinaryIO, *, max_pixels: int = DEFAULT_MAX_PIXELS
+    source: ImageSource | str | Path | bytes | BinaryIO,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    on_read: Callable[[ImageSource, InputFacts], None] | None = None,
 ) -> Image.Image:
-    """Read one image as `decode_image` does, to a Pillow image: two copies of its pixels fewer."""
+    """Read one image as `decode_image` does, to a Pillow image: two copies of its pixels fewer.
+
+    on_read: is told what was read of a file or an address.
+    """
     with _opened(source) as (name, stream):
+        if on_read is not None and isinstance(source, ImageSource) and not source.is_stdin:
+            facts, stream = noted(name, stream)
+            on_read(source, facts)
         return _decode_picture(stream, name=name, max_pixels=max_pixels)
 
 

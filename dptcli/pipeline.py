@@ -56,7 +56,7 @@ class Options:
     keep_rgb: hand the decoded photograph on to `save` (it costs its memory while under way).
     keep_scores: hand the class probabilities on too.
     in_order: results come in the order of the jobs, with one reader and one writer (for clips).
-    read: decodes a source in place of decode_picture, to RGB uint8 (H, W, 3); for frames of video.
+    read: takes the place of decode_picture; for frames of video, and to note what is read.
     """
 
     batch_size: int = 1
@@ -65,7 +65,7 @@ class Options:
     keep_rgb: bool = False
     keep_scores: bool = False
     in_order: bool = False
-    read: Callable[[ImageSource], NDArray[np.uint8]] | None = None
+    read: "Callable[[ImageSource], NDArray[np.uint8] | Image] | None" = None
     # A 12-megapixel JPEG decodes in about 0.1 s: a thread in four keeps a large CPU's network fed.
     num_readers: int = max(1, (os.cpu_count() or 1) // 4)
     num_writers: int = max(1, (os.cpu_count() or 1) // 4)

@@ -1,5 +1,6 @@
 """Where each result goes: decided and checked for the whole run before any work starts."""
 
+import hashlib
 import logging
 import os
 import stat
@@ -7,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from dptcli.depth.formats import ending
 from dptcli.errors import UsageError
@@ -56,6 +57,30 @@ class Plan:
     folder: Path | None = None
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` parts of a list, counted from 1.
+
+    An image's part follows from its name below the inputs' common folder, so that every machine of
+    an array agrees and new images move no others.
+    """
+
+    index: int
+    count: int
+
+    def holds(self, source: ImageSource) -> bool:
+        """Whether an image falls to this part."""
+        name = hashlib.blake2b(os.fsencode(source.relative.as_posix()), digest_size=8)
+        return int.from_bytes(name.digest(), "big") % self.count == self.index - 1
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+Settle = Callable[[Sequence[Job], Sequence[Job]], Sequence[Job]]
+"""(jobs whose files exist, all jobs) -> those that are done; UsageError for what must stay."""
+
+
 def photo_facts(job: Job) -> dict[str, str]:
     """Return where the photograph lies, seen from its result, for `dpt gallery` and other readers.
 
@@ -82,15 +107,18 @@ def plan_outputs(
     suffixes: Sequence[str] = (".png",),
     sidecar: str | None = None,
     existing: Existing = "refuse",
+    settle: Settle | None = None,
+    shard: Shard | None = None,
 ) -> Plan:
     """Give every image its outputs: files, their place in the folder OUT, or standard output.
 
     out: "-", a file name with the ending of one of `suffixes` (one image), else a folder, which
     mirrors the input tree. suffixes: one for each format, e.g. ".png", ".depth16.png". sidecar: the
     suffix of a file of facts beside them. existing: what to do with outputs that exist; "skip" also
-    keeps the files that a job has already. Nothing is created here. Raises UsageError when two
-    results would share a file, a result would replace an input, OUT cannot be written, or outputs
-    exist and existing is "refuse".
+    keeps the files that a job has already. settle: what becomes of outputs in a folder that exist
+    when existing is "refuse". shard: plan this part of the images alone. Nothing is created here.
+    Raises UsageError when two results would share a file, a result would replace an input, OUT
+    cannot be written, or outputs exist and existing is "refuse".
     """
     if out == "-":
         _require_one(sources, "standard output takes one image")
@@ -113,16 +141,28 @@ def plan_outputs(
         raise UsageError(f"no images to work on: all lie in the folder of results, {out!r}")
     _refuse_collisions(jobs)
     refuse_unwritable(folder or place(out).parent)
-    todo, present = _split_by_existence(jobs, existing)
-    if present and existing == "refuse":
-        first = next(path for path in present[0].results if path.exists() or path.is_symlink())
-        raise UsageError(
-            f"{len(present)} of {len(jobs)} results exist already, the first is "
-            f"{str(first)!r}; add --overwrite to replace or --skip-existing to keep them"
-        )
+    inputs = jobs  # of every shard: none of them may be replaced
+    if shard is not None:
+        if folder is None:
+            raise UsageError("--shard parts a list; name a folder for the results, e.g. -o out/")
+        jobs = [job for job in jobs if shard.holds(job.source)]
+    todo, present = _split_by_existence(jobs, existing, inputs)
     if existing == "skip":
         return Plan(tuple(todo), tuple(present), folder)
+    if present and existing == "refuse":
+        done = (settle if settle and folder else refuse_existing)(present, jobs)
+        skipped = {id(job) for job in done}
+        return Plan(tuple(job for job in jobs if id(job) not in skipped), tuple(done), folder)
     return Plan(tuple(jobs), (), folder)
+
+
+def refuse_existing(present: Sequence[Job], jobs: Sequence[Job]) -> NoReturn:
+    """Say that results are in the way."""
+    first = next(path for path in present[0].results if path.exists() or path.is_symlink())
+    raise UsageError(
+        f"{len(present)} of {len(jobs)} results exist already, the first is "
+        f"{str(first)!r}; add --overwrite to replace or --skip-existing to keep them"
+    )
 
 
 def _job(source: ImageSource, base: Path, suffixes: Sequence[str], sidecar: str | None) -> Job:
@@ -184,11 +224,15 @@ def _without_results(sources: Sequence[ImageSource], folder: Path) -> list[Image
         return [s for s in sources if s.url is None or not _is_earlier_result(s, str(folder))]
     out = folder.resolve()
     kept = []
+    may_hold: dict[tuple[Path, int], bool] = {}  # one answer for all images of a folder
     for source in sources:
         if source.path is not None:
-            path = source.path.absolute()
-            root = path.parents[min(len(source.relative.parts), len(path.parents)) - 1].resolve()
-            if root in out.parents and out in path.resolve().parents:
+            place = source.path.parent, len(source.relative.parts)
+            if place not in may_hold:
+                path = source.path.absolute()
+                root = path.parents[min(place[1], len(path.parents)) - 1].resolve()
+                may_hold[place] = root in out.parents
+            if may_hold[place] and out in source.path.resolve().parents:
                 continue
         kept.append(source)
     if (num_left_out := len(sources) - len(kept)) > 0:
@@ -256,14 +300,16 @@ def refuse_unwritable(folder: Path) -> None:
         )
 
 
-def _split_by_existence(jobs: Sequence[Job], existing: Existing) -> tuple[list[Job], list[Job]]:
+def _split_by_existence(
+    jobs: Sequence[Job], existing: Existing, with_inputs: Sequence[Job]
+) -> tuple[list[Job], list[Job]]:
     """Part jobs by whether their outputs exist; refuse outputs that no run should replace.
 
     With "skip" a job is present when all its files are, else when any is.
     """
     inputs: dict[tuple[int, int], ImageSource] | None = None
-    if isinstance(jobs[0].path, RemotePath):
-        return _split_by_listing(jobs, existing)
+    if jobs and isinstance(jobs[0].path, RemotePath):
+        return _split_by_listing(jobs, existing, with_inputs)
     todo: list[Job] = []
     present: list[Job] = []
     for job in jobs:
@@ -276,7 +322,7 @@ def _split_by_existence(jobs: Sequence[Job], existing: Existing) -> tuple[list[J
             if isinstance(facts, str):
                 continue
             # By identity and not by name, so that links and capitals cannot hide an input.
-            inputs = _identities(jobs) if inputs is None else inputs
+            inputs = _identities(with_inputs) if inputs is None else inputs
             if (source := inputs.get((facts.st_dev, facts.st_ino))) is not None:
                 raise UsageError(
                     f"the result of {job.source.name!r} would replace the input {source.name!r}; "
@@ -297,11 +343,13 @@ def _sort_in(
         (present if found else todo).append(job)
 
 
-def _split_by_listing(jobs: Sequence[Job], existing: Existing) -> tuple[list[Job], list[Job]]:
+def _split_by_listing(
+    jobs: Sequence[Job], existing: Existing, with_inputs: Sequence[Job]
+) -> tuple[list[Job], list[Job]]:
     """Part jobs whose results go to a store; it is asked once for all that is there."""
     todo: list[Job] = []
     present: list[Job] = []
-    inputs = {job.source.url: job.source for job in jobs}
+    inputs = {job.source.url: job.source for job in with_inputs}
     results = {path: str(path) for job in jobs for path in job.results}
     try:
         if len(results) < 10:  # a prefix may hold millions of other objects

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,13 +38,13 @@ class Report:
     stage_s: Mapping[str, float] = field(default_factory=dict)
 
 
-def write_failures(folder: Path, report: Report) -> None:
-    """Write failures.jsonl, {"input", "error"} a line; without failures an older one goes."""
+def write_failures(folder: Path, failed: Iterable[tuple[str, str | None]]) -> None:
+    """Write failures.jsonl from (image, reason), a line each; without any an older one goes."""
     path = folder / FAILURES_NAME
-    if not report.failed:
+    lines = [{"input": name, "error": reason} for name, reason in failed]
+    if not lines:
         path.unlink(missing_ok=True)
         return
-    lines = ({"input": o.job.source.name, "error": o.error} for o in report.failed)
     write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 

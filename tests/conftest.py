@@ -3,7 +3,9 @@
 Every parity test leaves its largest difference in the summary that ends the run.
 """
 
+import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +14,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads only 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what a command that runs in this process sets: -q would silence later tests' logs."""
+    package = logging.getLogger("dptcli")
+    before = package.level, package.propagate, package.handlers
+    yield
+    package.setLevel(before[0])
+    package.propagate, package.handlers = before[1:]
+
 
 _largest: dict[str, float] = {}
 

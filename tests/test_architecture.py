@@ -21,6 +21,7 @@ COMMON = {"errors", "files", "remote", "depth.formats"}
 STAGES = [
     "decode",
     "sidecar",
+    "content",
     "inputs",
     "evaluation.maps",
     "evaluation.pairs",
@@ -52,6 +53,9 @@ STAGES = [
     "plan",
     "report",
     "jobs",
+    "ledger",
+    "resume",
+    "runreport",
     "gallery",
     "video.smoothing",
     "video.read",

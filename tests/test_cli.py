@@ -49,7 +49,9 @@ def dpt(*words, stdin=None, **env):
 
 
 def files(folder):
-    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
+    """Every file below a folder but the record of what was done."""
+    found = (p.relative_to(folder) for p in Path(folder).rglob("*") if p.is_file())
+    return sorted(str(path) for path in found if path.parts[0] != ".dpt")
 
 
 def picture(path):
@@ -147,7 +149,7 @@ def test_a_nul_separated_list_carries_every_name(models, photos):
     listed = b"".join(name + b"\0" for name in [os.fsencode(photos / "a.jpg"), *odd])
     done = dpt("depth", "--from-file", "-", "-0", "-o", "out", "-m", models["depth"], stdin=listed)
     assert done.returncode == 0, done.stderr
-    found = sorted(os.fsencode(path.name) for path in Path("out").iterdir())
+    found = sorted(os.fsencode(path.name) for path in Path("out").glob("[!.]*"))
     assert found == [b"a.png", b"latin\xe9.png", b"new\nline.png"]
     assert len(done.stderr.splitlines()) == 4  # one a picture, whatever its name, and the summary
 

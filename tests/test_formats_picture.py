@@ -146,7 +146,7 @@ def test_a_global_range_is_one_for_the_run_and_leaves_nothing_behind(model):
     assert main([*words, "-f", "color,npy"]) == 1
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(
         [f"{i}.{ending}" for i in range(3) for ending in ("png", "npy", "json")]
-        + ["failures.jsonl"]
+        + ["failures.jsonl", ".dpt"]
     )
     facts = [facts_of(f"out/{i}.png") for i in range(3)]
     assert len({(each["first"], each["last"]) for each in facts}) == 1

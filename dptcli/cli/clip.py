@@ -12,6 +12,7 @@ from dptcli.cli.clip_request import ClipRequest
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from dptcli.cli.console import Reporter
     from dptcli.cli.run import Request
     from dptcli.inputs import ImageSource
     from dptcli.pipeline import Save
@@ -33,6 +34,7 @@ def run_clip(
     keep_scores: bool = False,
     suffixes: Sequence[str] = (".png",),
     sidecar: str | None = None,
+    reporter: "Reporter",
 ) -> int:
     """Do a clip's or a sequence's frames; returns the exit code.
 
@@ -57,7 +59,7 @@ def run_clip(
             else functools.partial(_to_folder, suffixes=suffixes, sidecar=sidecar)
         )
         options = {"keep_rgb": keep_rgb, "keep_scores": keep_scores, "in_order": True, "read": read}
-        code = work(request, wanted, saver, sources, clip, options)
+        code = work(request, wanted, saver, sources, clip, options, reporter)
     if clip is not None and clip.num_missing and (frames.stop or 1 << 60) > len(clip.times):
         total = len(clip.times) + clip.num_missing
         logger.error(
@@ -91,11 +93,11 @@ def _to_folder(
     sources: "list[ImageSource]",
     _clip: "Clip | None",
     options: dict[str, Any],
+    reporter: "Reporter",
     *,
     suffixes: Sequence[str],
     sidecar: str | None,
 ) -> int:
-    from dptcli.cli.console import Reporter
     from dptcli.cli.run import note_failures, open_for
     from dptcli.plan import plan_outputs
     from dptcli.report import Report
@@ -103,8 +105,7 @@ def _to_folder(
     plan = plan_outputs(
         sources, request.out, suffixes=suffixes, sidecar=sidecar, existing=request.existing
     )
-    reporter = Reporter(quiet=request.quiet, as_json=request.as_json)
-    reporter.skipped(plan)
+    reporter.planned(plan)
     if not plan.jobs:
         reporter.summary(Report(), plan)
         return 0
@@ -113,6 +114,7 @@ def _to_folder(
 
         pipeline = open_for(request, **options)
         save = saver(pipeline.loaded, plan)
+    reporter.loaded(pipeline)
     with reporter.working(plan):
         report = run_sequence(
             pipeline,
@@ -135,8 +137,8 @@ def _to_video(
     sources: "list[ImageSource]",
     clip: "Clip | None",
     options: dict[str, Any],
+    reporter: "Reporter",
 ) -> int:
-    from dptcli.cli.console import Reporter
     from dptcli.cli.run import open_for
     from dptcli.plan import Job, Plan
     from dptcli.report import Report
@@ -145,7 +147,6 @@ def _to_video(
 
     out = Path(request.out)
     plan = Plan(tuple(Job(source, out) for source in sources))
-    reporter = Reporter(quiet=request.quiet, as_json=request.as_json)
     if not _may_write(out, sources, existing=request.existing):
         plan = Plan((), plan.jobs)
         reporter.summary(Report(), plan)
@@ -160,7 +161,10 @@ def _to_video(
 
         pipeline = open_for(request, **options)
         save = saver(pipeline.loaded, plan)
-    with reporter.working(Plan(plan.jobs[writer.done :])):
+    remaining = Plan(plan.jobs[writer.done :], plan.jobs[: writer.done])
+    reporter.planned(remaining, say_skipped=False)
+    reporter.loaded(pipeline)
+    with reporter.working(remaining):
         report = run_to_video(
             pipeline,
             plan.jobs,

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from dptcli.cli.work import NOT_WORK
 from dptcli.errors import UsageError
 from dptcli.remote import is_address
 
@@ -17,10 +18,7 @@ VIDEO_SUFFIXES = frozenset(
 DEFAULT_SMOOTHING = 0.8
 
 # What a result does not depend on: a run that differs only in these goes on with another's parts.
-_NOT_WORK = {
-    *("inputs", "from_file", "null", "no_recursive", "output", "overwrite", "skip_existing"),
-    *("as_json", "quiet", "verbose", "batch_size", "audio"),
-}
+_NOT_WORK = {*NOT_WORK, "audio"}
 
 
 @dataclass(frozen=True, kw_only=True)

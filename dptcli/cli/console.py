@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from dptcli.pipeline import Pipeline
     from dptcli.plan import Plan
     from dptcli.report import Outcome, Report
+    from dptcli.runreport import RunReport
 
 
 class Reporter:
@@ -26,7 +28,8 @@ class Reporter:
     failures. as_json adds one JSON line per image on standard output.
     """
 
-    def __init__(self, *, quiet: bool, as_json: bool) -> None:
+    def __init__(self, *, quiet: bool, as_json: bool, account: "RunReport | None" = None) -> None:
+        self._account = account
         self._quiet = quiet
         self._as_json = as_json
         self._live = not quiet and sys.stderr.isatty()
@@ -44,10 +47,26 @@ class Reporter:
         with _console().status(f"loading {printable(model)}"):
             yield
 
-    def skipped(self, plan: "Plan") -> None:
+    def planned(self, plan: "Plan", *, say_skipped: bool = True) -> None:
         """Tell programs about the images whose results are there already."""
-        for job in plan.skipped:
+        if self._account is not None:
+            self._account.planned(plan)
+        for job in plan.skipped if say_skipped else ():
             self._json_line({"input": job.source.name, "output": job.path, "status": "skipped"})
+
+    def loaded(self, pipeline: "Pipeline") -> None:
+        """Note which model does the work."""
+        if self._account is not None:
+            from dptcli.depth.outputs import hash_of
+
+            loaded = pipeline.loaded
+            about = {
+                "name": loaded.name,
+                "hash": hash_of(loaded),
+                "device": str(loaded.device),
+                "dtype": str(loaded.dtype).removeprefix("torch."),
+            }
+            self._account.loaded(about, pipeline.clock)
 
     @contextmanager
     def working(self, plan: "Plan") -> Iterator[None]:
@@ -72,6 +91,8 @@ class Reporter:
     def done(self, outcome: "Outcome") -> None:
         """Tell about one image."""
         self._num_done += 1
+        if self._account is not None:
+            self._account.done(outcome)
         self._json_line(_json_facts(outcome))
         if self._progress is not None:
             if outcome.error is not None:

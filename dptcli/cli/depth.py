@@ -1,6 +1,6 @@
 """`dpt depth`: how near everything in a photograph is."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +9,7 @@ import typer
 from dptcli.cli import depth_classes as c
 from dptcli.cli import options as o
 from dptcli.cli.preview import Preview
-from dptcli.cli.run import EPILOG, Request, Work, read_request, run, set_up_logging
+from dptcli.cli.run import EPILOG, Recorded, Request, Work, read_request, run, set_up_logging
 from dptcli.depth.formats import FORMATS, SIDECAR_SUFFIX, Format, needs_sidecar, parse_formats
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.pipeline import Pipeline, Prediction, Save
     from dptcli.plan import Job, Plan
-    from dptcli.report import Report
+    from dptcli.report import Outcome, Report
     from dptcli.weights.load import LoadedModel
 
 PICTURE = "Depth picture"
@@ -44,6 +44,7 @@ def depth(
     target_size: o.TargetSize = "original",
     overwrite: o.Overwrite = False,
     skip_existing: o.SkipExisting = False,
+    shard: o.Shard = None,
     formats: Annotated[
         str | None,
         typer.Option(
@@ -228,6 +229,7 @@ def depth(
     optimize: o.Optimize = True,
     batch_size: o.BatchSize = "1",
     as_json: o.Json = False,
+    report: o.Report = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:
@@ -363,13 +365,17 @@ def _saver(outputs: "DepthOutputs", loaded: "LoadedModel") -> "Save":
 def _global_range(outputs: "DepthOutputs") -> Work:
     """Return the work of a run whose pictures share one range."""
 
-    def work(pipeline: "Pipeline", plan: "Plan", reporter: "Reporter") -> "Report":
+    def work(
+        pipeline: "Pipeline",
+        plan: "Plan",
+        recorded: Recorded,
+        on_done: "Callable[[Outcome], None]",
+        reporter: "Reporter",
+    ) -> "Report":
         from dptcli.depth.twopass import run_two_passes
 
         if plan.folder is None:  # one image: its range is the run's
-            return pipeline.run(
-                plan.jobs, save=_saver(outputs, pipeline.loaded), on_done=reporter.done
-            )
+            return pipeline.run(plan.jobs, save=_saver(outputs, pipeline.loaded), on_done=on_done)
         if outputs.needs_photo and any(job.source.is_stdin for job in plan.jobs):
             raise UsageError(
                 "--range global reads each photograph twice, and standard input can be read once; "
@@ -379,8 +385,10 @@ def _global_range(outputs: "DepthOutputs") -> Work:
             pipeline,
             plan.jobs,
             folder=plan.folder,
-            save_with=lambda limits: _saver(replace(outputs, run_limits=limits), pipeline.loaded),
-            on_done=reporter.done,
+            save_with=lambda limits: recorded(
+                _saver(replace(outputs, run_limits=limits), pipeline.loaded)
+            ),
+            on_done=on_done,
             on_predicted=reporter.predicted,
         )
 

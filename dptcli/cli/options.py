@@ -92,7 +92,8 @@ Overwrite = Annotated[
         "--overwrite",
         rich_help_panel=OUTPUT,
         metavar="",
-        help="Replace results that exist, e.g. [cyan]photos/ -o depth/ --overwrite[/]",
+        help="Do everything anew and replace whatever exists; without it a run does what is "
+        "missing or has changed, e.g. [cyan]photos/ -o depth/ --overwrite[/]",
     ),
 ]
 SkipExisting = Annotated[
@@ -101,7 +102,18 @@ SkipExisting = Annotated[
         "--skip-existing",
         rich_help_panel=OUTPUT,
         metavar="",
-        help="Keep results that exist and do the rest, e.g. [cyan]-o depth/ --skip-existing[/]",
+        help="Keep whatever exists, made by dpt or not, and do the rest, "
+        "e.g. [cyan]-o depth/ --skip-existing[/]",
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+        help="Do part I of N of the images, counted from 1, for job arrays: the same list and "
+        "folder for each, e.g. [cyan]photos/ -o depth/ --shard 3/8[/]",
     ),
 ]
 Frames = Annotated[
@@ -233,6 +245,16 @@ Json = Annotated[
         help="One JSON line per image on standard output, e.g. [cyan]--json > log.jsonl[/]",
     ),
 ]
+Report = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        show_default=False,
+        rich_help_panel=MESSAGES,
+        help="Write the run's account as JSON: options, versions, machine, every image, stage "
+        "times; dpt report merge joins several, e.g. [cyan]--report run.json[/]",
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option(
@@ -263,6 +285,19 @@ def parse_batch_size(value: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,5}", value):
         raise UsageError(f"--batch-size {value!r} must be a whole number, 1 or more")
     return int(value)
+
+
+def parse_shard(value: str | None) -> tuple[int, int] | None:
+    """Read --shard: which part of how many, counted from 1. Raises UsageError."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value)
+    index, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= index <= count:
+        raise UsageError(
+            f"--shard {value!r} must be I/N with I from 1 to N (counted from 1), e.g. --shard 3/8"
+        )
+    return index, count
 
 
 def parse_bits(value: str) -> int:

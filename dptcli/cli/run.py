@@ -1,9 +1,10 @@
 """What `dpt depth` and `dpt segment` share: check the options, plan, run, report."""
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from dptcli.inputs import ImageSource
     from dptcli.pipeline import Pipeline, Save
     from dptcli.plan import Plan
-    from dptcli.report import Report
+    from dptcli.report import Outcome, Report
+    from dptcli.runreport import RunReport
     from dptcli.weights.load import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -30,7 +32,9 @@ EPILOG = (
 )
 
 
-Work = Callable[["Pipeline", "Plan", "Reporter"], "Report"]
+Recorded = Callable[["Save"], "Save"]
+Work = Callable[["Pipeline", "Plan", Recorded, Callable[["Outcome"], None], "Reporter"], "Report"]
+"""Does the jobs in place of Pipeline.run: (pipeline, plan, what records a `save`, on_done, …)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,9 @@ class Request:
     as_json: bool
     quiet: bool
     clip: "ClipRequest | None" = None
+    options: Mapping[str, Any]
+    shard: "tuple[int, int] | None" = None
+    report: str | None = None
 
 
 def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) -> Request:
@@ -77,6 +84,9 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
             raise UsageError("--json and -o - would mix on standard output; name a file for one")
         if sys.stdout.isatty():
             raise UsageError("-o - writes a file, not text; send it on, e.g. -o - > result.png")
+    clip, shard = read_clip(given), o.parse_shard(given["shard"])
+    if clip is not None and shard is not None:
+        raise UsageError("--shard parts a list of photographs; a clip is one piece of work")
     existing: Literal["refuse", "overwrite", "skip"] = (
         "overwrite" if given["overwrite"] else "skip" if given["skip_existing"] else "refuse"
     )
@@ -99,7 +109,10 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         batch_size=o.parse_batch_size(given["batch_size"]),
         as_json=given["as_json"],
         quiet=given["quiet"],
-        clip=read_clip(given),
+        clip=clip,
+        options=dict(given),
+        shard=shard,
+        report=given["report"],
     )
 
 
@@ -117,37 +130,79 @@ def run(
     """Plan the run, load the model, do the work, report; returns the exit code.
 
     keep_rgb, keep_scores: what `save` needs of pipeline.Options. suffixes: one for each format that
-    is written. sidecar: the suffix of the file of facts. work: takes the place of Pipeline.run.
-    segment_model: a model that predicts classes beside depth, on the same backbone.
+    is written. sidecar: the suffix of the file of facts. work: takes the place of Pipeline.run
+    where each result depends on all images. segment_model: a model that predicts classes beside
+    depth, on the same backbone.
     """
-    if request.clip is not None:
-        from dptcli.cli.clip import run_clip
+    from dptcli.cli.console import Reporter
 
-        return run_clip(
+    with _account_of(request) as account:
+        reporter = Reporter(quiet=request.quiet, as_json=request.as_json, account=account)
+        if request.clip is not None:
+            from dptcli.cli.clip import run_clip
+
+            return run_clip(
+                request,
+                request.clip,
+                saver,
+                keep_rgb=keep_rgb,
+                keep_scores=keep_scores,
+                suffixes=suffixes,
+                sidecar=sidecar,
+                reporter=reporter,
+            )
+        return _run_photographs(
             request,
-            request.clip,
             saver,
+            reporter,
             keep_rgb=keep_rgb,
             keep_scores=keep_scores,
             suffixes=suffixes,
             sidecar=sidecar,
+            work=work,
+            segment_model=segment_model,
         )
-    from dptcli.cli.console import Reporter
-    from dptcli.plan import plan_outputs
+
+
+def _run_photographs(
+    request: Request,
+    saver: "Callable[[LoadedModel, Plan], Save]",
+    reporter: "Reporter",
+    *,
+    keep_rgb: bool,
+    keep_scores: bool,
+    suffixes: Sequence[str],
+    sidecar: str | None,
+    work: "Work | None",
+    segment_model: str | None,
+) -> int:
+    from dptcli.cli.record import Kept
+    from dptcli.plan import Shard, plan_outputs
     from dptcli.report import Report
     from dptcli.weights.catalog import find_model
 
+    if work is not None and request.shard is not None:
+        raise UsageError(
+            "--range global spans the run, and a shard sees a part of it; give values, "
+            "e.g. --range 0:30"
+        )
     # Everything that may be refused is refused before torch is imported, in a fraction of a second.
+    sources = find_sources(request)
+    models = [(request.model, request.task)]
+    models += [(segment_model, "segment")] if segment_model is not None else []
+    kept = Kept(request, models, sources if work is not None else None)
     plan = plan_outputs(
-        find_sources(request),
+        sources,
         request.out,
         suffixes=suffixes,
         sidecar=sidecar,
         existing=request.existing,
+        settle=kept.settle,
+        shard=None if request.shard is None else Shard(*request.shard),
     )
-    reporter = Reporter(quiet=request.quiet, as_json=request.as_json)
     if not plan.jobs:
-        reporter.skipped(plan)
+        reporter.planned(plan)
+        kept.list_failures(plan)
         reporter.summary(Report(), plan)
         return 0
     # A download draws its own bars, so it comes before the spinner; a typo costs no torch either.
@@ -156,19 +211,43 @@ def run(
         find_model(segment_model, task="segment", offline=request.offline)
     with reporter.loading(request.model):
         pipeline = open_for(
-            request, segment_model=segment_model, keep_rgb=keep_rgb, keep_scores=keep_scores
+            request,
+            segment_model=segment_model,
+            keep_rgb=keep_rgb,
+            keep_scores=keep_scores,
+            read=kept.reader(request.max_pixels),
         )
         save = saver(pipeline.loaded, plan)
-    reporter.skipped(plan)
-    with reporter.working(plan):
+    reporter.planned(plan)
+    reporter.loaded(pipeline)
+    with kept.recording(plan), reporter.working(plan):
+
+        def on_done(outcome: "Outcome") -> None:
+            kept.done(outcome)
+            reporter.done(outcome)
+
         if work is None:
-            report = pipeline.run(plan.jobs, save=save, on_done=reporter.done)
+            report = pipeline.run(plan.jobs, save=kept.recorded(save), on_done=on_done)
         else:
-            report = work(pipeline, plan, reporter)
-    if plan.folder is not None:
-        note_failures(plan.folder, report)
+            report = work(pipeline, plan, kept.recorded, on_done, reporter)
+    kept.list_failures(plan, report)
     reporter.summary(report, plan)
     return 1 if report.failed else 0
+
+
+@contextlib.contextmanager
+def _account_of(request: Request) -> "Iterator[RunReport | None]":
+    """The run's report, where one was asked for, written when the block ends."""
+    if request.report is None:
+        yield None
+        return
+    from dptcli.remote.places import place
+    from dptcli.runreport import RunReport
+
+    shard = None if request.shard is None else "/".join(map(str, request.shard))
+    path = place(request.report)
+    with RunReport(path, command=request.task, options=request.options, shard=shard) as account:
+        yield account
 
 
 def note_failures(folder: "Path", report: "Report") -> None:
@@ -176,7 +255,7 @@ def note_failures(folder: "Path", report: "Report") -> None:
     from dptcli.report import write_failures
 
     try:
-        write_failures(folder, report)
+        write_failures(folder, ((o.job.source.name, o.error) for o in report.failed))
     except OSError as error:
         # The summary names the failures too; a full disk must not hide it.
         logger.warning("cannot write the list of failures into %s: %s", folder, error.strerror)

@@ -37,6 +37,7 @@ def segment(
     target_size: o.TargetSize = "original",
     overwrite: o.Overwrite = False,
     skip_existing: o.SkipExisting = False,
+    shard: o.Shard = None,
     overlay: s.Overlay = None,
     layer: s.Layer = None,
     outlines: s.Outlines = False,
@@ -55,6 +56,7 @@ def segment(
     optimize: o.Optimize = True,
     batch_size: o.BatchSize = "1",
     as_json: o.Json = False,
+    report: o.Report = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:

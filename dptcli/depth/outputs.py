@@ -199,18 +199,22 @@ def _to_metres(
 def model_facts(loaded: "LoadedModel") -> dict[str, Any]:
     """Say which model makes a run's depth, and what its values mean."""
     kind: Kind = "depth_m" if loaded.is_metric else "inverse_depth"
-    try:
-        fingerprint: str | None = weights_hash(loaded.folder)
-    except (DptError, OSError) as error:  # a model that did not come from files in our layout
-        logger.debug("no hash of %s: %s", loaded.name, error)
-        fingerprint = None
     return {
         "dpt": __version__,
         "model": loaded.name,
-        "model_hash": fingerprint,
+        "model_hash": hash_of(loaded),
         "model_dtype": str(loaded.dtype).removeprefix("torch."),
         **meaning(kind),
     }
+
+
+def hash_of(loaded: "LoadedModel") -> str | None:
+    """Name a model's weights; None for one that did not come from files in our layout."""
+    try:
+        return weights_hash(loaded.folder)
+    except (DptError, OSError) as error:
+        logger.debug("no hash of %s: %s", loaded.name, error)
+        return None
 
 
 def meaning(kind: Kind) -> dict[str, str]:

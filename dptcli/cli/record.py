@@ -1,0 +1,146 @@
+"""How a command keeps and uses the record of what it has done in a folder of results."""
+
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dptcli.cli.work import content_options, work_hash
+from dptcli.remote.places import RemotePath, place
+from dptcli.weights.catalog import find_model
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from dptcli.cli.run import Request
+    from dptcli.content import InputFacts
+    from dptcli.inputs import ImageSource
+    from dptcli.ledger import Ledger
+    from dptcli.pipeline import Save
+    from dptcli.plan import Job, Plan
+    from dptcli.report import Outcome, Report
+
+logger = logging.getLogger(__name__)
+
+
+class Kept:
+    """The record of a run into a folder; for one file, a stream or a store it does nothing.
+
+    A store's objects cannot be appended to, so there what exists is refused or skipped by name.
+    models: names and tasks. sources: all images, where each result depends on all of them.
+    """
+
+    def __init__(
+        self,
+        request: "Request",
+        models: "Sequence[tuple[str, str]]",
+        sources: "Sequence[ImageSource] | None" = None,
+    ) -> None:
+        self._request = request
+        self._models = models
+        self._sources = sources
+        self._ledger: Ledger | None = None
+        self._since_ns = time.time_ns()
+
+    @functools.cached_property
+    def _work(self) -> str:
+        from dptcli.weights.fingerprint import model_hash
+
+        request = self._request
+        hashes = [
+            model_hash(find_model(name, task=task, offline=request.offline))
+            for name, task in self._models
+        ]
+        return work_hash(content_options(request.options), hashes, self._sources or ())
+
+    def settle(self, present: "Sequence[Job]", jobs: "Sequence[Job]") -> "Sequence[Job]":
+        """See plan.Settle."""
+        if isinstance(place(self._request.out), RemotePath):
+            from dptcli.plan import refuse_existing
+
+            refuse_existing(present, jobs)
+        from dptcli.resume import settle
+
+        return settle(
+            present,
+            jobs,
+            folder=Path(self._request.out),
+            task=self._request.task,
+            work=lambda: self._work,
+            whole=self._sources is not None,
+        )
+
+    @contextlib.contextmanager
+    def recording(self, plan: "Plan") -> Iterator[None]:
+        """Keep the record while the block goes on, and list the failures if it is cut short."""
+        if plan.folder is None or isinstance(plan.folder, RemotePath):
+            yield
+            return
+        from dptcli.ledger import Ledger, tidy
+
+        tidy(plan.folder, {path.parent for job in plan.jobs for path in job.results})
+        ledger = Ledger(plan.folder, task=self._request.task, work=self._work)
+        self._ledger = ledger if ledger.open() else None
+        try:
+            yield
+        except BaseException:
+            self.list_failures(plan)
+            raise
+        finally:
+            ledger.close()
+
+    def reader(self, max_pixels: int | None) -> "Callable[[ImageSource], Image]":
+        """Return pipeline.Options.read that notes what is read."""
+        from dptcli.decode import DEFAULT_MAX_PIXELS
+        from dptcli.inputs import decode_picture
+
+        def note(source: "ImageSource", facts: "InputFacts") -> None:
+            if self._ledger is not None:
+                self._ledger.note_input(source, facts)
+
+        limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+        return lambda source: decode_picture(source, max_pixels=limit, on_read=note)
+
+    def recorded(self, save: "Save") -> "Save":
+        """Return `save` so that what it writes is recorded."""
+        return save if self._ledger is None else self._ledger.recorded(save)
+
+    def done(self, outcome: "Outcome") -> None:
+        """Take note of a failure."""
+        if self._ledger is not None:
+            self._ledger.done(outcome)
+
+    def list_failures(self, plan: "Plan", report: "Report | None" = None) -> None:
+        """Write the list of the folder's failures, those of other runs included, or say why not.
+
+        report: this run's, where it came to its end.
+        """
+        if plan.folder is None:
+            return
+        from dptcli.ledger import failures
+        from dptcli.report import FAILURES_NAME, write_failures
+
+        folder = plan.folder
+        num_failed = 0 if report is None else len(report.failed)
+        if isinstance(folder, RemotePath) or (self._ledger is None and num_failed):
+            from dptcli.cli.run import note_failures
+
+            if report is not None:
+                note_failures(folder, report)
+            return
+        settled = [job.path for job in plan.skipped if job.path is not None]
+        try:
+            listed: Mapping[str, tuple[str, str]] | None = None
+            # Another run may have failed at something, and written its list, since we looked.
+            for _ in range(5):
+                found = failures(folder, settled=settled, since_ns=self._since_ns)
+                if found == listed or (not found and not (folder / FAILURES_NAME).exists()):
+                    return
+                write_failures(folder, found.values())
+                listed = found
+        except OSError as error:
+            # The summary names the failures too; a full disk must not hide it.
+            logger.warning("cannot write the list of failures into %s: %s", folder, error.strerror)

@@ -1,0 +1,50 @@
+"""What decides a run's results but its images: by this a later run knows its own. Loads nothing."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dptcli.inputs import ImageSource
+
+# Options that change no result: what is worked on and where to, and what is said about it.
+NOT_WORK = frozenset(
+    {"inputs", "from_file", "null", "no_recursive", "output", "overwrite", "skip_existing"}
+    | {"as_json", "quiet", "verbose", "batch_size", "report", "shard"}
+)
+# The same function on another machine, a limit that only refuses; the model counts by its content.
+_NOT_CONTENT = frozenset(
+    {"model", "offline", "device", "max_pixels", "preview", "optimize"} | {"segment_model"}
+)
+# Options that may name a file, whose content counts.
+_FILES = ("anchors", "palette")
+
+
+def content_options(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options that decide results, by name, as text."""
+    return {key: str(value) for key, value in given.items() if key not in NOT_WORK | _NOT_CONTENT}
+
+
+def work_hash(
+    options: Mapping[str, str], models: Sequence[str], sources: "Iterable[ImageSource]" = ()
+) -> str:
+    """Hash what decides results: options, the models' hashes, the files that options name.
+
+    sources: all images of the run, where each result depends on all of them.
+    """
+    digest = hashlib.blake2b(json.dumps([*models, sorted(options.items())]).encode(), digest_size=8)
+    for name in _FILES:
+        if (path := Path(options.get(name, ""))).is_file():
+            digest.update(path.read_bytes())
+    for source in sources:
+        digest.update(os.fsencode(f"\0{source.relative}"))
+        try:
+            status = source.path.stat() if source.path is not None else None
+        except OSError:  # its failure is named when it is read
+            continue
+        if status is not None:
+            digest.update(b"%d %d" % (status.st_size, status.st_mtime_ns))
+    return digest.hexdigest()

@@ -10,8 +10,9 @@ from test_training_data import write_pairs
 from dptcli.errors import UsageError
 from dptcli.model.config import DPTConfig
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
-from dptcli.training.batches import TrainOptions
-from dptcli.training.data import Example, read_examples
+from dptcli.training.batches import Source, TrainOptions
+from dptcli.training.data import Example, draw_shape, read_examples
+from dptcli.training.features import FeatureCache
 from dptcli.training.loop import Progress, learning_rate_at, train
 
 OPTIONS = TrainOptions(
@@ -126,6 +127,68 @@ def test_cached_features_change_nothing(pairs: list[Example], tmp_path: Path) ->
     run(drawn, pairs, tmp_path / "drawn", dataclasses.replace(OPTIONS, cache_gb=0.0))
     for name, value in kept.state_dict().items():
         torch.testing.assert_close(drawn.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_features_in_a_folder_change_nothing_and_serve_later_runs(
+    pairs: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, first, again = tiny(), tiny(), tiny()
+    train(memory, pairs[:3], tmp_path / "memory", options=OPTIONS)
+    cache = FeatureCache(tmp_path / "features")
+    assert Source(first, pairs[:3], OPTIONS, cache=cache).fill() == 6
+    num_files = len(list((tmp_path / "features").iterdir()))
+    train(first, pairs[:3], tmp_path / "first", options=OPTIONS, cache=cache)
+    assert num_files == len(list((tmp_path / "features").iterdir())) <= 6
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a feature was computed anew")
+
+    monkeypatch.setattr(again.backbone, "features", refuse)
+    train(again, pairs[:3], tmp_path / "again", options=OPTIONS, cache=cache)
+    for name, value in memory.state_dict().items():
+        for model in (first, again):
+            torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0, msg=name)
+    other = dataclasses.replace(OPTIONS, seed=1)
+    with pytest.raises(AssertionError, match="anew"):
+        train(again, pairs[:3], tmp_path / "other", options=other, cache=cache)
+
+
+def test_a_coarse_step_leaves_the_fine_layers_and_lowers_the_coarse_loss(
+    pairs: list[Example], tmp_path: Path
+) -> None:
+    model = tiny()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    options = dataclasses.replace(OPTIONS, levels=(1, 2), weight_decay=0.0)
+    seen = run(model, pairs, tmp_path / "run", options)
+    losses = [progress.loss for progress in seen]
+    assert sum(losses[-12:]) < 0.9 * sum(losses[:12])
+    state = model.state_dict()
+    changed = {name for name, value in state.items() if not value.equal(before[name])}
+    assert not any(name.startswith("neck.fusion_stage.layers.3") for name in changed)
+    for part in ("neck.fusion_stage.layers.1", "neck.fusion_stage.layers.2", "head"):
+        assert any(name.startswith(part) for name in changed), part
+    # Validation is of what is trained: each held-out example once for each level.
+    check = Source(model, pairs[3:], options, augment=False)
+    assert [batch.level for batch in check.batches()] == [1, 2]
+
+
+def test_a_fused_map_alone_equals_that_of_the_whole_neck() -> None:
+    model = tiny().eval()
+    maps = model.features(torch.rand(1, 3, 28, 42)).maps
+    whole = model.neck(maps)
+    for count in (1, 2, 3, 4):
+        part = model.neck(maps, num_fused=count)
+        assert len(part) == count
+        torch.testing.assert_close(part[-1], whole[count - 1])
+
+
+def test_crops_come_rather_in_the_aspect_of_their_photograph(tmp_path: Path) -> None:
+    wide = read_examples(write_pairs(tmp_path, count=1, size=(80, 20)), task="depth")[0][0]
+    shapes = ((28, 28), (28, 112))
+    drawn = [draw_shape(wide, shapes, seed=0, variant=variant) for variant in range(200)]
+    assert drawn == [draw_shape(wide, shapes, seed=0, variant=variant) for variant in range(200)]
+    assert 185 < sum(drawn) < 200
+    assert draw_shape(wide, shapes, seed=None, variant=0) == 1
 
 
 def test_training_stops_when_patience_is_out_and_keeps_the_best(

@@ -142,11 +142,12 @@ class Source:
         return self._collate(items, level)
 
     def batches(self) -> "list[Batch]":
-        """Every example once, whole and undistorted, in batches of one."""
+        """Every example once for each level, whole and undistorted, in batches of one."""
         shapes = self.options.shapes_hw
         return [
-            self._collate([self.item(index, 0, shapes[self._nearest(index)])], -1)
+            self._collate([self.item(index, 0, shapes[self._nearest(index)])], level)
             for index in range(len(self.examples))
+            for level in dict.fromkeys(self.options.levels)
         ]
 
     def _nearest(self, index: int) -> int:
@@ -163,7 +164,7 @@ class Source:
         """A variant of an example at size `hw`, from the cache where it is kept."""
         options = self.options
         example = self.examples[index]
-        key = (str(example.image), variant, hw)
+        key = (str(example.image), options.seed, variant, hw)
         kept = self.cache.get(key)
         if kept is not None:
             return kept

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dptcli.files import atomic_path
 
-Key = tuple[str, int, tuple[int, int]]
-"""Path of an image, number of its variant, size (H, W)."""
+Key = tuple[str, int, int, tuple[int, int]]
+"""Path of an image, seed and number of its variant, size (H, W)."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class FeatureCache:
     """Samples with their features, for all tasks on one backbone.
 
     folder: keep them there, without a limit, where another process or a later run finds them;
-    one folder is for one backbone, seed, augmentation and set of images.
+    one folder is for one backbone and one way of augmentation.
     """
 
     folder: Path | None = None
@@ -81,6 +81,7 @@ class FeatureCache:
 
     def _path(self, key: Key) -> Path:
         assert self.folder is not None
-        image, variant, (height, width) = key
+        image, seed, variant, (height, width) = key
         digest = hashlib.sha256(image.encode()).hexdigest()[:12]
-        return self.folder / f"{Path(image).stem}-{digest}-{variant}-{height}x{width}.safetensors"
+        name = f"{Path(image).stem}-{digest}-{seed}-{variant}-{height}x{width}.safetensors"
+        return self.folder / name

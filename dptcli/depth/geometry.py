@@ -4,6 +4,7 @@ Coordinates are those of glTF: x right, y up, the camera at the origin looking a
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,16 +62,56 @@ def triangles_of(
     return np.concatenate(found)
 
 
-def normals_of(distance: NDArray[np.float32], *, focal_px: float) -> NDArray[np.float32]:
+def normals_of(
+    distance: NDArray[np.float32], *, focal_px: float, reach: int = 1
+) -> NDArray[np.float32]:
     """Return the unit normal of every pixel's surface, float32 (H, W, 3), towards the camera.
 
+    reach: slopes are taken over so many pixels to each side, and their mean over as many across.
     Zero where the depth is unknown, or the image is a line of pixels.
     """
-    if min(distance.shape) < 2:
-        return np.zeros((*distance.shape, 3), np.float32)
-    points = points_from(distance, focal_px=focal_px)
-    down, right = np.gradient(points, axis=(0, 1))
-    normal = np.cross(down, right)
+    height, width = distance.shape
+    if min(height, width) < 2:
+        return np.zeros((height, width, 3), np.float32)
+    # On a plane inverse depth is linear in the picture, so that a wide slope is exact:
+    # with n · point = 1 along the ray (x, y, 1), 1 / z = n · (x, y, 1).
+    near = (1 / distance).astype(np.float32)
+    right = focal_px * _slope(near, axis=1, reach=reach)
+    down = focal_px * _slope(near, axis=0, reach=reach)
+    x = (np.arange(width, dtype=np.float32) - (width - 1) / 2) / focal_px
+    y = (np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2) / focal_px
+    normal = np.stack([-right, down, near - right * x - down * y], axis=-1)
     length = np.linalg.norm(normal, axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nan_to_num(normal / length, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+
+
+def _slope(values: NDArray[np.float32], *, axis: int, reach: int) -> NDArray[np.float32]:
+    """Return the change from pixel to pixel along an axis; NaN where it is unknown."""
+    first, last = _around(values.shape[axis], reach)
+    slope = (values.take(last, axis) - values.take(first, axis)) / _along(last - first, axis)
+    known = np.isfinite(slope)
+    across = 1 - axis
+    first, last = _around(values.shape[across], reach)
+
+    def window_sum(terms: NDArray[Any]) -> NDArray[np.float64]:
+        summed = np.insert(np.cumsum(terms, axis=across, dtype=np.float64), 0, 0, axis=across)
+        return summed.take(last + 1, across) - summed.take(first, across)
+
+    if known.all():
+        return (window_sum(slope) / _along(last + 1 - first, across)).astype(np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = window_sum(np.where(known, slope, 0)) / window_sum(known)
+    return np.where(np.isfinite(values), mean, np.nan).astype(np.float32)
+
+
+def _around(length: int, reach: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the first and the last index of the window around each of `length` places."""
+    place = np.arange(length)
+    return np.maximum(place - reach, 0), np.minimum(place + reach, length - 1)
+
+
+def _along(counts: NDArray[np.intp], axis: int) -> NDArray[np.float32]:
+    """Stand a row of numbers along an axis of (H, W)."""
+    column = counts.astype(np.float32)[:, None]
+    return column if axis == 0 else column.T

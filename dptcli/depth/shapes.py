@@ -19,6 +19,7 @@ Facts = dict[str, Any]
 
 DEFAULT_MAX_POINTS = 1_000_000
 _MAX_TEXTURE_SIDE = 4096
+_SLOPE_PIXELS = 6  # of the network's, to each side: what the normals' slopes are taken over
 
 # glTF's numbers for types, targets and filters.
 _FLOAT, _UINT32 = 5126, 5125
@@ -85,7 +86,10 @@ def write_normals(stream: BinaryIO, depth: DepthMap) -> Facts:
 
     A channel is (normal + 1) / 2 of 255; unknown depth is black.
     """
-    normals = normals_of(depth.distance(), focal_px=depth.focal_px)
+    # Finer than a few of its pixels the network's map is a weave that slopes would bring out.
+    network_h = depth.facts.get("network_hw", depth.values.shape)[0]
+    reach = max(1, round(_SLOPE_PIXELS * depth.values.shape[0] / network_h))
+    normals = normals_of(depth.distance(), focal_px=depth.focal_px, reach=reach)
     known = normals.any(-1, keepdims=True)
     rgb = np.where(known, np.round((normals + 1) * 127.5), 0).astype(np.uint8)
     facts = {**_shape_facts(depth), "encoding": "(normal + 1) / 2 * 255; x right, y up, z near"}

@@ -151,6 +151,7 @@ def _what(facts: dict[str, Any], otherwise: str) -> str:
         "inverse_depth": "inverse depth (large is near)",
         "depth_m": "depth in metres",
         "labels": "mask of class ids",
+        "normals": "surface normals",
     }
     return kinds.get(str(facts.get("kind")), otherwise)
 

@@ -180,7 +180,11 @@ def test_info_tells_photographs_from_results(models, capsys):
     about = describe(Path("turned.jpg"))
     assert (about["is"], about["width"], about["mode"]) == ("image", 20, "RGB")
     assert about["exif_orientation"].startswith("6 ")
-    assert depth("in/a.jpg", "-o", "out", "-f", "color,npy,png16,ply", model=models["metric"]) == 0
+    assert (
+        depth("in/a.jpg", "-o", "out", "-f", "color,npy,png16,ply,normals", model=models["metric"])
+        == 0
+    )
+    assert describe(Path("out/a.normals.png"))["is"] == "surface normals"
     for name in ("a.png", "a.npy", "a.depth16.png"):
         about = describe(Path("out") / name)
         assert about["is"] == "depth in metres"

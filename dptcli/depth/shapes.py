@@ -92,8 +92,12 @@ def write_normals(stream: BinaryIO, depth: DepthMap) -> Facts:
     normals = normals_of(depth.distance(), focal_px=depth.focal_px, reach=reach)
     known = normals.any(-1, keepdims=True)
     rgb = np.where(known, np.round((normals + 1) * 127.5), 0).astype(np.uint8)
-    facts = {**_shape_facts(depth), "encoding": "(normal + 1) / 2 * 255; x right, y up, z near"}
-    save_png(stream, Image.fromarray(rgb), {**depth.facts, "kind": "normals", **facts})
+    facts = {
+        "kind": "normals",
+        **_shape_facts(depth),
+        "encoding": "(normal + 1) / 2 * 255; x right, y up, z near",
+    }
+    save_png(stream, Image.fromarray(rgb), {**depth.facts, **facts})
     return facts
 
 

@@ -1,8 +1,10 @@
 """The page in a real browser: what it shows, what it reads, and that it asks for nothing beyond."""
 
+import contextlib
 import json
 import os
 import shutil
+import tempfile
 from urllib.parse import unquote
 
 import pytest
@@ -39,16 +41,25 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
+@contextlib.contextmanager
+def a_browser():
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield browser
-    browser.quit()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+        try:
+            yield browser
+        finally:
+            browser.quit()
+
+
+@pytest.fixture(scope="module")
+def driver():
+    with a_browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ class Look:
         strip = Image.new("RGB", (int(bar_width + 3 * margin + widest), height), "white")
         draw = ImageDraw.Draw(strip)
         draw.text((margin, margin // 2), unit, font=font, fill="black")
-        top = margin + size
+        top = margin + size + size // 2
         strip.paste(bar, (margin, top))
         for share, label in zip(shares, labels, strict=True):
             y = top + round(share * (length - 1))

@@ -23,3 +23,7 @@ class ModelError(DptError):
 
 class ImageError(DptError):
     """One image cannot be read, processed or written; the run goes on with the others."""
+
+
+class TooLargeError(ImageError):
+    """An image that the network has no memory for; its name is for the caller to add."""

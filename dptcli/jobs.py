@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from dptcli.errors import DptError, ImageError
+from dptcli.errors import DptError, ImageError, TooLargeError
 from dptcli.plan import Job
 from dptcli.report import Outcome
 
@@ -21,13 +21,13 @@ def ahead(
     function: Callable[[Job], Result],
     jobs: Iterable[Job],
     *,
-    limit: int,
+    limit: Callable[[], int],
 ) -> Iterator[Result]:
-    """Map a function over jobs in order, in the pool's threads, at most `limit` ahead."""
+    """Map a function over jobs in order, in the pool's threads, at most `limit()` ahead."""
     waiting: deque[Future[Result]] = deque()
     for job in jobs:
         waiting.append(pool.submit(function, job))
-        if len(waiting) >= limit:
+        while len(waiting) >= limit():
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
@@ -39,6 +39,7 @@ def failure(job: Job, error: Exception, started: float) -> Outcome:
     if not isinstance(error, DptError):
         logger.debug("%s failed", job.source.name, exc_info=error)
         reason = f"{type(error).__name__}: {(reason.splitlines() or [''])[0]}"
-    if not isinstance(error, ImageError):  # an ImageError names its image
+    names_image = isinstance(error, ImageError) and not isinstance(error, TooLargeError)
+    if not names_image:
         reason = f"{job.source.name}: {reason}"
     return Outcome(job, reason, elapsed_s=time.perf_counter() - started)

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,19 +25,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dptcli.batches import BatchSize, BatchSizes, gather
+from dptcli.canvas import Tile, make_canvas
 from dptcli.decode import DEFAULT_MAX_PIXELS
 from dptcli.depth.colormaps import finite_range
 from dptcli.errors import ModelError
 from dptcli.inputs import ImageSource, decode_picture
 from dptcli.jobs import ahead, failure
 from dptcli.model.memory import keep_freed_blocks
+from dptcli.network import Network, grid_of
 from dptcli.plan import Job
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
-from dptcli.processing.processor import DPTImageProcessor, Prepared
+from dptcli.processing.processor import Prepared
 from dptcli.processing.target_size import TargetSize, parse_target_size, target_hw
 from dptcli.report import Clock, Outcome, Report
 from dptcli.weights import DEFAULT_MODEL
-from dptcli.weights.load import LoadedModel, load_model, require_finite
+from dptcli.weights.load import LoadedModel, load_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,11 +58,14 @@ class Options:
 
     keep_rgb: hand the decoded photograph on to `save` (it costs its memory while under way).
     keep_scores: hand the class probabilities on too.
+    tile: cut each photograph into overlapping tiles of so many of its pixels, for detail; "auto" is
+    half of its short side.
     in_order: results come in the order of the jobs, with one reader and one writer (for clips).
     read: takes the place of decode_picture; for frames of video, and to note what is read.
     """
 
-    batch_size: int = 1
+    batch_size: BatchSize = 1
+    tile: Tile | None = None
     target_size: TargetSize = _ORIGINAL
     max_pixels: int = DEFAULT_MAX_PIXELS
     keep_rgb: bool = False
@@ -73,10 +79,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Sample:
-    """A decoded image: rgb uint8 (H, W, 3), if kept, and what the network sees of it."""
+    """A decoded image: rgb uint8 (H, W, 3), if kept, and what the network sees of it.
+
+    tile_hw: with it `prepared` is a canvas to cut tiles from, and overview is the whole, smaller.
+    """
 
     prepared: Prepared
     rgb: NDArray[np.uint8] | None
+    tile_hw: tuple[int, int] | None = None
+    overview: Prepared | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,8 @@ class Pipeline:
         self.loaded = loaded
         self.options = options or Options()
         self.clock = clock or Clock()
+        self.sizes = BatchSizes(self.options.batch_size, loaded.device)
+        self.network = Network(loaded, self.sizes)
 
     def run(
         self,
@@ -150,16 +163,16 @@ class Pipeline:
         readers = ThreadPoolExecutor(num_readers, "dpt-read")
         writers = ThreadPoolExecutor(num_writers, "dpt-write")
         writing: deque[Future[Outcome]] = deque()
-        read_ahead = options.batch_size + num_readers
-        write_behind = options.batch_size + num_writers
         finished = False
         try:
-            for batch in self._batches(ahead(readers, self._read, jobs, limit=read_ahead)):
+            items = ahead(readers, self._read, jobs, limit=lambda: self.sizes.largest + num_readers)
+            for batch in gather(items, _shape_of, self.sizes, in_order=options.in_order):
                 for item in self._predict_each(batch):
                     if isinstance(item, Outcome):
                         yield item
                         continue
                     writing.append(writers.submit(self._write, item, save))
+                write_behind = self.sizes.largest + num_writers
                 while writing and (writing[0].done() or len(writing) > write_behind):
                     yield writing.popleft().result()
             while writing:
@@ -169,31 +182,6 @@ class Pipeline:
             # A reader may hang in a pipe that nobody writes to: when leaving early, don't wait.
             readers.shutdown(wait=finished, cancel_futures=True)
             writers.shutdown(wait=True, cancel_futures=True)
-
-    def _batches(self, items: Iterable["_Item | Outcome"]) -> Iterator[list["_Item | Outcome"]]:
-        """Gather items of one shape into batches; a failure passes straight through."""
-        buckets: dict[tuple[int, ...], list[_Item | Outcome]] = defaultdict(list)
-        num_waiting = 0
-        for item in items:
-            if isinstance(item, Outcome):
-                yield [item]
-                continue
-            shape = item.sample.prepared.pixel_values.shape
-            if self.options.in_order and buckets and shape not in buckets:
-                yield from buckets.values()
-                buckets.clear()
-                num_waiting = 0
-            buckets[shape].append(item)
-            num_waiting += 1
-            if len(buckets[shape]) < self.options.batch_size:
-                if num_waiting < 4 * self.options.batch_size:
-                    continue
-                # Many shapes: the fullest bucket goes as it is, so that memory stays bounded.
-                shape = max(buckets, key=lambda key: len(buckets[key]))
-            batch = buckets.pop(shape)
-            num_waiting -= len(batch)
-            yield batch
-        yield from buckets.values()
 
     def _read(self, job: Job) -> "_Item | Outcome":
         started = time.perf_counter()
@@ -257,11 +245,19 @@ class Pipeline:
 
     def prepare(self, picture: "NDArray[np.uint8] | Image") -> Sample:
         """Resize and normalise a picture, RGB uint8 (H, W, 3) or Pillow's, for the network."""
+        processor, canvas = self.loaded.processor, None
         with self.clock.stage("preprocess"):
-            prepared = self.loaded.processor.prepare(picture)
-        if not self.options.keep_rgb:
-            return Sample(prepared, None)
-        return Sample(prepared, picture if isinstance(picture, np.ndarray) else np.array(picture))
+            prepared = processor.prepare(picture)
+            if self.options.tile is not None:
+                canvas = make_canvas(
+                    processor, picture, self.options.tile, multiple=grid_of(self.loaded)
+                )
+        rgb = None
+        if self.options.keep_rgb:
+            rgb = picture if isinstance(picture, np.ndarray) else np.array(picture)
+        if canvas is None:
+            return Sample(prepared, rgb)
+        return Sample(canvas.prepared, rgb, tile_hw=canvas.tile_hw, overview=prepared)
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Tensor]:
@@ -270,15 +266,26 @@ class Pipeline:
         Returns a float32 CPU tensor each: depth (h, w) or logits (C, h, w), at the network's scale.
         """
         with self.clock.stage("network"):
-            stacked = np.stack([sample.prepared.pixel_values for sample in samples])
-            pixel_values = torch.from_numpy(stacked).to(self.loaded.device, self.loaded.dtype)
-            output = self.loaded.model(pixel_values)
-            maps = output.predicted_depth if self.loaded.task == "depth" else output.logits
-            maps = maps.float().cpu()
-        if not torch.isfinite(maps).all():
-            # Looked for only now: reading every weight once would make loading 20 times slower.
-            require_finite(self.loaded)
-        return list(maps.unbind(0))
+            if samples[0].tile_hw is not None:
+                return [self._predict_tiled(sample) for sample in samples]
+            return self.network.run([sample.prepared.pixel_values for sample in samples])
+
+    def _predict_tiled(self, sample: Sample) -> Tensor:
+        assert sample.tile_hw is not None
+        assert sample.overview is not None
+        overview = sample.overview
+        [whole] = self.network.run([overview.pixel_values])
+        whole = self._crop(whole, overview)
+        canvas = sample.prepared.pixel_values
+        return self.network.run_tiled(canvas, whole, tile_hw=sample.tile_hw)
+
+    def _crop(self, output: Tensor, prepared: Prepared) -> Tensor:
+        return crop_padding(
+            output,
+            padding=prepared.padding,
+            network_hw=prepared.padded_hw,
+            mode="bicubic" if self.loaded.task == "depth" else "bilinear",
+        )
 
     @torch.inference_mode()
     def finish(self, output: Tensor, sample: Sample) -> Prediction:
@@ -286,12 +293,7 @@ class Pipeline:
         with self.clock.stage("postprocess"):
             prepared = sample.prepared
             is_depth = self.loaded.task == "depth"
-            cropped = crop_padding(
-                output,
-                padding=prepared.padding,
-                network_hw=prepared.padded_hw,
-                mode="bicubic" if is_depth else "bilinear",
-            )
+            cropped = self._crop(output, prepared)
             height, width = cropped.shape[-2:]
             hw = target_hw(prepared.source_hw, (height, width), self.options.target_size)
             values = resize_depth(cropped, hw) if is_depth else label_map(cropped, hw)
@@ -313,6 +315,10 @@ class _Item:
     sample: Sample
     started: float
     output: Tensor | None = None
+
+
+def _shape_of(item: _Item | Outcome) -> tuple[int, ...] | None:
+    return None if isinstance(item, Outcome) else item.sample.prepared.pixel_values.shape
 
 
 def open_pipeline(
@@ -343,16 +349,9 @@ def open_pipeline(
             raise ModelError(f"model {model.name!r} is for {model.task}, not for {task}")
         logger.info("model %s from %s: %s, %s", model.name, model.folder, model.device, model.dtype)
         if size is not None:
-            model = replace(model, processor=_resized(model, size))
+            resized = model.processor.with_size(size, multiple_of=grid_of(model))
+            model = replace(model, processor=resized)
     return Pipeline(model, options=options, clock=clock)
-
-
-def _resized(loaded: LoadedModel, size: int | tuple[int, int]) -> DPTImageProcessor:
-    """The model's processor for another size, on the patch grid unless it has a coarser one."""
-    backbone = getattr(loaded.model.config, "backbone_config", None)
-    patch = getattr(backbone or loaded.model.config, "patch_size", 1)
-    multiple = max(loaded.processor.ensure_multiple_of, patch if isinstance(patch, int) else 1)
-    return loaded.processor.with_size(size, multiple_of=multiple)
 
 
 def predict_depth(

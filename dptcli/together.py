@@ -15,6 +15,7 @@ from dptcli.errors import ModelError
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.model.optimize import optimize
 from dptcli.model.outputs import DepthEstimatorOutput
+from dptcli.network import Network, load_in_float32
 from dptcli.pipeline import Options, Pipeline, Prediction, Sample, open_pipeline
 from dptcli.processing.postprocess import crop_padding, label_map
 from dptcli.report import Clock
@@ -65,6 +66,12 @@ class TogetherPipeline(Pipeline):
             optimize(both)
         loaded = replace(depth, model=both, labels=segment.labels, optimized=optimized)
         super().__init__(loaded, options=options, clock=clock)
+
+        def in_float32() -> nn.Module:
+            parts: list[Any] = [load_in_float32(depth), load_in_float32(segment)]
+            return Together(*parts).eval()
+
+        self.network = Network(loaded, self.sizes, in_float32=in_float32)
 
     @torch.inference_mode()
     def finish(self, output: Tensor, sample: Sample) -> Prediction:

@@ -125,7 +125,7 @@ def test_a_failed_batch_is_tried_again_one_by_one(models, photos, caplog):
 
     def picky(pixels):
         if len(pixels) > 1:
-            raise RuntimeError("out of memory")
+            raise RuntimeError("one at a time, please")
         return forward(pixels)
 
     pipeline.loaded.model.forward = picky

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 
 # What someone who means a size may type, wrong forms too: it is refused as a size by the parser of
 # sizes and not taken for a path.
-_LIKE_A_SIZE = re.compile(r"original|model|[\d.]+([x×*,:][\d.]*)?(px)?", re.IGNORECASE)
+_LIKE_A_SIZE = re.compile(r"original|model|auto|[\d.]+([x×*,:][\d.]*)?(px)?", re.IGNORECASE)
+# What these mean without a value, which the parser cannot leave out.
+_BARE = {"--target-size": "original", "--tile": "auto"}
 
 
 def normalize_argv(args: Sequence[str]) -> list[str]:
-    """Give a bare --target-size its value, "original", which the parser cannot leave out.
+    """Give --target-size and --tile their values where they are bare.
 
-    The option is bare at the end of the line, before another option, and before a word that is no
+    An option is bare at the end of the line, before another option, and before a word that is no
     size: `--target-size photo.jpg` means original, and photo.jpg stays an input. What follows `--`
     is left alone.
     """
@@ -21,6 +23,6 @@ def normalize_argv(args: Sequence[str]) -> list[str]:
             return normal + list(args[index:])
         normal.append(word)
         following = args[index + 1] if index + 1 < len(args) else ""
-        if word == "--target-size" and not _LIKE_A_SIZE.fullmatch(following):
-            normal.append("original")
+        if word in _BARE and not _LIKE_A_SIZE.fullmatch(following):
+            normal.append(_BARE[word])
     return normal

@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -187,6 +187,16 @@ Size = Annotated[
         "larger is finer and slower, e.g. [cyan]--size 518[/]",
     ),
 ]
+Tile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[SIZE]",
+        show_default=False,
+        rich_help_panel=MODEL,
+        help="Finer detail: cut each photograph into overlapping tiles of SIZE of its pixels (half "
+        "of the short side without SIZE) and join their results, e.g. [cyan]--tile 1500[/]",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(
@@ -229,11 +239,11 @@ Offline = Annotated[
 BatchSize = Annotated[
     str,
     typer.Option(
-        metavar="N",
+        metavar="N|auto",
         rich_help_panel=MODEL,
         show_default=False,
-        help="Images of one shape for the network at once (1 by default), "
-        "e.g. [cyan]--batch-size 8[/]",
+        help="Images of one shape for the network at once (1 by default); auto takes as many as a "
+        "GPU's memory holds, e.g. [cyan]--batch-size auto[/]",
     ),
 ]
 Json = Annotated[
@@ -279,11 +289,28 @@ Verbose = Annotated[
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
+MIN_TILE = 64  # in less a network sees no things
+
+
 # Numbers are read here and not by the parser, whose messages do not name the value.
-def parse_batch_size(value: str) -> int:
+def parse_batch_size(value: str) -> int | Literal["auto"]:
     """Read --batch-size. Raises UsageError."""
+    if value == "auto":
+        return "auto"
     if not re.fullmatch(r"[1-9]\d{0,5}", value):
-        raise UsageError(f"--batch-size {value!r} must be a whole number, 1 or more")
+        raise UsageError(f"--batch-size {value!r} must be auto or a whole number, 1 or more")
+    return int(value)
+
+
+def parse_tile(value: str | None) -> int | Literal["auto"] | None:
+    """Read --tile, a side in pixels of the photograph. Raises UsageError."""
+    if value is None or value == "auto":
+        return value  # type: ignore[return-value]  # mypy does not narrow to the literal
+    if not re.fullmatch(r"\d{2,5}", value) or int(value) < MIN_TILE:
+        raise UsageError(
+            f"--tile {value!r} must be a side in pixels of the photograph, {MIN_TILE} or more, "
+            "e.g. --tile 1500"
+        )
     return int(value)
 
 

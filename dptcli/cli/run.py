@@ -56,7 +56,8 @@ class Request:
     device: str
     dtype: str
     optimize: bool
-    batch_size: int
+    batch_size: "int | Literal['auto']"
+    tile: "int | Literal['auto'] | None"
     as_json: bool
     quiet: bool
     clip: "ClipRequest | None" = None
@@ -107,6 +108,7 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         dtype=o.check_dtype(given["dtype"]),
         optimize=given["optimize"],
         batch_size=o.parse_batch_size(given["batch_size"]),
+        tile=o.parse_tile(given["tile"]),
         as_json=given["as_json"],
         quiet=given["quiet"],
         clip=clip,
@@ -281,6 +283,7 @@ def open_for(
         more["max_pixels"] = request.max_pixels
     options = pipeline.Options(
         batch_size=request.batch_size,
+        tile=request.tile,
         target_size=request.target_size,
         keep_rgb=keep_rgb,
         **more,

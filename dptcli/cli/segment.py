@@ -50,6 +50,7 @@ def segment(
     audio: o.Audio = False,
     model: o.ModelName = DEFAULT_MODEL,
     size: o.Size = None,
+    tile: o.Tile = None,
     offline: o.Offline = False,
     device: o.Device = "auto",
     dtype: o.DType = "auto",

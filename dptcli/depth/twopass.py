@@ -96,7 +96,7 @@ def _write_all(
     num_writers = pipeline.options.num_writers
     with ThreadPoolExecutor(num_writers, "dpt-write") as pool:
         try:
-            yield from ahead(pool, write, jobs, limit=num_writers + 1)
+            yield from ahead(pool, write, jobs, limit=lambda: num_writers + 1)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

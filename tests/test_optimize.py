@@ -250,7 +250,7 @@ def test_long_rows_are_cut_and_summed():
     linear = nn.Linear(5000, 96)
     x = torch.randn(2, 7, 5000, generator=draw)
     with torch.inference_mode():
-        packed = ConvLinear(linear.weight, linear.bias, gelu=True)(x)
+        packed = ConvLinear([linear.weight], linear.bias, gelu=True)(x)
         assert difference(packed, nn.functional.gelu(linear(x))) <= TOLERANCE
 
 

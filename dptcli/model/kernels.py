@@ -9,6 +9,7 @@ B batch, N tokens, I and O channels in and out, H×W pixels.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -77,15 +78,48 @@ def _has_packed_operators() -> bool:
     )
 
 
+class JoinedLinear(nn.Module):
+    """Several linear layers of one input as one product: their outputs side by side."""
+
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.linears = nn.ModuleList(linears)
+        self.bias = _joined_bias(linears)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The layers' weights, (O, I) each."""
+        return [cast("nn.Linear", linear).weight for linear in self.linears]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, I) -> (…, O of all)."""
+        return F.linear(x, torch.cat(self.weights), self.bias)
+
+
+def _joined_bias(linears: Sequence[nn.Linear]) -> Tensor | None:
+    if all(linear.bias is None for linear in linears):
+        return None
+    return torch.cat(
+        [
+            linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
+            for linear in linears
+        ]
+    ).detach()
+
+
 class PackedLinear(nn.Module):
     """x W^T + b, and GELU after it when asked for, with a weight that only oneDNN can read."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, fuse_gelu: bool = False) -> None:
-        """weight: (O, I); bias: (O,) or None."""
+    def __init__(
+        self, weights: Sequence[Tensor], bias: Tensor | None, *, fuse_gelu: bool = False
+    ) -> None:
+        """weights: (O, I) each, one below the other; bias: (O of all,) or None."""
         super().__init__()
-        weight = weight.detach()
+        weight = torch.cat([part.detach() for part in weights])
         self.out_features, self.in_features = weight.shape
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight)
+        for part in weights:
+            let_go(part)
         self.bias = None if bias is None else bias.detach()
         self.activation = ("gelu", "none") if fuse_gelu else ("none", "")
 
@@ -98,16 +132,21 @@ class PackedLinear(nn.Module):
 class ConvLinear(nn.Module):
     """x W^T + b as a 1×1 convolution over a row of pixels that are the tokens."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
-        """weight: (O, I); bias: (O,) or None. gelu: apply it to the result."""
+    def __init__(
+        self, weights: Sequence[Tensor], bias: Tensor | None, *, gelu: bool = False
+    ) -> None:
+        """weights: (O, I) each, one below the other; bias: (O of all,). gelu: at the end."""
         super().__init__()
-        self.out_features, self.in_features = weight.shape
+        self.out_features = sum(len(weight) for weight in weights)
+        self.in_features = weights[0].shape[1]
         self.gelu = gelu
         num_parts = -(-self.in_features // MAX_ROW)
-        parts = weight.detach().chunk(num_parts, dim=1)
+        columns = zip(*(weight.chunk(num_parts, dim=1) for weight in weights), strict=True)
         self.parts = nn.ModuleList(
-            PackedConv2d(part[:, :, None, None], bias if index == 0 else None)
-            for index, part in enumerate(parts)
+            PackedConv2d(
+                [weight[:, :, None, None] for weight in part], bias if index == 0 else None
+            )
+            for index, part in enumerate(columns)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,12 +170,11 @@ class PackedConv2d(nn.Module):
     slowly. So the weight is packed for each size that comes, and kept for the last few.
     """
 
-    weight: Tensor
     bias: Tensor | None
 
     def __init__(
         self,
-        weight: Tensor,
+        weights: Sequence[Tensor],
         bias: Tensor | None,
         *,
         stride: tuple[int, int] = (1, 1),
@@ -144,13 +182,13 @@ class PackedConv2d(nn.Module):
         dilation: tuple[int, int] = (1, 1),
         relu: bool = False,
     ) -> None:
-        """weight: (O, I, k, k)."""
+        """weights: (O, I, k, k) each, one below the other; bias: (O of all,) or None."""
         super().__init__()
-        self.out_channels, self.in_channels = weight.shape[:2]
+        self.in_channels = weights[0].shape[1]
         self.stride, self.padding, self.dilation = list(stride), list(padding), list(dilation)
         self.activation = "relu" if relu else "none"
         self.register_buffer("bias", None if bias is None else bias.detach(), persistent=False)
-        self.register_buffer("weight", weight.detach(), persistent=False)
+        self.weights = [weight.detach() for weight in weights]  # as the file has them
         self._packed: OrderedDict[torch.Size, Tensor] = OrderedDict()
 
     @classmethod
@@ -158,7 +196,7 @@ class PackedConv2d(nn.Module):
         """Pack a convolution without groups and with zero padding in numbers."""
         assert not isinstance(conv.padding, str)
         return cls(
-            conv.weight,
+            [conv.weight],
             conv.bias,
             stride=_pair(conv.stride),
             padding=_pair(conv.padding),
@@ -185,14 +223,15 @@ class PackedConv2d(nn.Module):
         packed = self._packed.pop(shape, None)
         if packed is None:
             packed = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight.contiguous(memory_format=CHANNELS_LAST),
+                torch.cat(self.weights).contiguous(memory_format=CHANNELS_LAST),
                 self.padding,
                 self.stride,
                 self.dilation,
                 1,
                 list(shape),
             )
-            let_go(self.weight)
+            for weight in self.weights:
+                let_go(weight)
             if len(self._packed) == MAX_SIZES:
                 self._packed.popitem(last=False)
         self._packed[shape] = packed  # the last in order is the last that was used

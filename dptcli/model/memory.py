@@ -44,7 +44,10 @@ def let_go(weight: Tensor) -> None:
     if libc is None:
         return
     start = weight.data_ptr()
-    end = start + weight.untyped_storage().nbytes()
+    last_element = sum(
+        (n - 1) * step for n, step in zip(weight.shape, weight.stride(), strict=True)
+    )
+    end = start + (last_element + 1) * weight.element_size()
     first, last = -(-start // mmap.PAGESIZE), end // mmap.PAGESIZE  # whole pages alone
     is_clean = any(low <= start and end <= high for low, high in clean_file_ranges())
     if is_clean and last > first:

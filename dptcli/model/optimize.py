@@ -21,6 +21,7 @@ from dptcli.model.hybrid import StandardizedConv, pad_same
 from dptcli.model.kernels import (
     MIN_WEIGHTS,
     ConvLinear,
+    JoinedLinear,
     Kernels,
     PackedConv2d,
     PackedLinear,
@@ -28,7 +29,7 @@ from dptcli.model.kernels import (
     kernels_for,
 )
 from dptcli.model.layers import ActivationLayer, FeatureMap, MultiHead, SelfAttention
-from dptcli.model.memory import clean_file_ranges
+from dptcli.model.memory import clean_file_ranges, let_go
 from dptcli.model.neck import FusionBlock, FusionStage, ReassembleStage, ResidualConvUnit
 from dptcli.model.precision import ToFloat32, WideningConv2d, become
 from dptcli.model.vit import Dinov2Layer, Encoder, LayerScale
@@ -170,22 +171,11 @@ def join_heads(model: nn.Module, kernels: Kernels) -> None:
         if not isinstance(module, MultiHead):
             continue
         parts = (module.query, module.key, module.value)
-        module.joined = _joined(*parts)
+        module.joined = JoinedLinear([part for part in parts if isinstance(part, nn.Linear)])
         del module.query, module.key, module.value
         if kernels.explicit_attention and isinstance(module, SelfAttention):
             become(module, _ExplicitAttention)
         become(module, _JoinedHeads)
-
-
-def _joined(*parts: nn.Module) -> nn.Linear:
-    linears = [part for part in parts if isinstance(part, nn.Linear)]
-    weight = torch.cat([linear.weight.detach() for linear in linears])
-    biases = [
-        weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias.detach()
-        for linear in linears
-    ]
-    bias = None if all(linear.bias is None for linear in linears) else torch.cat(biases)
-    return _linear(weight, bias)
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
@@ -237,8 +227,8 @@ class _SplitProject(nn.Module):
         linear, self.activation = project
         assert isinstance(linear, nn.Linear)
         patches, readout = linear.weight.chunk(2, dim=1)
-        self.patches = _linear(patches.contiguous(), None)
-        self.readout, self.bias = nn.Parameter(readout.contiguous()), linear.bias
+        self.patches = _linear(patches, None)
+        self.readout, self.bias = nn.Parameter(readout), linear.bias
 
     def forward(self, tokens: Tensor, readout: Tensor) -> Tensor:
         """(B, h·w, D) and (B, D) -> (B, h·w, D)."""
@@ -271,10 +261,11 @@ class _ProjectedFirst(FusionBlock):
 
 
 def channels_last(model: nn.Module, _kernels: Kernels) -> None:
-    """Filters with the channels last in memory, as tokens are already."""
+    """Filters with the channels last in memory, as tokens are already; packed ones are so too."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             weight = module.weight.contiguous(memory_format=torch.channels_last)
+            let_go(module.weight)
             module.weight = nn.Parameter(weight)
 
 
@@ -325,7 +316,8 @@ def _pack_gelu(module: nn.Module, kernels: Kernels) -> None:
     for name in ("dense", "fc1"):
         linear = getattr(module, name, None)
         if type(linear) is nn.Linear and linear.weight.numel() >= MIN_WEIGHTS:
-            setattr(module, name, _packed_linear(linear, kernels, gelu=True))
+            packed = _packed_linear([linear.weight], linear.bias, kernels, gelu=True)
+            setattr(module, name, packed)
             module.activation = nn.Identity()
 
 
@@ -334,18 +326,23 @@ def _packed(module: Any, kernels: Kernels) -> nn.Module | None:
         return PackedConv2d.of(module)
     if kernels.conv and isinstance(module, WideningConv2d):
         return nn.Sequential(PackedConv2d.of(module), ToFloat32())
-    is_linear = type(module) is nn.Linear and module.weight.numel() >= MIN_WEIGHTS
-    if kernels.linear != "plain" and is_linear:
-        return _packed_linear(module, kernels)
+    if kernels.linear == "plain":
+        return None
+    if isinstance(module, JoinedLinear):
+        return _packed_linear(module.weights, module.bias, kernels)
+    if type(module) is nn.Linear and module.weight.numel() >= MIN_WEIGHTS:
+        return _packed_linear([module.weight], module.bias, kernels)
     return None
 
 
-def _packed_linear(linear: nn.Linear, kernels: Kernels, *, gelu: bool = False) -> nn.Module:
+def _packed_linear(
+    weights: Sequence[Tensor], bias: Tensor | None, kernels: Kernels, *, gelu: bool = False
+) -> nn.Module:
     if kernels.linear == "conv1x1":
-        return ConvLinear(linear.weight, linear.bias, gelu=gelu)
+        return ConvLinear(weights, bias, gelu=gelu)
     if kernels.fuse_gelu or not gelu:
-        return PackedLinear(linear.weight, linear.bias, fuse_gelu=gelu)
-    return nn.Sequential(PackedLinear(linear.weight, linear.bias), nn.GELU())
+        return PackedLinear(weights, bias, fuse_gelu=gelu)
+    return nn.Sequential(PackedLinear(weights, bias), nn.GELU())
 
 
 def _is_packable(module: Any) -> bool:
@@ -375,7 +372,7 @@ STEPS: dict[str, Step] = {
     "heads": join_heads,
     "readout": split_readout,
     "fusion": project_before_growing,
-    "channels-last": channels_last,
     "pack": pack,
+    "channels-last": channels_last,
 }
 """Name -> step, in the order in which they are taken."""

@@ -130,6 +130,24 @@ def test_every_family_gives_our_numbers_in_onnx_runtime(family, tmp_path):
     assert np.abs(theirs - ours).max() < 1e-3 * np.abs(ours).max()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # OpenVINO's own, at import
+@pytest.mark.parametrize("family", ["dinov2", "beit", "hybrid", "swinv2", "depth_anything"])
+def test_openvino_reads_the_same_file(family, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    make, side, _ = FAMILIES[family]
+    loaded = save(make().eval(), side, tmp_path / "model")
+    exported = exporting.export_onnx(loaded, tmp_path / "model.onnx")
+    compiled = openvino.Core().compile_model(
+        str(tmp_path / "model.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    hw = exported.input_hw or (8 * exported.multiple_of, 5 * exported.multiple_of)
+    pixel_values = torch.randn(2, 3, *hw, generator=torch.Generator().manual_seed(1))
+    theirs = compiled(pixel_values.numpy())[0]
+    with torch.inference_mode():
+        ours = loaded.model(pixel_values).predicted_depth.numpy()
+    assert np.abs(theirs - ours).max() < 1e-3 * np.abs(ours).max()
+
+
 @pytest.mark.parametrize("task", ["depth", "segment"])
 def test_the_command_says_what_it_wrote_and_how_to_feed_it(task, tmp_path, capsys):
     folder = save_tiny(tmp_path / "model", task=task)

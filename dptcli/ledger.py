@@ -72,6 +72,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._file: int | None = None
         self._torn = False
+        self._path = folder / FOLDER_NAME / f"{_host()}-{RUN_TOKEN}.jsonl"
 
     def open(self) -> bool:
         """Begin this run's file; False, with a warning, where that is not possible."""
@@ -154,7 +155,7 @@ class Ledger:
         with self._lock:
             if self._file is None:
                 return
-            if os.fstat(self._file).st_nlink == 0:  # the folder was removed under the run
+            if self._is_lost():
                 os.close(self._file)
                 self._file = None
                 self._file = self._open()
@@ -166,12 +167,18 @@ class Ledger:
                 written += os.write(self._file, data[written:])
                 self._torn = written < len(data)
 
+    def _is_lost(self) -> bool:
+        """Whether the folder was removed or moved under the run: results go to a new one then."""
+        assert self._file is not None
+        try:
+            return not os.path.samestat(self._path.stat(), os.fstat(self._file))
+        except FileNotFoundError:
+            return True
+
     def _open(self) -> int:
-        folder = self.folder / FOLDER_NAME
-        folder.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-        name = f"{_host()}-{RUN_TOKEN}.jsonl"
-        file = os.open(folder / name, flags, 0o644)
+        file = os.open(self._path, flags, 0o644)
         _try_lock(file)
         return file
 

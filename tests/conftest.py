@@ -1,6 +1,7 @@
 """Settings for every test: no network, quiet reference, one thread for each test process.
 
-Every parity test leaves its largest difference in the summary that ends the run.
+Every parity test leaves its largest difference in the summary that ends the run, and the fault
+suite its count.
 """
 
 import logging
@@ -27,6 +28,7 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 _largest: dict[str, float] = {}
+_faults = {"tried": 0, "survived": 0}
 
 
 def _gather(seen: dict[str, float]) -> None:
@@ -34,25 +36,41 @@ def _gather(seen: dict[str, float]) -> None:
         _largest[test] = max(found, _largest.get(test, 0.0))
 
 
+def _count(seen: dict[str, int]) -> None:
+    for name, number in seen.items():
+        _faults[name] += number
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Take this process's differences, or hand a worker's to the main process."""
+    """Take this process's differences and faults, or hand a worker's to the main process."""
+    from faults import counts
     from parity import largest_seen
 
     worker_output = getattr(session.config, "workeroutput", None)
     if worker_output is None:
         _gather(largest_seen)
+        _count(counts)
     else:
         worker_output["parity"] = largest_seen
+        worker_output["faults"] = counts
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take what a pytest-xdist worker saw."""
-    _gather(getattr(node, "workeroutput", {}).get("parity", {}))
+    seen = getattr(node, "workeroutput", {})
+    _gather(seen.get("parity", {}))
+    _count(seen.get("faults", {}))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the table of differences."""
+    """Print the table of differences and the count of faults."""
+    if _faults["tried"]:
+        lost = _faults["tried"] - _faults["survived"]
+        terminalreporter.section("faults")
+        terminalreporter.write_line(
+            f"tried {_faults['tried']}, survived {_faults['survived']}, lost {lost}"
+        )
     if _largest:
         terminalreporter.section("parity: largest difference relative to the reference")
     for test, found in sorted(_largest.items()):

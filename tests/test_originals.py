@@ -1,24 +1,29 @@
-"""Files of isl-org/DPT and Depth-Anything: recognised, renamed strictly, converted, run directly.
-
-The synthetic files are spelled out here by hand, name by name as the authors' code saves them, so
-that the key tables are checked against something else than themselves.
-"""
+"""Files of isl-org/DPT and Depth-Anything: recognised, renamed strictly, converted, run."""
 
 import json
-import os
-import pickle
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from original_files import (
+    ADE20K,
+    FILES,
+    KITTI,
+    MIDAS,
+    NYU,
+    V2,
+    WIDTH,
+    depth_anything_file,
+    dpt_file,
+    pixels,
+    saved,
+)
 from parity import assert_close, load_reference
 from PIL import Image
 from process import DPT, environment
-from torch import Tensor
 
 from dptcli import DepthAnythingForDepthEstimation, DPTForDepthEstimation, load_model
 from dptcli.cli import main
@@ -27,148 +32,6 @@ from dptcli.weights.convert import convert_original
 from dptcli.weights.original_configs import ADE, DEPTH_ANYTHING_KINDS, DPT_KINDS
 from dptcli.weights.original_keys import DEPTH_ANYTHING, DPT_HYBRID, DPT_VIT, rename
 from dptcli.weights.originals import KINDS, read_original
-
-WIDTH, HIDDEN, FUSED = 64, 96, 16
-NECK = (8, 12, 16, 20)
-MIDAS, KITTI = "dpt_large-midas-2f21e586.pt", "dpt_hybrid_kitti-cb926ef4.pt"
-NYU, ADE20K = "dpt_hybrid_nyu-2ce69ec7.pt", "dpt_large-ade20k-b12dca68.pt"
-V2 = "depth_anything_v2_vits.pth"
-
-
-class File(dict[str, Tensor]):
-    """A state dict that is filled with seeded random values by name and shape."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.generator = torch.Generator().manual_seed(7)
-
-    def add(self, name: str, *shape: int) -> None:
-        self[name] = torch.randn(*shape, generator=self.generator) * 0.1
-
-    def layer(self, name: str, *shape: int, bias: bool = True) -> None:
-        """A weight and a bias of as many values as there are outputs."""
-        self.add(f"{name}.weight", *shape)
-        if bias:
-            self.add(f"{name}.bias", shape[0])
-
-    def batch_norm(self, name: str, channels: int) -> None:
-        self.layer(name, channels)
-        self.add(f"{name}.running_mean", channels)
-        self[f"{name}.running_var"] = torch.rand(channels, generator=self.generator) + 0.5
-        self[f"{name}.num_batches_tracked"] = torch.tensor(3)
-
-
-def add_transformer(file: File, prefix: str, *, scales: bool) -> None:
-    file.add(f"{prefix}.cls_token", 1, 1, WIDTH)
-    file.add(f"{prefix}.pos_embed", 1, 17, WIDTH)
-    for block in (f"{prefix}.blocks.{index}" for index in range(12)):
-        file.layer(f"{block}.norm1", WIDTH)
-        file.layer(f"{block}.attn.qkv", 3 * WIDTH, WIDTH)
-        file.layer(f"{block}.attn.proj", WIDTH, WIDTH)
-        file.layer(f"{block}.norm2", WIDTH)
-        file.layer(f"{block}.mlp.fc1", HIDDEN if not scales else 4 * WIDTH, WIDTH)
-        file.layer(f"{block}.mlp.fc2", WIDTH, HIDDEN if not scales else 4 * WIDTH)
-        if scales:
-            file.add(f"{block}.ls1.gamma", WIDTH)
-            file.add(f"{block}.ls2.gamma", WIDTH)
-    file.layer(f"{prefix}.norm", WIDTH)
-
-
-def add_scratch(file: File, prefix: str, *, neck: tuple[int, ...], normed: bool) -> None:
-    for stage, channels in enumerate(neck, start=1):
-        file.layer(f"{prefix}.layer{stage}_rn", FUSED, channels, 3, 3, bias=False)
-    for stage in range(1, 5):
-        block = f"{prefix}.refinenet{stage}"
-        file.layer(f"{block}.out_conv", FUSED, FUSED, 1, 1)
-        for unit in (f"{block}.resConfUnit{number}" for number in (1, 2)):
-            for number in (1, 2):
-                file.layer(f"{unit}.conv{number}", FUSED, FUSED, 3, 3, bias=not normed)
-                if normed:
-                    file.batch_norm(f"{unit}.bn{number}", FUSED)
-
-
-def dpt_file(*, hybrid: bool = False, num_labels: int = 0) -> File:
-    """What `torch.save(model.state_dict())` holds for an isl-org DPT."""
-    file = File()
-    add_transformer(file, "pretrained.model", scales=False)
-    file.layer("pretrained.model.head", 1000, WIDTH)
-    neck = (128, 128, *NECK[2:]) if hybrid else NECK
-    if hybrid:
-        stem = "pretrained.model.patch_embed.backbone"
-        file.layer(f"{stem}.stem.conv", 32, 3, 7, 7, bias=False)
-        file.layer(f"{stem}.stem.norm", 32)
-        inputs = 32
-        for stage, depth in enumerate((2, 1, 1)):
-            for block in (f"{stem}.stages.{stage}.blocks.{index}" for index in range(depth)):
-                if block.endswith("0"):
-                    file.layer(f"{block}.downsample.conv", 128, inputs, 1, 1, bias=False)
-                    file.layer(f"{block}.downsample.norm", 128)
-                for number, shape in enumerate(
-                    ((32, inputs, 1, 1), (32, 32, 3, 3), (128, 32, 1, 1)), start=1
-                ):
-                    file.layer(f"{block}.conv{number}", *shape, bias=False)
-                    file.layer(f"{block}.norm{number}", shape[0])
-                inputs = 128
-        file.layer("pretrained.model.patch_embed.proj", WIDTH, 128, 1, 1)
-    else:
-        file.layer("pretrained.model.patch_embed.proj", WIDTH, 3, 16, 16)
-    for stage in range(3 if hybrid else 1, 5):
-        post, channels = f"pretrained.act_postprocess{stage}", neck[stage - 1]
-        file.layer(f"{post}.0.project.0", WIDTH, 2 * WIDTH)
-        file.layer(f"{post}.3", channels, WIDTH, 1, 1)
-        kernel = {1: 4, 2: 2, 4: 3}.get(stage)
-        if kernel:
-            file.layer(f"{post}.4", channels, channels, kernel, kernel)
-    add_scratch(file, "scratch", neck=neck, normed=num_labels > 0)
-    if num_labels:
-        for head in ("scratch.output_conv", "auxlayer"):
-            file.layer(f"{head}.0", FUSED, FUSED, 3, 3, bias=False)
-            file.batch_norm(f"{head}.1", FUSED)
-            file.layer(f"{head}.4", num_labels, FUSED, 1, 1)
-    else:
-        file.layer("scratch.output_conv.0", FUSED // 2, FUSED, 3, 3)
-        file.layer("scratch.output_conv.2", 32, FUSED // 2, 3, 3)
-        file.layer("scratch.output_conv.4", 1, 32, 1, 1)
-        file["scratch.output_conv.4.bias"] += 2.0  # lifts the last ReLU's input off zero
-    return file
-
-
-def depth_anything_file() -> File:
-    """What `torch.save(model.state_dict())` holds for a Depth-Anything."""
-    file = File()
-    add_transformer(file, "pretrained", scales=True)
-    file.add("pretrained.mask_token", 1, WIDTH)
-    file.layer("pretrained.patch_embed.proj", WIDTH, 3, 14, 14)
-    for stage, channels in enumerate(NECK):
-        file.layer(f"depth_head.projects.{stage}", channels, WIDTH, 1, 1)
-    for stage, kernel in ((0, 4), (1, 2), (3, 3)):
-        channels = NECK[stage]
-        file.layer(f"depth_head.resize_layers.{stage}", channels, channels, kernel, kernel)
-    add_scratch(file, "depth_head.scratch", neck=NECK, normed=False)
-    file.layer("depth_head.scratch.output_conv1", FUSED // 2, FUSED, 3, 3)
-    file.layer("depth_head.scratch.output_conv2.0", 32, FUSED // 2, 3, 3)
-    file.layer("depth_head.scratch.output_conv2.2", 1, 32, 1, 1)
-    file["depth_head.scratch.output_conv2.2.bias"] += 2.0
-    return file
-
-
-FILES = {
-    MIDAS: dpt_file,
-    KITTI: lambda: dpt_file(hybrid=True),
-    NYU: lambda: dpt_file(hybrid=True),
-    ADE20K: lambda: dpt_file(num_labels=150),
-    V2: depth_anything_file,
-}
-
-
-def saved(folder: Path, name: str, file: Any = None) -> Path:
-    path = folder / name
-    torch.save(dict(FILES[name]()) if file is None else file, path)
-    return path
-
-
-def pixels(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -375,101 +238,6 @@ def test_a_file_of_the_old_format_is_read(tmp_path: Path) -> None:
     assert load_model(path, device="cpu").task == "depth"
 
 
-def broken(change: Any) -> dict[str, Any]:
-    file: dict[str, Any] = dict(dpt_file())
-    change(file)
-    return file
-
-
-@pytest.mark.parametrize(
-    ("file", "says"),
-    [
-        (broken(lambda f: f.update({"scratch.extra.weight": torch.ones(2)})), "scratch.extra"),
-        (broken(lambda f: f.pop("scratch.refinenet2.out_conv.bias")), "layers.2.projection.bias"),
-        (broken(lambda f: f.pop("scratch.layer1_rn.weight")), "layer1_rn.weight"),
-        (broken(lambda f: f.pop("pretrained.model.pos_embed")), "pos_embed"),
-        (
-            broken(lambda f: f.update({"pretrained.model.pos_embed": torch.ones(17)})),
-            r"pos_embed' has the shape \(17,\)",
-        ),
-        (
-            broken(lambda f: f.update({"scratch.output_conv.2.weight": torch.ones(9, 8, 3, 3)})),
-            "head.head.2.weight",
-        ),
-        (broken(lambda f: f.update({"epoch": 3})), "more than tensors: epoch"),
-        ({"features.0.weight": torch.ones(2)}, r"isl-org's DPT .* features\.0\.weight"),
-        ({}, "none"),
-        ([torch.ones(2)], "list"),
-    ],
-    ids=lambda value: value.split(" ")[0] if isinstance(value, str) else "",
-)
-def test_a_file_that_does_not_fit_is_refused_by_name(file: Any, says: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=says) as caught:
-        load_model(saved(tmp_path, MIDAS, file), device="cpu")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("num_blocks", [3, 13])
-def test_an_unknown_depth_is_refused(num_blocks: int, tmp_path: Path) -> None:
-    file = dpt_file()
-    kept = {}
-    for index in range(num_blocks):
-        source = f"pretrained.model.blocks.{min(index, 11)}."
-        target = f"pretrained.model.blocks.{index}."
-        kept |= {
-            target + n.removeprefix(source): v for n, v in file.items() if n.startswith(source)
-        }
-    kept |= {name: value for name, value in file.items() if ".blocks." not in name}
-    with pytest.raises(ModelError, match=f"has {num_blocks} blocks"):
-        load_model(saved(tmp_path, MIDAS, kept), device="cpu")
-
-
-class _Command:
-    def __reduce__(self) -> Any:
-        return os.system, ("touch " + os.environ["DPT_TEST_TRACE"],)
-
-
-def test_a_file_that_wants_to_run_code_is_refused_and_nothing_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trace = tmp_path / "ran"
-    monkeypatch.setenv("DPT_TEST_TRACE", str(trace))
-    path = saved(tmp_path, MIDAS, {**dpt_file(), "extra": _Command()})
-    with pytest.raises(ModelError, match=r"would run (posix|nt)\.system"):
-        load_model(path, device="cpu")
-    (tmp_path / "raw.pt").write_bytes(pickle.dumps(_Command()))
-    with pytest.raises(ModelError, match=r"raw\.pt"):
-        load_model(tmp_path / "raw.pt", device="cpu")
-    assert not trace.exists()
-
-
-def test_a_cut_file_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path, MIDAS)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ModelError, match="not a whole file"):
-        load_model(path, device="cpu")
-
-
-def test_values_that_are_not_finite_are_found_before_anything_is_written(tmp_path: Path) -> None:
-    file = broken(lambda f: f["scratch.output_conv.4.bias"].fill_(float("nan")))
-    with pytest.raises(ModelError, match="not finite"):
-        convert_original(saved(tmp_path, MIDAS, file), tmp_path / "model")
-    assert not (tmp_path / "model").exists()
-
-
-def test_a_model_in_the_way_stays_unless_it_may_go(tmp_path: Path) -> None:
-    path = saved(tmp_path, MIDAS)
-    convert_original(path, tmp_path / "model")
-    with pytest.raises(ModelError, match="holds a model already"):
-        convert_original(path, tmp_path / "model")
-    convert_original(path, tmp_path / "model", overwrite=True)
-
-
-def test_the_wrong_task_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is for `dpt segment`"):
-        load_model(saved(tmp_path, ADE20K), task="depth", device="cpu")
-
-
 def test_convert_writes_what_depth_then_reads(tmp_path: Path) -> None:
     """The commands as a user runs them; the folder and the file itself give the same picture."""
     path = saved(tmp_path, NYU)
@@ -492,28 +260,3 @@ def test_convert_writes_what_depth_then_reads(tmp_path: Path) -> None:
         )
     pictures = [np.asarray(Image.open(tmp_path / out)) for out in ("a.png", "b.png")]
     assert np.array_equal(*pictures)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["absent.pt", "model"], "no such file"),
-        (["notes.txt", "model"], "notes.txt"),
-        ([MIDAS, "model", "--kind", "best"], "not 'best'"),
-    ],
-)
-def test_convert_says_what_is_wrong_in_a_line(
-    arguments: list[str],
-    says: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    saved(tmp_path, MIDAS)
-    (tmp_path / "notes.txt").write_text("not a model")
-    assert main(["convert", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert says in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "model").exists()

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dptcli import DPTForDepthEstimation
+
 # parity.md: in float32, the largest difference relative to the largest reference value.
 TOLERANCE = 1e-4
 # test function -> the largest relative difference it saw; conftest prints it after the run.
@@ -55,3 +57,25 @@ def load_reference(model_class: Any, folder: Path) -> nn.Module:
     assert not info["unexpected_keys"]
     assert not info["mismatched_keys"]
     return model.eval()
+
+
+def pixels(values: dict[str, Any], hw: tuple[int, int], *, batch: int = 2) -> Tensor:
+    """Random normalised pixels (B, C, H, W) for a backbone's configuration."""
+    generator = torch.Generator().manual_seed(sum(hw))
+    return torch.randn(batch, values.get("num_channels", 3), *hw, generator=generator)
+
+
+def assert_depth_equal_both_ways(reference: Any, x: Tensor, folder: Path) -> None:
+    """Ours reads what the reference wrote, the reference what we wrote, and all maps agree."""
+    reference.save_pretrained(folder / "theirs")
+    ours = DPTForDepthEstimation.from_pretrained(folder / "theirs")
+    wanted = {"output_hidden_states": True, "output_attentions": True}
+    expected, found = reference(x, **wanted), ours(x, **wanted)
+    assert_close(found.predicted_depth, expected.predicted_depth)
+    assert_close(ours(x).predicted_depth, expected.predicted_depth)  # the fused attention
+    for name in ("hidden_states", "attentions"):
+        for mine, theirs in zip(found[name], expected[name], strict=True):
+            assert_close(mine, theirs)
+    ours.save_pretrained(folder / "ours")
+    back = load_reference(type(reference), folder / "ours")
+    assert_close(back(x).predicted_depth, expected.predicted_depth)

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from parity import assert_close, load_reference, randomize
+from parity import (
+    assert_close,
+    assert_depth_equal_both_ways,
+    load_reference,
+    pixels,
+    randomize,
+)
 from safetensors.torch import load_file, save_file
 
 from dptcli import AutoBackbone, BeitBackbone, BeitConfig, DPTConfig, DPTForDepthEstimation
@@ -58,12 +64,6 @@ def reference_depth(values: dict[str, Any], *, seed: int = 0, std: float = 0.2, 
     return randomize(transformers.DPTForDepthEstimation(config), seed=seed, std=std)
 
 
-def pixels(values: dict[str, Any], hw: tuple[int, int], *, batch: int = 2) -> torch.Tensor:
-    """Random normalised pixels (B, C, H, W)."""
-    generator = torch.Generator().manual_seed(sum(hw))
-    return torch.randn(batch, values.get("num_channels", 3), *hw, generator=generator)
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("seed", range(10))
 @torch.inference_mode()
@@ -73,21 +73,7 @@ def test_depth_over_beit_equals_the_reference_both_ways(
     values = draw_beit(seed)
     readout = ["project", "project", "ignore", "add"][seed % 4]
     reference = reference_depth(values, seed=seed, readout_type=readout)
-    reference.save_pretrained(tmp_path / "theirs")
-    ours = DPTForDepthEstimation.from_pretrained(tmp_path / "theirs")
-    x = pixels(values, SHAPES[shape])
-
-    wanted = {"output_hidden_states": True, "output_attentions": True}
-    expected, found = reference(x, **wanted), ours(x, **wanted)
-    assert_close(found.predicted_depth, expected.predicted_depth)
-    assert_close(ours(x).predicted_depth, expected.predicted_depth)  # the fused attention
-    for name in ("hidden_states", "attentions"):
-        for mine, theirs in zip(found[name], expected[name], strict=True):
-            assert_close(mine, theirs)
-
-    ours.save_pretrained(tmp_path / "ours")
-    back = load_reference(transformers.DPTForDepthEstimation, tmp_path / "ours")
-    assert_close(back(x).predicted_depth, expected.predicted_depth)
+    assert_depth_equal_both_ways(reference, pixels(values, SHAPES[shape]), tmp_path)
 
 
 @torch.inference_mode()

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from parity import assert_close, load_reference, randomize
+from parity import (
+    assert_close,
+    assert_depth_equal_both_ways,
+    load_reference,
+    pixels,
+    randomize,
+)
 from transformers.models.swinv2.modeling_swinv2 import Swinv2SelfAttention
 
 from dptcli import AutoBackbone, DPTForDepthEstimation, Swinv2Backbone, Swinv2Config
@@ -70,12 +76,6 @@ def spread_scales(model: torch.nn.Module, *, seed: int) -> None:
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) * 6)
 
 
-def pixels(values: dict[str, Any], hw: tuple[int, int], *, batch: int = 2) -> torch.Tensor:
-    """Random normalised pixels (B, C, H, W)."""
-    generator = torch.Generator().manual_seed(sum(hw))
-    return torch.randn(batch, values.get("num_channels", 3), *hw, generator=generator)
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("seed", range(10))
 @torch.inference_mode()
@@ -84,21 +84,7 @@ def test_depth_over_swin_equals_the_reference_both_ways(
 ) -> None:
     values = draw_swin(seed)
     reference = reference_depth(values, seed=seed)
-    reference.save_pretrained(tmp_path / "theirs")
-    ours = DPTForDepthEstimation.from_pretrained(tmp_path / "theirs")
-    x = pixels(values, SHAPES[shape])
-
-    wanted = {"output_hidden_states": True, "output_attentions": True}
-    expected, found = reference(x, **wanted), ours(x, **wanted)
-    assert_close(found.predicted_depth, expected.predicted_depth)
-    assert_close(ours(x).predicted_depth, expected.predicted_depth)  # the fused attention
-    for name in ("hidden_states", "attentions"):
-        for mine, theirs in zip(found[name], expected[name], strict=True):
-            assert_close(mine, theirs)
-
-    ours.save_pretrained(tmp_path / "ours")
-    back = load_reference(transformers.DPTForDepthEstimation, tmp_path / "ours")
-    assert_close(back(x).predicted_depth, expected.predicted_depth)
+    assert_depth_equal_both_ways(reference, pixels(values, SHAPES[shape]), tmp_path)
 
 
 @pytest.mark.parametrize("stages", [{"out_features": ["stem", "stage2"]}, {"out_indices": [1, 3]}])

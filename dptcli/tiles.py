@@ -70,7 +70,7 @@ def predict_tiled(
             weight = feather[: bottom - top, : right - left]
             total[:, top:bottom, left:right] += maps * weight
             weights[top:bottom, left:right] += weight
-    total /= weights.clamp_(min=1e-6)
+    total /= weights
     return total[0] if flat else total
 
 
@@ -169,5 +169,6 @@ def _feather(hw: tuple[int, int]) -> Tensor:
     for side in hw:
         inside = torch.minimum(torch.arange(side) + 0.5, side - torch.arange(side) - 0.5)
         share = (inside / max(1.0, _OVERLAP * side)).clamp(max=1)
-        ramps.append(share * share * (3 - 2 * share))  # no kink where a tile begins to fade
+        # No kink where a tile begins to fade, and never nothing: corners have one tile alone.
+        ramps.append(share * share * (3 - 2 * share) + 1e-3)
     return ramps[0][:, None] * ramps[1][None]

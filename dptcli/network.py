@@ -6,6 +6,7 @@ more in float32.
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -125,8 +126,11 @@ class Network:
     def _run_whole(self, images: Sequence[Pixels]) -> list[Tensor]:
         shape = tuple(images[0].shape)
         batch = stacked(images, pinned=self.loaded.device.type == "cuda")
+        started = time.perf_counter()
         with self.sizes.watching(shape, len(images)):
             maps = self._forward(self.loaded.model, batch, self.loaded.dtype)
+        elapsed_s = time.perf_counter() - started
+        logger.debug("network: %d at %d×%d in %.3f s", len(images), *shape[1:], elapsed_s)
         if not torch.isfinite(maps).all():
             # Looked for only now: reading every weight once would make loading 20 times slower.
             require_finite(self.loaded)

@@ -211,6 +211,7 @@ class Overflows(torch.nn.Module):
 
 
 def test_what_half_precision_cannot_hold_is_done_again_in_float32(models, jobs, caplog):
+    caplog.set_level("DEBUG", logger="dptcli")
     Image.new("RGB", (320, 240), "white").save(jobs[1].source.path)
     Image.new("RGB", (320, 240), "white").save(jobs[3].source.path)
     expected, _ = collect(open_pipeline(models["depth"], task="depth", dtype="float32"), jobs)
@@ -222,6 +223,8 @@ def test_what_half_precision_cannot_hold_is_done_again_in_float32(models, jobs, 
     assert pipeline.network.num_redone == 2
     assert caplog.text.count("overflows in bfloat16") == 1
     assert "--dtype float32" in caplog.text
+    assert "2 images were done again in float32" in caplog.text
+    assert "network: 1 at 64×64 in" in caplog.text
     for name, values in found.items():
         exact = name in {"1.png", "3.png"}
         np.testing.assert_allclose(values, expected[name], rtol=1e-5 if exact else 0.1)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from dptcli.cli import depth_classes as c
+from dptcli.cli import depth_options as d
 from dptcli.cli import options as o
 from dptcli.cli.preview import Preview
 from dptcli.cli.run import EPILOG, Recorded, Request, Work, read_request, run, set_up_logging
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from dptcli.report import Outcome, Report
     from dptcli.weights.load import LoadedModel
 
-PICTURE = "Depth picture"
-SPACE = "Points and meshes"
-METRES = "Metres"
-
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
@@ -41,178 +38,27 @@ def depth(
     no_recursive: o.NoRecursive = False,
     max_pixels: o.MaxPixels = None,
     output: o.Output = None,
+    formats: d.Formats = None,
     target_size: o.TargetSize = "original",
     overwrite: o.Overwrite = False,
     skip_existing: o.SkipExisting = False,
     shard: o.Shard = None,
-    formats: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="LIST",
-            show_default=False,
-            rich_help_panel=o.OUTPUT,
-            help="One or more of color, jpg, webp; png16, tiff, pfm, npy, npz, exr (values for "
-            "programs); mm, x256 (16-bit metres); ply, glb, normals. Without it OUT's ending says "
-            "it, or color, e.g. [cyan]-f color,npy[/]",
-        ),
-    ] = None,
-    colormap: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            show_default=False,
-            rich_help_panel=PICTURE,
-            help="Any matplotlib colormap (inferno by default: near is bright), "
-            "e.g. [cyan]--colormap Spectral_r[/]",
-        ),
-    ] = None,
-    invert: Annotated[
-        bool,
-        typer.Option(
-            "--invert",
-            rich_help_panel=PICTURE,
-            metavar="",
-            help="Make near dark and far bright, e.g. [cyan]--grayscale --invert[/]",
-        ),
-    ] = False,
-    grayscale: Annotated[
-        bool,
-        typer.Option(
-            "--grayscale",
-            rich_help_panel=PICTURE,
-            metavar="",
-            help="Grey instead of colours, near is white, e.g. [cyan]--grayscale[/]",
-        ),
-    ] = False,
-    bits: Annotated[
-        str,
-        typer.Option(
-            metavar="8|16",
-            rich_help_panel=PICTURE,
-            show_default=False,
-            help="Bits of a grey pixel, 8 by default; 16 keeps fine steps and implies --grayscale, "
-            "e.g. [cyan]--bits 16[/]",
-        ),
-    ] = "8",
-    value_range: Annotated[
-        str,
-        typer.Option(
-            "--range",
-            metavar="RANGE",
-            rich_help_panel=PICTURE,
-            show_default=False,
-            help="What the colours span: image (each its own, the default), percentile (without "
-            "outliers; or 5%:95%), global (one for the run: no flicker), or values A:B, "
-            "e.g. [cyan]--range global[/]",
-        ),
-    ] = "image",
-    gamma: Annotated[
-        str,
-        typer.Option(
-            metavar="G",
-            rich_help_panel=PICTURE,
-            show_default=False,
-            help="Above 1 shows more of the far part, e.g. [cyan]--gamma 1.8[/]",
-        ),
-    ] = "1",
-    refine_edges: Annotated[
-        bool,
-        typer.Option(
-            "--refine-edges",
-            rich_help_panel=PICTURE,
-            metavar="",
-            help="Move soft edges to the photograph's, in every format, "
-            "e.g. [cyan]--refine-edges[/]",
-        ),
-    ] = False,
-    colorbar: Annotated[
-        bool,
-        typer.Option(
-            "--colorbar",
-            rich_help_panel=PICTURE,
-            metavar="",
-            help="Put the scale beside the picture, e.g. [cyan]--colorbar[/]",
-        ),
-    ] = False,
-    side_by_side: Annotated[
-        bool,
-        typer.Option(
-            "--side-by-side",
-            rich_help_panel=PICTURE,
-            metavar="",
-            help="Put the photograph beside the picture, e.g. [cyan]--side-by-side[/]",
-        ),
-    ] = False,
-    preview: Annotated[
-        bool,
-        typer.Option(
-            "--preview",
-            rich_help_panel=PICTURE,
-            metavar="",
-            help="Show the first results in the terminal too, e.g. [cyan]--preview[/]",
-        ),
-    ] = False,
-    anchor: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="X,Y=M",
-            show_default=False,
-            rich_help_panel=METRES,
-            help="A pixel of the photograph and its distance in metres; several turn relative "
-            "depth into metres, e.g. [cyan]--anchor 320,240=2.4 --anchor 80,400=1.1[/]",
-        ),
-    ] = None,
-    anchors: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            show_default=False,
-            rich_help_panel=METRES,
-            help="The same from a CSV of x,y,metres, or a sparse depth map (16-bit PNG, 0 is "
-            "unknown), e.g. [cyan]--anchors lidar.png[/]",
-        ),
-    ] = None,
-    anchor_scale: Annotated[
-        str,
-        typer.Option(
-            metavar="N",
-            show_default=False,
-            rich_help_panel=METRES,
-            help="Levels per metre of that PNG, 1000 (millimetres) by default, "
-            "e.g. [cyan]--anchor-scale 256[/]",
-        ),
-    ] = "1000",
-    fov: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DEGREES",
-            show_default=False,
-            rich_help_panel=SPACE,
-            help="How wide the camera saw, left to right; else EXIF, else a phone's 27 mm, "
-            "e.g. [cyan]-f glb --fov 65[/]",
-        ),
-    ] = None,
-    focal: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MM",
-            show_default=False,
-            rich_help_panel=SPACE,
-            help="The same as a focal length on 35 mm film, e.g. [cyan]-f ply --focal 28[/]",
-        ),
-    ] = None,
-    max_points: Annotated[
-        str,
-        typer.Option(
-            metavar="N",
-            show_default=False,
-            rich_help_panel=SPACE,
-            help="The most points of a cloud or mesh (1M by default), "
-            "e.g. [cyan]--max-points 250k[/]",
-        ),
-    ] = "1M",
+    colormap: d.Colormap = None,
+    invert: d.Invert = False,
+    grayscale: d.Grayscale = False,
+    bits: d.Bits = "8",
+    value_range: d.ValueRange = "image",
+    gamma: d.Gamma = "1",
+    refine_edges: d.RefineEdges = False,
+    colorbar: d.Colorbar = False,
+    side_by_side: d.SideBySide = False,
+    preview: d.ShowPreview = False,
+    anchor: d.Anchor = None,
+    anchors: d.Anchors = None,
+    anchor_scale: d.AnchorScale = "1000",
+    fov: d.FieldOfView = None,
+    focal: d.Focal = None,
+    max_points: d.MaxPoints = "1M",
     with_segments: c.WithSegments = False,
     masks: c.Masks = False,
     segment_model: c.SegmentModel = None,
@@ -237,6 +83,8 @@ def depth(
     """Estimate how near everything in a photograph is, and write it as a picture.
 
     [cyan]dpt depth photo.jpg -o depth.png[/]
+    [cyan]dpt depth photo.jpg -o both.jpg --side-by-side --colorbar[/]
+    [cyan]dpt depth photo.jpg -o scene.glb[/]
     [cyan]dpt depth photos/ -o depth/ --format color,npy[/]
     [cyan]curl -s URL | dpt depth - -o - > depth.png[/]
     [cyan]dpt depth clip.mp4 -o depth.mp4[/]

@@ -1,0 +1,178 @@
+"""The options of `dpt depth` alone. Loads nothing heavy."""
+
+from typing import Annotated
+
+import typer
+
+from dptcli.cli import options as o
+
+PICTURE = "Depth picture"
+SPACE = "Points and meshes"
+METRES = "Metres"
+
+Formats = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="LIST",
+        show_default=False,
+        rich_help_panel=o.OUTPUT,
+        help="One or more. For the eye: color, jpg, webp. For programs: png16, tiff, pfm, npy, "
+        "npz, exr; mm, x256 (16-bit metres). In space: ply (points), glb (a mesh to turn), "
+        "normals. Without it OUT's ending says it, or color, e.g. [cyan]-f color,npy[/]",
+    ),
+]
+Colormap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        show_default=False,
+        rich_help_panel=PICTURE,
+        help="Any matplotlib colormap (inferno by default: near is bright), "
+        "e.g. [cyan]--colormap Spectral_r[/]",
+    ),
+]
+Invert = Annotated[
+    bool,
+    typer.Option(
+        "--invert",
+        rich_help_panel=PICTURE,
+        metavar="",
+        help="Make near dark and far bright, e.g. [cyan]--grayscale --invert[/]",
+    ),
+]
+Grayscale = Annotated[
+    bool,
+    typer.Option(
+        "--grayscale",
+        rich_help_panel=PICTURE,
+        metavar="",
+        help="Grey instead of colours, near is white, e.g. [cyan]--grayscale[/]",
+    ),
+]
+Bits = Annotated[
+    str,
+    typer.Option(
+        metavar="8|16",
+        rich_help_panel=PICTURE,
+        show_default=False,
+        help="Bits of a grey pixel, 8 by default; 16 keeps fine steps and implies --grayscale, "
+        "e.g. [cyan]--bits 16[/]",
+    ),
+]
+ValueRange = Annotated[
+    str,
+    typer.Option(
+        "--range",
+        metavar="RANGE",
+        rich_help_panel=PICTURE,
+        show_default=False,
+        help="What the colours span: image (each its own, the default), percentile (without "
+        "outliers; or 5%:95%), global (one for the run: no flicker), or values A:B, "
+        "e.g. [cyan]--range global[/]",
+    ),
+]
+Gamma = Annotated[
+    str,
+    typer.Option(
+        metavar="G",
+        rich_help_panel=PICTURE,
+        show_default=False,
+        help="Above 1 shows more of the far part, e.g. [cyan]--gamma 1.8[/]",
+    ),
+]
+RefineEdges = Annotated[
+    bool,
+    typer.Option(
+        "--refine-edges",
+        rich_help_panel=PICTURE,
+        metavar="",
+        help="Move soft edges to the photograph's, in every format, e.g. [cyan]--refine-edges[/]",
+    ),
+]
+Colorbar = Annotated[
+    bool,
+    typer.Option(
+        "--colorbar",
+        rich_help_panel=PICTURE,
+        metavar="",
+        help="Put the scale beside the picture, e.g. [cyan]--colorbar[/]",
+    ),
+]
+SideBySide = Annotated[
+    bool,
+    typer.Option(
+        "--side-by-side",
+        rich_help_panel=PICTURE,
+        metavar="",
+        help="Put the photograph beside the picture, e.g. [cyan]--side-by-side[/]",
+    ),
+]
+ShowPreview = Annotated[
+    bool,
+    typer.Option(
+        "--preview",
+        rich_help_panel=PICTURE,
+        metavar="",
+        help="Show the first results in the terminal too, e.g. [cyan]--preview[/]",
+    ),
+]
+Anchor = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="X,Y=M",
+        show_default=False,
+        rich_help_panel=METRES,
+        help="A pixel of the photograph and its distance in metres; several turn relative "
+        "depth into metres, e.g. [cyan]--anchor 320,240=2.4 --anchor 80,400=1.1[/]",
+    ),
+]
+Anchors = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        show_default=False,
+        rich_help_panel=METRES,
+        help="The same from a CSV of x,y,metres, or a sparse depth map (16-bit PNG, 0 is "
+        "unknown), e.g. [cyan]--anchors lidar.png[/]",
+    ),
+]
+AnchorScale = Annotated[
+    str,
+    typer.Option(
+        metavar="N",
+        show_default=False,
+        rich_help_panel=METRES,
+        help="Levels per metre of that PNG, 1000 (millimetres) by default, "
+        "e.g. [cyan]--anchor-scale 256[/]",
+    ),
+]
+FieldOfView = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEGREES",
+        show_default=False,
+        rich_help_panel=SPACE,
+        help="How wide the camera saw, left to right; else EXIF, else a phone's 27 mm, "
+        "e.g. [cyan]-f glb --fov 65[/]",
+    ),
+]
+Focal = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MM",
+        show_default=False,
+        rich_help_panel=SPACE,
+        help="The same as a focal length on 35 mm film, e.g. [cyan]-f ply --focal 28[/]",
+    ),
+]
+MaxPoints = Annotated[
+    str,
+    typer.Option(
+        metavar="N",
+        show_default=False,
+        rich_help_panel=SPACE,
+        help="The most points of a cloud or mesh (1M by default), e.g. [cyan]--max-points 250k[/]",
+    ),
+]

@@ -85,8 +85,9 @@ ALLOWED = {
     "depth.twopass": {*STAGES, "weights", "pipeline"},
     "training": {*STAGES, "weights", "model", "training", "pipeline"},
     "together": {*STAGES, "weights", "model", "network", "pipeline"},
+    "benchmark": {*STAGES, "weights", "pipeline", "depth.outputs", "export", "benchmark"},
     "cli": {*STAGES, "weights", "model", "training", "pipeline", "cli", "together"}
-    | {"depth.outputs", "depth.twopass", "video.sequence", "export"},
+    | {"depth.outputs", "depth.twopass", "video.sequence", "export", "benchmark"},
 }
 # Imports inside a function that a layer may make beyond its row, with the reason.
 INSIDE_FUNCTIONS = {

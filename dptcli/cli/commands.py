@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "measure",
         "Measure a model, or predictions made earlier, on photographs with known answers.",
     ),
+    "bench": ("bench", "Measure the loop on this machine, stage by stage, and against others."),
     "report": ("report", "Join the accounts that runs wrote with --report."),
     "train": ("train", "Fine-tune a model on photographs with known depth or labels."),
 }

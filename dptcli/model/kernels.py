@@ -21,8 +21,9 @@ from dptcli.model.memory import let_go
 
 # Longer rows fall to a slow kernel of the 1×1 convolution (24 instead of 155 GFLOP/s at 3072).
 MAX_ROW = 2048
-# Of the input sizes that a packed convolution is ready for at a time.
-MAX_SIZES = 2
+# Packed weights for all input sizes together may take so much, but those of two sizes always.
+PACKED_BYTES = 1 << 29
+MAX_SIZES = 8
 # Smaller layers are over before a packed weight pays.
 MIN_WEIGHTS = 64 * 64
 CHANNELS_LAST = torch.channels_last
@@ -189,6 +190,7 @@ class PackedConv2d(nn.Module):
         self.activation = "relu" if relu else "none"
         self.register_buffer("bias", None if bias is None else bias.detach(), persistent=False)
         self.weights = [weight.detach() for weight in weights]  # as the file has them
+        self.num_sizes = 2
         self._packed: OrderedDict[torch.Size, Tensor] = OrderedDict()
 
     @classmethod
@@ -230,12 +232,22 @@ class PackedConv2d(nn.Module):
                 1,
                 list(shape),
             )
-            for weight in self.weights:
-                let_go(weight)
-            if len(self._packed) == MAX_SIZES:
+            if self.num_sizes == 2:  # a large model, whose weights had better not be held twice
+                for weight in self.weights:
+                    let_go(weight)
+            if len(self._packed) == self.num_sizes:
                 self._packed.popitem(last=False)
         self._packed[shape] = packed  # the last in order is the last that was used
         return packed
+
+
+def share_memory(model: nn.Module) -> None:
+    """Tell packed convolutions for how many sizes a model of its weight may keep them ready."""
+    convs = [module for module in model.modules() if isinstance(module, PackedConv2d)]
+    num_bytes = sum(weight.nbytes for conv in convs for weight in conv.weights)
+    num_sizes = PACKED_BYTES // max(num_bytes, 1)
+    for conv in convs:
+        conv.num_sizes = min(max(num_sizes, 2), MAX_SIZES)
 
 
 def _pair(value: tuple[int, ...]) -> tuple[int, int]:

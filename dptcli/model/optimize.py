@@ -27,6 +27,7 @@ from dptcli.model.kernels import (
     PackedLinear,
     explicit_attention,
     kernels_for,
+    share_memory,
 )
 from dptcli.model.layers import ActivationLayer, FeatureMap, MultiHead, SelfAttention
 from dptcli.model.memory import clean_file_ranges, let_go
@@ -281,6 +282,7 @@ def pack(model: nn.Module, kernels: Kernels) -> None:
         for module in model.modules():
             _pack_gelu(module, kernels)
     _replace(model, lambda module: _packed(module, kernels))
+    share_memory(model)
 
 
 def _pack_unit(unit: Any) -> None:

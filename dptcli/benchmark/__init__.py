@@ -1,0 +1,1 @@
+"""`dpt bench`: how fast the loop is here, stage by stage, and against other runtimes."""

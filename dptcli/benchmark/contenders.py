@@ -1,0 +1,289 @@
+"""One contender of a benchmark, in a process of its own: it loads, then runs what it is told.
+
+    python -m dptcli.benchmark.contenders '{"name": "dpt", …}'
+
+reads one JSON line a command on standard input ("forward", "photographs", "rate") and answers one
+JSON line on standard output. Contenders take turns, so each has the machine to itself, its own
+peak of memory, and the same weather as the others.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from dptcli.depth.outputs import DepthOutputs, model_facts
+from dptcli.errors import ModelError, UsageError
+from dptcli.inputs import find_images
+from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
+from dptcli.plan import Job, photo_facts, plan_outputs
+from dptcli.segments.maskfiles import Style
+from dptcli.segments.outputs import SegmentOutputs
+from dptcli.segments.palettes import choose_palette
+
+MATRIX_SIDE = 2048
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a contender runs: the model's folder or name, the task, what the network sees.
+
+    images: the photographs. out: a folder for results. export: the network as an ONNX file.
+    """
+
+    name: str
+    model: str
+    task: str
+    images: Sequence[str]
+    out: str
+    size: int | tuple[int, int] | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    optimize: bool = True
+    batch_size: int = 1
+    export: str | None = None
+
+    def to_json(self) -> str:
+        """All fields."""
+        return json.dumps(asdict(self))
+
+
+class Contender(Protocol):
+    """What every contender does. `photographs` is None where it is a network alone."""
+
+    def forward(self) -> None:
+        """Run the network once on the first photograph, made ready beforehand."""
+
+    photographs: Callable[[], Mapping[str, Any]] | None
+
+
+class Ours:
+    """The loop of `dpt depth` and `dpt segment`."""
+
+    def __init__(self, spec: Spec) -> None:
+        task: Any = spec.task
+        self.spec = spec
+        self.pipeline: Pipeline = open_pipeline(
+            spec.model,
+            task=task,
+            device=spec.device,
+            dtype=spec.dtype,
+            optimized=spec.optimize,
+            size=spec.size,
+            options=Options(batch_size=spec.batch_size),
+        )
+        self.load_s = self.pipeline.clock.seconds["load"]
+        sources = find_images(list(spec.images), recursive=False)
+        self.jobs = plan_outputs(sources, spec.out, existing="overwrite").jobs
+        self.sample = self.pipeline.decode(sources[0])
+
+    def forward(self) -> None:
+        """As Contender's."""
+        self.pipeline.predict([self.sample] * self.spec.batch_size)
+
+    def photographs(self) -> Mapping[str, Any]:
+        """Run the loop over the photographs; its own busy seconds by stage."""
+        before = dict(self.pipeline.clock.seconds)
+        report = self.pipeline.run(self.jobs, save=self._saver())
+        if report.failed:
+            raise ModelError(f"bench: {report.failed[0].error}")
+        stages = {name: spent - before[name] for name, spent in report.stage_s.items()}
+        return {"stage_s": {**stages, "load": self.load_s}}
+
+    def facts(self) -> Mapping[str, Any]:
+        """What runs, and how much arithmetic one image of it is."""
+        loaded = self.pipeline.loaded
+        hw = self.sample.prepared.pixel_values.shape[-2:]
+        return {
+            "network_hw": list(hw),
+            "dtype": str(loaded.dtype).removeprefix("torch."),
+            "device": str(loaded.device),
+            "gflop": count_gflop(loaded.model.config, type(loaded.model), tuple(hw)),
+        }
+
+    def rate(self) -> float:
+        """GFLOP/s of a large matrix product in the model's dtype."""
+        loaded = self.pipeline.loaded
+        matrix = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=loaded.device, dtype=loaded.dtype)
+        spent = []
+        with torch.inference_mode():
+            for _ in range(6):
+                started = time.perf_counter()
+                product = matrix @ matrix
+                float(product[0, 0])  # waits for a GPU
+                spent.append(time.perf_counter() - started)
+        return 2 * MATRIX_SIDE**3 / median(spent[1:]) / 1e9
+
+    def _saver(self) -> Callable[[Job, Prediction], Mapping[str, object]]:
+        loaded = self.pipeline.loaded
+        if loaded.task == "depth":
+            outputs, facts = DepthOutputs(), model_facts(loaded)
+            return lambda job, prediction: outputs.save(job, prediction, facts)
+        names, colors = choose_palette("auto", loaded.labels)
+        masks = SegmentOutputs(style=Style(colors), names=names, model=loaded.name)
+        return lambda job, prediction: masks.write(
+            job.path, {}, prediction.values, rgb=None, scores=None, photo=photo_facts(job)
+        )
+
+
+class Transformers:
+    """The reference: its pipeline, with its own results saved by Pillow."""
+
+    def __init__(self, spec: Spec) -> None:
+        try:
+            import transformers
+        except ImportError as error:
+            raise UsageError("--against transformers: pip install transformers") from error
+        from PIL import Image
+
+        transformers.logging.set_verbosity_error()
+        self.open, self.spec = Image.open, spec
+        task: Any = "depth-estimation" if spec.task == "depth" else "image-segmentation"
+        self.pipe: Any = transformers.pipeline(task, model=spec.model, device="cpu")
+        self.pixels = _network_input(spec)
+
+    def forward(self) -> None:
+        """As Contender's."""
+        with torch.inference_mode():
+            self.pipe.model(self.pixels)
+
+    def photographs(self) -> Mapping[str, Any]:
+        """Photograph by photograph, as its documentation does it."""
+        for name in self.spec.images:
+            found = self.pipe(self.open(name).convert("RGB"))
+            picture = found["depth"] if self.spec.task == "depth" else found[0]["mask"]
+            picture.save(Path(self.spec.out) / f"{Path(name).stem}.png")
+        return {}
+
+
+class OpenVINO:
+    """The same network, exported, by OpenVINO: the network alone."""
+
+    photographs = None
+
+    def __init__(self, spec: Spec) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise UsageError("--against openvino: pip install openvino") from error
+
+        self.pixels = _network_input(spec).numpy()
+        core = openvino.Core()
+        network = core.read_model(spec.export)
+        network.reshape(list(self.pixels.shape))
+        hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if spec.dtype == "float32":
+            hints["INFERENCE_PRECISION_HINT"] = "f32"
+        self.compiled = core.compile_model(network, "CPU", hints)
+
+    def forward(self) -> None:
+        """As Contender's."""
+        self.compiled(self.pixels)
+
+
+class OnnxRuntime:
+    """The same network, exported, by ONNX Runtime: the network alone."""
+
+    photographs = None
+
+    def __init__(self, spec: Spec) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UsageError("--against onnxruntime: pip install onnxruntime") from error
+
+        self.pixels = _network_input(spec).numpy()
+        self.session = onnxruntime.InferenceSession(spec.export, providers=["CPUExecutionProvider"])
+        [self.input] = [node.name for node in self.session.get_inputs()]
+
+    def forward(self) -> None:
+        """As Contender's."""
+        self.session.run(None, {self.input: self.pixels})
+
+
+CONTENDERS: Mapping[str, Callable[[Spec], Any]] = {
+    "dpt": Ours,
+    "transformers": Transformers,
+    "openvino": OpenVINO,
+    "onnxruntime": OnnxRuntime,
+}
+
+
+def _network_input(spec: Spec) -> torch.Tensor:
+    """The first photograph as our processor prepares it: the same for every contender."""
+    task: Any = spec.task
+    plain = open_pipeline(
+        spec.model, task=task, device="cpu", dtype="float32", optimized=False, size=spec.size
+    )
+    [source] = find_images([spec.images[0]], recursive=False)
+    pixels = plain.decode(source).prepared.pixel_values
+    return torch.from_numpy(np.stack([pixels] * spec.batch_size))
+
+
+def count_gflop(config: Any, model_class: Any, hw: tuple[int, int]) -> float:
+    """Multiplications and additions of the plain model for one image, in 10⁹; nothing is run."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        model = model_class(config).eval()
+        pixels = torch.empty(1, 3, *hw)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model(pixels)
+    return counter.get_total_flops() / 1e9
+
+
+def peak_mib() -> float | None:
+    """The most memory that this process has held, in MiB; None where it cannot be told."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(lines["VmHWM"].split()[0]) / 1024
+
+
+def main() -> int:
+    """Answer commands until standard input ends."""
+    values = json.loads(sys.argv[1])
+    if isinstance(values["size"], list):
+        values["size"] = tuple(values["size"])
+    spec = Spec(**values)
+    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print
+    logging.disable(logging.WARNING)
+
+    def answer(**facts: Any) -> None:
+        print(json.dumps({**facts, "peak_mib": peak_mib()}), file=answers, flush=True)
+
+    started = time.perf_counter()
+    try:
+        contender = CONTENDERS[spec.name](spec)
+        contender.forward()
+        facts = contender.facts() if isinstance(contender, Ours) else {}
+        answer(ready_s=time.perf_counter() - started, **facts)
+        for line in sys.stdin:
+            command = line.strip()
+            started = time.perf_counter()
+            found: Mapping[str, Any] = {}
+            if command == "rate":
+                found = {"gflop_per_s": contender.rate()}
+            elif command == "photographs":
+                found = contender.photographs()
+            else:
+                contender.forward()
+            answer(elapsed_s=time.perf_counter() - started, **found)
+    except (ModelError, UsageError) as error:
+        answer(error=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

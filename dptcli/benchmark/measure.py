@@ -1,0 +1,204 @@
+"""A benchmark: contenders in turns, medians of what they took, ratios of pairs."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from dptcli.benchmark.contenders import Spec
+from dptcli.errors import ModelError
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender's figures; lists hold a value for each round, in order.
+
+    forward_s: a batch through the network. photographs_s: all photographs, from file to file.
+    """
+
+    name: str
+    ready_s: float
+    forward_s: list[float] = field(default_factory=list)
+    photographs_s: list[float] = field(default_factory=list)
+    stage_s: list[Mapping[str, float]] = field(default_factory=list)
+    peak_mib: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured: ours first, then the others in the order they were asked for."""
+
+    rows: tuple[Row, ...]
+    num_images: int
+    batch_size: int
+    gflop_per_s: float
+    machine: Mapping[str, Any]
+
+    def ratio(self, row: Row, what: str) -> float | None:
+        """How many times as long as ours a contender took: the median of the rounds' ratios."""
+        pairs = list(zip(getattr(row, what), getattr(self.rows[0], what), strict=False))
+        return median(theirs / ours for theirs, ours in pairs) if pairs else None
+
+    @property
+    def network_gflop_per_s(self) -> float:
+        """The arithmetic of the plain network by the time that ours takes for it."""
+        ours = self.rows[0]
+        return float(ours.facts["gflop"]) * self.batch_size / median(ours.forward_s)
+
+    def stages(self) -> dict[str, float]:
+        """Busy seconds a photograph by stage, medians of the rounds; "load" once."""
+        rounds = self.rows[0].stage_s
+        names = rounds[0].keys() if rounds else ()
+        return {
+            name: median(found[name] for found in rounds)
+            / (1 if name == "load" else self.num_images)
+            for name in names
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {
+            "machine": dict(self.machine),
+            "images": self.num_images,
+            "batch_size": self.batch_size,
+            "matrix_gflop_per_s": self.gflop_per_s,
+            "network_gflop_per_s": self.network_gflop_per_s,
+            "stages_s_per_image": self.stages(),
+            "contenders": [
+                {
+                    "name": row.name,
+                    **row.facts,
+                    "ready_s": row.ready_s,
+                    "forward_s": row.forward_s,
+                    "photographs_s": row.photographs_s,
+                    "forward_ratio": self.ratio(row, "forward_s"),
+                    "photographs_ratio": self.ratio(row, "photographs_s"),
+                    "peak_mib": row.peak_mib,
+                }
+                for row in self.rows
+            ],
+        }
+
+
+class _Process:
+    """A contender in its process."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.name = spec.name
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "dptcli.benchmark.contenders", spec.to_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.first = self._answer()
+
+    def ask(self, command: str) -> dict[str, Any]:
+        """Give a command and wait for the answer. Raises ModelError."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise ModelError(
+                f"bench: {self.name} ended without an answer (exit code {self._process.wait()}); "
+                "its process may have run out of memory"
+            )
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise ModelError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def run_benchmark(specs: Sequence[Spec], *, num_rounds: int, told: Told) -> Benchmark:
+    """Let contenders take turns, ours first in every round. told: hears what is under way.
+
+    Raises ModelError when one cannot run.
+    """
+    processes: list[_Process] = []
+    try:
+        rows = []
+        for spec in specs:
+            told(f"loading {spec.name}")
+            processes.append(_Process(spec))
+            facts = dict(processes[-1].first)
+            facts.pop("peak_mib")
+            rows.append(Row(spec.name, facts.pop("ready_s"), facts=facts))
+        rates = []
+        for index in range(num_rounds):
+            told(f"network, round {index + 1} of {num_rounds}")
+            rates.append(processes[0].ask("rate")["gflop_per_s"])
+            for process, row in zip(processes, rows, strict=True):
+                row.forward_s.append(process.ask("forward")["elapsed_s"])
+        peaks: dict[str, float | None] = {}
+        for index in range(num_rounds):
+            for process, row in zip(processes, rows, strict=True):
+                if process.name in ("openvino", "onnxruntime"):
+                    continue
+                told(f"photographs, round {index + 1} of {num_rounds}: {process.name}")
+                found = process.ask("photographs")
+                row.photographs_s.append(found["elapsed_s"])
+                peaks[row.name] = found["peak_mib"]
+                if "stage_s" in found:
+                    row.stage_s.append(found["stage_s"])
+        return Benchmark(
+            tuple(_with_peak(row, peaks.get(row.name)) for row in rows),
+            num_images=len(specs[0].images),
+            batch_size=specs[0].batch_size,
+            gflop_per_s=median(rates),
+            machine=describe_machine(),
+        )
+    finally:
+        for process in processes:
+            process.close()
+
+
+def _with_peak(row: Row, peak_mib: float | None) -> Row:
+    return Row(
+        row.name,
+        row.ready_s,
+        row.forward_s,
+        row.photographs_s,
+        row.stage_s,
+        peak_mib,
+        row.facts,
+    )
+
+
+def describe_machine() -> dict[str, Any]:
+    """The processor, its cores and what it can, the system and the versions that count."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }

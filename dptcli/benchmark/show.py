@@ -1,0 +1,97 @@
+"""A benchmark for people: tables for 80 columns, a bar chart."""
+
+import io
+from statistics import median
+from typing import Any
+
+from rich.table import Table
+
+from dptcli.benchmark.measure import Benchmark, Row
+
+
+def stage_table(found: Benchmark) -> Table:
+    """Busy seconds a photograph, stage by stage; stages overlap, so they add up to more."""
+    table = Table(title="The loop, by stage", title_justify="left")
+    table.add_column("stage")
+    table.add_column("ms a photograph", justify="right")
+    stages = found.stages()
+    for name, spent_s in stages.items():
+        if name != "load":
+            table.add_row(name, f"{spent_s * 1e3:.0f}")
+    whole_s = median(found.rows[0].photographs_s) / found.num_images
+    table.add_section()
+    table.add_row("from file to file", f"{whole_s * 1e3:.0f}")
+    table.caption = f"loading took {stages.get('load', 0):.2f} s, once"
+    table.caption_justify = "left"
+    return table
+
+
+def contender_table(found: Benchmark) -> Table:
+    """Medians, and how many times as long as ours the others take."""
+    table = Table(title="Side by side", title_justify="left")
+    for heading in ("", "network ms", "ratio", "photograph ms", "ratio", "peak MiB"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for row in found.rows:
+        table.add_row(
+            row.name,
+            f"{_forward_ms(found, row):.0f}",
+            _times(found.ratio(row, "forward_s")),
+            f"{_photograph_ms(found, row):.0f}" if row.photographs_s else "–",
+            _times(found.ratio(row, "photographs_s")),
+            "–" if row.peak_mib is None else f"{row.peak_mib:.0f}",
+        )
+    return table
+
+
+def summary(found: Benchmark) -> str:
+    """The machine, the rate of its products, and how near the network comes to it."""
+    ours, machine = found.rows[0], found.machine
+    height, width = ours.facts["network_hw"]
+    share = found.network_gflop_per_s / found.gflop_per_s
+    rate = found.num_images / median(ours.photographs_s)
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['capability']}; "
+        f"torch {machine['torch']}\n"
+        f"{ours.facts['dtype']} on {ours.facts['device']}, {height}x{width}, batch "
+        f"{found.batch_size}: {rate:.2f} photographs/s\n"
+        f"network {ours.facts['gflop']:.0f} GFLOP an image, {found.network_gflop_per_s:.0f} "
+        f"GFLOP/s; a matrix product {found.gflop_per_s:.0f} ({share:.0%})"
+    )
+
+
+def bar_chart(found: Benchmark) -> bytes:
+    """Bars of both medians for every contender, as PNG bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1.2 + 0.5 * len(found.rows)), layout="constrained")
+    names = [row.name for row in found.rows][::-1]
+    left, right = figure.subplots(1, 2, sharey=True)
+    _bars(left, names, [_forward_ms(found, row) for row in found.rows][::-1])
+    left.set_xlabel("network, ms an image")
+    whole = [_photograph_ms(found, row) if row.photographs_s else 0.0 for row in found.rows]
+    _bars(right, names, whole[::-1])
+    right.set_xlabel("photograph, file to file, ms")
+    figure.suptitle(f"{found.machine['processor']}, {found.machine['cores']} cores", fontsize=9)
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(stream)
+    return stream.getvalue()
+
+
+def _bars(axes: Any, names: list[str], values: list[float]) -> None:
+    bars = axes.barh(names, values, color=["#9aa5b1"] * (len(names) - 1) + ["#2a7f9e"])
+    axes.bar_label(bars, [f"{value:.0f}" if value else "–" for value in values], padding=3)
+    axes.margins(x=0.18)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _forward_ms(found: Benchmark, row: Row) -> float:
+    return median(row.forward_s) / found.batch_size * 1e3
+
+
+def _photograph_ms(found: Benchmark, row: Row) -> float:
+    return median(row.photographs_s) / found.num_images * 1e3
+
+
+def _times(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.2f}×"

@@ -1,0 +1,148 @@
+"""`dpt bench`: how fast is this machine, and against whom?"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dptcli.cli import options as o
+from dptcli.cli.run import set_up_logging
+from dptcli.errors import UsageError
+from dptcli.weights import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from dptcli.benchmark.measure import Benchmark
+
+PEERS = ("transformers", "openvino", "onnxruntime")
+GENERATED = 8  # photographs that are made where none are given
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command(epilog="Exit codes: 0 measured, 2 wrong usage or a contender that cannot run.")(
+        bench
+    )
+
+
+def bench(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="[MODEL]", help="A model's name or folder, dpt-small by default"),
+    ] = DEFAULT_MODEL,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--images",
+            "-i",
+            metavar="FILE|FOLDER",
+            show_default=False,
+            help=f"Photographs to run, again for more; {GENERATED} of 12 megapixels are made "
+            "where none are given, e.g. [cyan]-i sample_images/[/]",
+        ),
+    ] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            metavar="depth|segment",
+            show_default=False,
+            help="Which command's loop, depth by default, e.g. [cyan]--task segment[/]",
+        ),
+    ] = "depth",
+    against: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            show_default=False,
+            help=f"Other runtimes on the same weights: {', '.join(PEERS)}, "
+            "e.g. [cyan]--against transformers,openvino[/]",
+        ),
+    ] = "",
+    rounds: Annotated[
+        str,
+        typer.Option(
+            metavar="N",
+            show_default=False,
+            help="How often everyone runs, 3 by default; the medians count, "
+            "e.g. [cyan]--rounds 7[/]",
+        ),
+    ] = "3",
+    chart: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            show_default=False,
+            help="Write a bar chart, e.g. [cyan]--chart bench.png[/]",
+        ),
+    ] = None,
+    size: o.Size = None,
+    device: o.Device = "auto",
+    dtype: o.DType = "auto",
+    optimize: o.Optimize = True,
+    batch_size: o.BatchSize = "1",
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", metavar="", help="Print every figure of every round as JSON."),
+    ] = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Measure the loop on this machine, stage by stage, and against others.
+
+    Everyone runs in a process of its own and takes turns, so that ratios are of pairs.
+
+    [cyan]dpt bench[/]
+    [cyan]dpt bench dpt-large -i photos/ --against transformers,openvino --chart bench.png[/]
+    """
+    set_up_logging(verbose=verbose, quiet=quiet)
+    peers = [name for name in against.split(",") if name]
+    unknown = [name for name in peers if name not in PEERS]
+    if unknown:
+        raise UsageError(f"--against {unknown[0]!r} must be among {', '.join(PEERS)}")
+    if task not in ("depth", "segment"):
+        raise UsageError(f"--task {task!r} must be depth or segment")
+    if not rounds.isdecimal() or not 1 <= int(rounds) <= 1000:
+        raise UsageError(f"--rounds {rounds!r} must be from 1 to 1000, e.g. --rounds 7")
+    if chart is not None and chart.suffix.lower() != ".png":
+        raise UsageError(f"--chart {str(chart)!r} must end in .png")
+    num_batch = o.parse_batch_size(batch_size)
+    if num_batch == "auto":
+        raise UsageError("--batch-size auto: a benchmark needs a number, e.g. --batch-size 4")
+
+    from dptcli.benchmark.measure import run_benchmark
+    from dptcli.benchmark.prepare import prepared
+    from dptcli.cli.console import progress_line
+
+    settings = {
+        "task": task,
+        "size": o.parse_size(size),
+        "device": o.check_device(device),
+        "dtype": o.check_dtype(dtype),
+        "optimize": optimize,
+        "batch_size": num_batch,
+    }
+    with (
+        progress_line(quiet=quiet) as told,
+        prepared(model, images, settings, peers, told) as specs,
+    ):
+        found = run_benchmark(specs, num_rounds=int(rounds), told=told)
+    _show(found, chart=chart, as_json=as_json)
+    return 0
+
+
+def _show(found: "Benchmark", *, chart: Path | None, as_json: bool) -> None:
+    from rich.console import Console
+
+    from dptcli.benchmark.show import bar_chart, contender_table, stage_table, summary
+    from dptcli.files import atomic_write
+
+    if as_json:
+        print(json.dumps(found.to_dict()))
+    else:
+        console = Console(highlight=False)
+        console.print(summary(found), soft_wrap=True)
+        console.print(stage_table(found))
+        console.print(contender_table(found))
+    if chart is not None:
+        with atomic_write(chart) as stream:
+            stream.write(bar_chart(found))

@@ -1,0 +1,134 @@
+"""`dpt bench`: contenders in processes of their own take turns; figures follow from theirs."""
+
+import json
+import subprocess
+
+import pytest
+from PIL import Image
+from process import DPT, environment
+from tiny import save_tiny
+
+from dptcli import DPTConfig, DPTForDepthEstimation
+from dptcli.benchmark.contenders import count_gflop
+from dptcli.benchmark.measure import Benchmark, Row
+from dptcli.benchmark.show import bar_chart
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {task: save_tiny(folder / task, task=task) for task in ("depth", "segment")}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(2):
+        Image.linear_gradient("L").resize((60, 50)).convert("RGB").save(folder / f"{index}.png")
+    return folder
+
+
+def bench(*words):
+    return subprocess.run(
+        [*DPT, "bench", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        timeout=240,
+    )
+
+
+def benchmark(**changes):
+    rows = (
+        Row("dpt", 1.0, [0.2, 0.1, 0.4], [1.0, 2.0], [{"load": 1.0, "network": 0.6}] * 2, 90.0,
+            {"gflop": 30.0, "network_hw": [64, 64], "dtype": "float32", "device": "cpu"}),
+        Row("peer", 2.0, [0.4, 0.3, 0.4], [3.0, 4.0], [], 100.0),
+    )  # fmt: skip
+    values = {"num_images": 2, "batch_size": 1, "gflop_per_s": 300.0}
+    return Benchmark(rows, machine={"processor": "a CPU", "cores": 2}, **{**values, **changes})
+
+
+def test_ratios_are_medians_of_pairs():
+    found = benchmark()
+    assert found.ratio(found.rows[1], "forward_s") == 2.0  # of 2, 3 and 1
+    assert found.ratio(found.rows[1], "photographs_s") == 2.5
+    assert found.ratio(found.rows[0], "forward_s") == 1.0
+
+
+def test_stages_are_a_photograph_and_loading_is_once():
+    assert benchmark().stages() == {"load": 1.0, "network": 0.3}
+
+
+def test_the_networks_rate_counts_the_batch():
+    assert benchmark(batch_size=4).network_gflop_per_s == pytest.approx(4 * 30 / 0.2)
+
+
+def test_the_chart_is_a_png():
+    assert bar_chart(benchmark()).startswith(b"\x89PNG")
+
+
+def test_the_count_of_a_linear_algebra_is_that_of_the_paper():
+    config = DPTConfig(
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+        backbone_out_indices=[2, 5, 8, 11],
+        neck_hidden_sizes=[96, 192, 384, 768],
+    )
+    # 12 blocks of 577 tokens: 2 · 12 · 768² in products and 4 · 577 · 768 in attention a token.
+    transformer = 12 * 577 * (24 * 768**2 + 4 * 577 * 768) / 1e9
+    found = count_gflop(config, DPTForDepthEstimation, (384, 384))
+    assert transformer < found < 2.2 * transformer
+    assert 200 < found < 230  # DPT-base at 384×384
+
+
+@pytest.mark.parametrize("task", ["depth", "segment"])
+def test_the_loop_is_measured_stage_by_stage(models, photos, task):
+    done = bench(models[task], "--task", task, "-i", photos, "--rounds", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    [ours] = found["contenders"]
+    assert found["images"] == 2
+    assert len(ours["forward_s"]) == len(ours["photographs_s"]) == 2
+    stages = found["stages_s_per_image"]
+    assert set(stages) == {"load", "decode", "preprocess", "network", "postprocess", "write"}
+    assert all(spent > 0 for spent in stages.values())
+    # Busy seconds of a stage cannot be more than the run's with one thread in each.
+    assert stages["network"] * 2 <= max(ours["photographs_s"])
+    assert ours["network_hw"] == [64, 64]
+    assert ours["peak_mib"] > 50
+    assert found["matrix_gflop_per_s"] > 1
+
+
+def test_transformers_and_onnx_runtime_run_beside_ours(models, photos, tmp_path):
+    chart = tmp_path / "bench.png"
+    peers = "transformers,onnxruntime"
+    words = ["-i", photos, "--rounds", 1, "--against", peers, "--chart", chart]
+    done = bench(models["depth"], *words)
+    assert done.returncode == 0, done.stderr
+    for name in ("dpt", "transformers", "onnxruntime"):
+        assert name in done.stdout
+    with Image.open(chart) as picture:
+        assert picture.width > 300
+    assert {path.name for path in photos.iterdir()} == {"0.png", "1.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--against", "tensorflow"], "--against 'tensorflow'"),
+        (["--rounds", "0"], "--rounds '0'"),
+        (["--task", "sleep"], "--task 'sleep'"),
+        (["--chart", "a.jpg"], "must end in .png"),
+        (["dpt-larg"], "dpt-larg"),
+        (["-i", "no-such-folder"], "no-such-folder"),
+        (["--batch-size", "auto"], "--batch-size"),
+    ],
+)
+def test_what_cannot_run_is_said_in_one_line(words, said):
+    done = bench(*words)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

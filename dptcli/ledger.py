@@ -74,6 +74,13 @@ class Ledger:
         self._torn = False
         self._path = folder / FOLDER_NAME / f"{_host()}-{RUN_TOKEN}.jsonl"
 
+    def __getstate__(self) -> tuple[Path, str, str]:
+        return self.folder, self._task, self._work
+
+    def __setstate__(self, state: tuple[Path, str, str]) -> None:
+        Ledger.__init__(self, state[0], task=state[1], work=state[2])
+        self.open()  # another process keeps a file of its own
+
     def open(self) -> bool:
         """Begin this run's file; False, with a warning, where that is not possible."""
         try:

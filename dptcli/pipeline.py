@@ -141,8 +141,7 @@ class Pipeline:
         An image's failure is an Outcome; everything else (an interrupt, a bug) is raised after the
         result under way is complete, and no further one is begun.
         """
-        started = time.perf_counter()
-        num_done, failed = 0, []
+        started, num_done, failed = time.perf_counter(), 0, []
         with contextlib.closing(self._outcomes(jobs, save)) as outcomes:
             for outcome in outcomes:
                 on_done(outcome)
@@ -167,13 +166,13 @@ class Pipeline:
         writing: deque[Future[Outcome]] = deque()
         finished = False
         try:
-            items = ahead(readers, self._read, jobs, limit=lambda: self.sizes.largest + num_readers)
-            for batch in gather(items, _shape_of, self.sizes, in_order=options.in_order):
-                for item in self._predict_each(batch):
+            items = ahead(readers, self.read, jobs, limit=lambda: self.sizes.largest + num_readers)
+            for batch in gather(items, shape_of, self.sizes, in_order=options.in_order):
+                for item in self.predict_each(batch):
                     if isinstance(item, Outcome):
                         yield item
                         continue
-                    writing.append(writers.submit(self._write, item, save))
+                    writing.append(writers.submit(self.write, item, save))
                 write_behind = self.sizes.largest + num_writers
                 while writing and (writing[0].done() or len(writing) > write_behind):
                     yield writing.popleft().result()
@@ -185,17 +184,18 @@ class Pipeline:
             readers.shutdown(wait=finished, cancel_futures=True)
             writers.shutdown(wait=True, cancel_futures=True)
 
-    def _read(self, job: Job) -> "_Item | Outcome":
+    def read(self, job: Job) -> "Item | Outcome":
+        """Decode a job's image and make it ready for the network."""
         started = time.perf_counter()
         try:
             sample = self.decode(job.source)
         except Exception as error:
             return failure(job, error, started)
-        return _Item(job, sample, started)
+        return Item(job, sample, started)
 
-    def _predict_each(self, batch: Sequence["_Item | Outcome"]) -> Iterator["_Item | Outcome"]:
+    def predict_each(self, batch: Sequence["Item | Outcome"]) -> Iterator["Item | Outcome"]:
         """Run a batch; where that fails, each image on its own, so that one cannot sink others."""
-        items = [item for item in batch if isinstance(item, _Item)]
+        items = [item for item in batch if isinstance(item, Item)]
         yield from (item for item in batch if isinstance(item, Outcome))
         if not items:
             return
@@ -209,13 +209,14 @@ class Pipeline:
                 return
             logger.warning("a batch of %d failed (%s); trying one by one", len(items), error)
             for item in items:
-                yield from self._predict_each([item])
+                yield from self.predict_each([item])
             return
         for item, output in zip(items, outputs, strict=True):
             item.output = output
             yield item
 
-    def _write(self, item: "_Item", save: Save) -> Outcome:
+    def write(self, item: "Item", save: Save) -> Outcome:
+        """Bring an image's map to its size and save it."""
         try:
             assert item.output is not None
             prediction = self.finish(item.output, item.sample)
@@ -310,7 +311,7 @@ class Pipeline:
 
 
 @dataclass
-class _Item:
+class Item:
     """An image on its way through the run."""
 
     job: Job
@@ -319,7 +320,8 @@ class _Item:
     output: Tensor | None = None
 
 
-def _shape_of(item: _Item | Outcome) -> tuple[int, ...] | None:
+def shape_of(item: Item | Outcome) -> tuple[int, ...] | None:
+    """The shape (3, H, W) that an image goes to the network in; None for one that failed."""
     return None if isinstance(item, Outcome) else item.sample.prepared.pixel_values.shape
 
 

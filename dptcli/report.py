@@ -55,6 +55,14 @@ class Clock:
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, float]:
+        """What goes to another process."""
+        return dict(self.seconds)
+
+    def __setstate__(self, seconds: dict[str, float]) -> None:
+        self.seconds = dict(seconds)
+        self._lock = threading.Lock()
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count the time that the block takes towards a stage."""

@@ -29,6 +29,7 @@ from dptcli.decode import printable
 from dptcli.errors import ModelError, UsageError
 from dptcli.files import atomic_path
 from dptcli.plan import Job, Plan, refuse_unwritable
+from dptcli.remote import is_address, shown
 from dptcli.report import Clock, Outcome
 
 SCHEMA = "dpt-report/1"
@@ -49,7 +50,7 @@ class RunReport:
         self.clock: Clock | None = None
         self._about: dict[str, Any] = {
             "command": command,
-            "options": {key: value for key, value in options.items() if value is not None},
+            "options": {key: _masked(value) for key, value in options.items() if value is not None},
             "shard": shard,
             "model": None,
         }
@@ -245,6 +246,13 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def _masked(value: Any) -> Any:
+    """Return an option's value without the secrets that addresses may hold."""
+    if isinstance(value, list | tuple):
+        return [_masked(item) for item in value]
+    return shown(value) if is_address(value) else value
 
 
 def machine() -> dict[str, Any]:

@@ -80,6 +80,7 @@ ALLOWED = {
     "network": {"batches", "tiles", "weights", "model"},
     "pipeline": {*STAGES, "weights", "model", "batches", "canvas", "network"},
     "video.sequence": {*STAGES, "pipeline"},
+    "engine_ray": {*STAGES, "pipeline", "batches", "network", "engine_ray"},
     "export": {"weights"},
     "depth.outputs": {*STAGES, "weights"},
     "depth.twopass": {*STAGES, "weights", "pipeline"},
@@ -87,7 +88,7 @@ ALLOWED = {
     "together": {*STAGES, "weights", "model", "network", "pipeline"},
     "benchmark": {*STAGES, "weights", "pipeline", "depth.outputs", "export", "benchmark"},
     "cli": {*STAGES, "weights", "model", "training", "pipeline", "cli", "together"}
-    | {"depth.outputs", "depth.twopass", "video.sequence", "export", "benchmark"},
+    | {"depth.outputs", "depth.twopass", "video.sequence", "export", "benchmark", "engine_ray"},
 }
 # Imports inside a function that a layer may make beyond its row, with the reason.
 INSIDE_FUNCTIONS = {

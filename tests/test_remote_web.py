@@ -289,7 +289,9 @@ def test_depth_of_addresses_and_files_together(site, tmp_path, capsys):
     signed = f"{site.url}/x/a.jpg?{SECRET}"
     report = tmp_path / "out"
     words = [signed, f"{site.url}/x/private.jpg?{SECRET}", str(local), "-o", str(report), "--json"]
-    code = main(["depth", *words, "-f", "color,npy,ply", "-m", str(model)])
+    account = tmp_path / "report.json"
+    words += ["--report", str(account), "-m", str(model)]
+    code = main(["depth", *words, "-f", "color,npy,ply"])
     said = capsys.readouterr()
     assert code == 1
     names = {path.name for path in report.iterdir() if not path.name.startswith(".")}
@@ -297,7 +299,9 @@ def test_depth_of_addresses_and_files_together(site, tmp_path, capsys):
     assert names == {*stems, "failures.jsonl"}
     assert (report / "a.npy").read_bytes() == (report / "here.npy").read_bytes()
     assert (report / "a.ply").read_bytes() == (report / "here.ply").read_bytes()
-    for text in (said.out, said.err, *(p.read_bytes().decode("latin1") for p in report.iterdir())):
+    files = [path for path in (*report.rglob("*"), account) if path.is_file()]
+    assert any(path.parent.name == ".dpt" for path in files)
+    for text in (said.out, said.err, *(path.read_bytes().decode("latin1") for path in files)):
         assert "secret" not in text
     assert "private.jpg?… cannot be read: 403" in said.err
 

@@ -97,12 +97,13 @@ class Kept:
         from dptcli.decode import DEFAULT_MAX_PIXELS
         from dptcli.inputs import decode_picture
 
-        def note(source: "ImageSource", facts: "InputFacts") -> None:
-            if self._ledger is not None:
-                self._ledger.note_input(source, facts)
-
         limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
-        return lambda source: decode_picture(source, max_pixels=limit, on_read=note)
+        return lambda source: decode_picture(source, max_pixels=limit, on_read=self.note_input)
+
+    def note_input(self, source: "ImageSource", facts: "InputFacts") -> None:
+        """Take the state of an image that is being read."""
+        if self._ledger is not None:
+            self._ledger.note_input(source, facts)
 
     def recorded(self, save: "Save") -> "Save":
         """Return `save` so that what it writes is recorded."""

@@ -1,6 +1,7 @@
 """What `dpt depth` and `dpt segment` share: check the options, plan, run, report."""
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dptcli.cli import options as o
 from dptcli.cli.clip_request import ClipRequest, read_clip
+from dptcli.cli.engine import ClusterRequest, opened, read_engine
 from dptcli.errors import UsageError
 from dptcli.processing.target_size import TargetSize, parse_target_size
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dptcli.cli.console import Reporter
+    from dptcli.cli.record import Kept
     from dptcli.inputs import ImageSource
     from dptcli.pipeline import Pipeline, Save
     from dptcli.plan import Plan
@@ -61,6 +64,7 @@ class Request:
     as_json: bool
     quiet: bool
     clip: "ClipRequest | None" = None
+    cluster: ClusterRequest | None = None
     options: Mapping[str, Any]
     shard: "tuple[int, int] | None" = None
     report: str | None = None
@@ -88,6 +92,9 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
     clip, shard = read_clip(given), o.parse_shard(given["shard"])
     if clip is not None and shard is not None:
         raise UsageError("--shard parts a list of photographs; a clip is one piece of work")
+    cluster = read_engine(given)
+    if clip is not None and cluster is not None:
+        raise UsageError("--engine ray is for photographs; a clip is worked on in order")
     existing: Literal["refuse", "overwrite", "skip"] = (
         "overwrite" if given["overwrite"] else "skip" if given["skip_existing"] else "refuse"
     )
@@ -112,6 +119,7 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         as_json=given["as_json"],
         quiet=given["quiet"],
         clip=clip,
+        cluster=cluster,
         options=dict(given),
         shard=shard,
         report=given["report"],
@@ -211,15 +219,34 @@ def _run_photographs(
     find_model(request.model, task=request.task, offline=request.offline)
     if segment_model is not None:
         find_model(segment_model, task="segment", offline=request.offline)
-    with reporter.loading(request.model):
-        pipeline = open_for(
-            request,
-            segment_model=segment_model,
-            keep_rgb=keep_rgb,
-            keep_scores=keep_scores,
-            read=kept.reader(request.max_pixels),
-        )
-        save = saver(pipeline.loaded, plan)
+    opener = functools.partial(
+        open_for,
+        request,
+        segment_model=segment_model,
+        keep_rgb=keep_rgb,
+        keep_scores=keep_scores,
+    )
+    with contextlib.ExitStack() as while_open:
+        with reporter.loading(request.model):
+            pipeline = while_open.enter_context(
+                opened(request.cluster, opener, kept, max_pixels=request.max_pixels)
+            )
+            save = saver(pipeline.loaded, plan)
+        report = _work_through(pipeline, save, plan, kept, reporter, work)
+    kept.list_failures(plan, report)
+    reporter.summary(report, plan)
+    return 1 if report.failed else 0
+
+
+def _work_through(
+    pipeline: "Pipeline",
+    save: "Save",
+    plan: "Plan",
+    kept: "Kept",
+    reporter: "Reporter",
+    work: "Work | None",
+) -> "Report":
+    """Do the plan's jobs, recorded and reported as they are done."""
     reporter.planned(plan)
     reporter.loaded(pipeline)
     with kept.recording(plan), reporter.working(plan):
@@ -229,12 +256,8 @@ def _run_photographs(
             reporter.done(outcome)
 
         if work is None:
-            report = pipeline.run(plan.jobs, save=kept.recorded(save), on_done=on_done)
-        else:
-            report = work(pipeline, plan, kept.recorded, on_done, reporter)
-    kept.list_failures(plan, report)
-    reporter.summary(report, plan)
-    return 1 if report.failed else 0
+            return pipeline.run(plan.jobs, save=kept.recorded(save), on_done=on_done)
+        return work(pipeline, plan, kept.recorded, on_done, reporter)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,181 @@
+"""Where the command runs: join a cluster, share it out, send jobs, gather what became of them."""
+
+import contextlib
+import logging
+import pickle
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dptcli.engine_ray.stages import (
+    MODEL_CPUS,
+    Bench,
+    Conductor,
+    NoteInput,
+    Parcel,
+    Place,
+    Share,
+    Stages,
+    describe,
+)
+from dptcli.errors import ModelError, UsageError
+from dptcli.pipeline import Pipeline, Save
+from dptcli.plan import Job
+from dptcli.report import Outcome, Report
+
+logger = logging.getLogger(__name__)
+
+# Images in one unit of work: fewer cost Ray's own time for each, more come late to idle workers.
+UNIT = 8
+
+
+class ClusterPipeline(Pipeline):
+    """A pipeline whose run goes to a cluster; the model is loaded there alone."""
+
+    def __init__(
+        self,
+        opener: Callable[[], Pipeline],
+        *,
+        num_workers: int | None = None,
+        gpus_per_worker: float | None = None,
+        note_input: NoteInput | None = None,
+    ) -> None:
+        """Let a worker open the pipeline and describe it. Raises ModelError and UsageError.
+
+        opener: travels to the workers. num_workers: models; None is one for each share of the GPUs,
+        or one for each machine without. gpus_per_worker: may be a fraction; None is 1 where the
+        cluster has GPUs, else 0. note_input: takes the state of each image's file, where its
+        results are written, on a copy that shares with `save` what it shares here.
+        """
+        import ray
+
+        self._opener = opener
+        self._share = share_out(ray.cluster_resources(), ray.nodes(), num_workers, gpus_per_worker)
+        logger.info("%s", self._share)
+        task = ray.remote(describe).options(num_cpus=MODEL_CPUS, num_gpus=self._share.num_gpus)
+        found = ray.get(task.remote(opener, Place()))
+        if isinstance(found, str):
+            raise ModelError(found)
+        super().__init__(found.loaded, options=found.options, clock=found.clock)
+        self._light: Pipeline = found
+        self._note_input = note_input
+
+    def run(
+        self,
+        jobs: Iterable[Job],
+        *,
+        save: Save,
+        on_done: Callable[[Outcome], None] = lambda _outcome: None,
+    ) -> Report:
+        """Do every job and tell `on_done`, in this thread and in order of completion."""
+        started = time.perf_counter()
+        jobs = list(jobs)
+        num_done, failed = 0, []
+        with contextlib.closing(self._parcels(jobs, save)) as parcels:
+            for parcel in parcels:
+                for level, message in parcel.said:
+                    logger.log(level, "%s", message)
+                if parcel.fatal is not None:
+                    raise ModelError(parcel.fatal)
+                assert isinstance(parcel.item, Outcome)
+                for stage, seconds in parcel.seconds.items():
+                    self.clock.seconds[stage] += seconds
+                outcome = replace(parcel.item, job=jobs[parcel.index])
+                on_done(outcome)
+                if outcome.error is None:
+                    num_done += 1
+                else:
+                    failed.append(outcome)
+        elapsed_s = time.perf_counter() - started
+        return Report(num_done, tuple(failed), elapsed_s, dict(self.clock.seconds))
+
+    def _parcels(self, jobs: Sequence[Job], save: Save) -> Generator[Parcel, None, None]:
+        import ray
+
+        # One pickle, so that `save` and note_input keep sharing what they share here.
+        bench = ray.put(Bench(self._light, save, self._note_input))
+        wanted = self.options.batch_size
+        unit = max(UNIT, 4 * (wanted if isinstance(wanted, int) else UNIT))
+        stages = Stages(self._opener, bench, Place(), self._share, unit)
+        rows = [{"parcel": pickle.dumps((index, job))} for index, job in enumerate(jobs)]
+        if not ray.util.client.ray.is_connected():
+            yield from map(pickle.loads, stages.stream(rows))
+            return
+        # Ray Data wants to be in the cluster, and ray:// is a client outside.
+        conductor = ray.remote(Conductor).options(num_cpus=0).remote(stages, rows)
+        while (data := ray.get(conductor.next.remote())) is not None:
+            yield pickle.loads(data)
+
+
+@contextlib.contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """Join a cluster, or start one on this machine, until the block ends.
+
+    address: "auto", HOST:PORT or ray://…; None is what RAY_ADDRESS says, else this machine alone.
+    Leaving, for whatever reason, ends all that this run has under way there. Raises UsageError.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--engine ray needs Ray: pip install 'dptcli[ray]'") from error
+    quiet = not logger.isEnabledFor(logging.INFO)
+    level = logging.ERROR if quiet else logging.INFO
+    on_term = signal.getsignal(signal.SIGTERM)
+    try:
+        _knock(address)
+        ray.init(
+            address=address,
+            log_to_driver=False,  # to standard output; what workers say comes with their results
+            logging_level=level,
+            configure_logging=not quiet,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise UsageError(
+            f"cannot join the Ray cluster {address or 'of RAY_ADDRESS'!r}: {reason}"
+        ) from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_term)  # Ray puts its own in its place
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody answers: Ray itself would try for a minute."""
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})", address or "")
+    if found is not None:
+        socket.create_connection((found[1], int(found[2])), timeout=10).close()
+
+
+def share_out(
+    resources: Mapping[str, float],
+    nodes: Sequence[Mapping[str, Any]],
+    num_workers: int | None,
+    per_worker: float | None,
+) -> Share:
+    """Decide how many models the cluster holds and what each one gets. Raises UsageError."""
+    gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 0.0)
+    if per_worker is None:
+        per_worker = 1.0 if gpus else 0.0
+    if per_worker > gpus:
+        raise UsageError(
+            f"--gpus-per-worker {per_worker:g}: the cluster has {gpus:g} GPUs; take a smaller share"
+        )
+    if cpus <= 0:
+        raise UsageError("the Ray cluster has no CPUs; start its nodes with --num-cpus")
+    machines = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
+    if per_worker:
+        num_workers = num_workers or max(1, int(gpus / per_worker))
+        return Share(num_workers, 1, per_worker, max(1, int(cpus / 2)))
+    num_workers = num_workers or max(1, len(machines))
+    # A quarter of the cores is left to reading and writing.
+    most = max((float(node["Resources"]["CPU"]) for node in machines), default=cpus)
+    num_threads = max(1, int(min(0.75 * cpus / num_workers, most)))
+    return Share(num_workers, num_threads, 0.0, max(1, int(cpus / 4)))

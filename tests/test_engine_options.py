@@ -1,0 +1,65 @@
+"""What is asked of a cluster: refused before anything starts, or shared out. None is started."""
+
+import pytest
+
+from dptcli.cli.engine import read_engine
+from dptcli.engine_ray.driver import share_out
+from dptcli.errors import UsageError
+
+PLAIN = {"engine": "ray", "ray_address": None, "workers": None, "gpus_per_worker": None}
+PLAIN |= {"inputs": ["photos"], "output": "out"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"engine": "spark"}, "must be local or ray"),
+        ({"engine": "local", "workers": "2"}, "--workers is for a cluster; add --engine ray"),
+        ({"engine": "local", "ray_address": "auto"}, "--ray-address is for a cluster"),
+        ({"workers": "0"}, "--workers '0' must be a whole number"),
+        ({"gpus_per_worker": "1.5"}, "must be a share up to 1"),
+        ({"gpus_per_worker": "-1"}, "must be a share up to 1"),
+        ({"gpus_per_worker": "nan"}, "must be a share up to 1"),
+        ({"output": "-"}, "do not see standard input"),
+        ({"inputs": ["-"]}, "do not see standard input"),
+        ({"preview": True}, "--preview draws in this process"),
+        ({"value_range": "global"}, "--range global"),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_refused(changes, words):
+    with pytest.raises(UsageError, match=words):
+        read_engine(PLAIN | changes)
+
+
+def test_the_local_loop_is_the_default():
+    assert read_engine({"inputs": ["photos"], "output": "out"}) is None
+
+
+def nodes(*cpus):
+    return [{"Alive": True, "Resources": {"CPU": count}} for count in cpus]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "workers", "share", "expected"),
+    [
+        ([1, 1], 0, None, None, (2, 1, 0, 1)),
+        ([16, 16], 0, None, None, (2, 12, 0, 8)),
+        ([16], 0, 4, None, (4, 3, 0, 4)),
+        ([16, 16], 8, None, None, (8, 1, 1, 16)),
+        ([16, 16], 8, None, 0.5, (16, 1, 0.5, 16)),
+        ([16, 16], 8, 2, 0, (2, 12, 0, 8)),
+        ([64, 2], 0, 1, None, (1, 49, 0, 16)),
+    ],
+    ids=str,
+)
+def test_a_cluster_is_shared_out(cpus, gpus, workers, share, expected):
+    """One model for each machine or GPU; a quarter of the cores reads and writes."""
+    found = share_out({"CPU": sum(cpus), "GPU": gpus}, nodes(*cpus), workers, share)
+    got = (found.num_workers, found.num_threads, found.num_gpus, found.num_tasks)
+    assert got == expected
+
+
+@pytest.mark.parametrize(("resources", "share"), [({"CPU": 4}, 1.0), ({}, None)])
+def test_a_cluster_without_what_is_asked_for_is_refused(resources, share):
+    with pytest.raises(UsageError, match="cluster has"):
+        share_out(resources, nodes(4), None, share)

@@ -1,0 +1,249 @@
+"""`--engine ray` on a real cluster of three nodes, against the local run."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray_cluster
+from PIL import Image
+from process import DPT, NEEDS_PROC, environment
+from tiny import save_tiny
+
+pytest.importorskip("ray")
+pytestmark = [pytest.mark.cluster, NEEDS_PROC]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    # Not tmp_path: the sockets' names have room for 100 characters.
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    with ray_cluster.serve(folder) as running:
+        yield running
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {task: save_tiny(folder / task, task=task) for task in ("depth", "segment")}
+
+
+def photographs(folder, number, *, seed=0):
+    """Noise of three shapes, with which no two photographs are alike."""
+    shapes = [(60, 80), (80, 60), (64, 64)]
+    for index in range(number):
+        pixels = np.random.default_rng([seed, index]).integers(
+            0, 256, (*shapes[index % 3], 3), np.uint8
+        )
+        path = folder / f"{index // 100}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path, compress_level=1)
+    return folder
+
+
+def command(task, *words, cluster=None):
+    where = [] if cluster is None else ["--engine", "ray", "--ray-address", cluster.address]
+    return [*DPT, task, *map(str, words), *where]
+
+
+def run(task, *words, cluster=None, timeout=120):
+    return subprocess.run(
+        command(task, *words, cluster=cluster),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        env=environment(**ray_cluster.SETTINGS),
+    )
+
+
+def tree(folder):
+    """The results by name, without the record of who made them."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in Path(folder).rglob("*")
+        if path.is_file() and ".dpt" not in path.parts and path.name != "failures.jsonl"
+    }
+
+
+def told(text):
+    """JSON lines without times, in the order of inputs."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    for line in lines:
+        line.pop("elapsed_s", None)
+        line.pop("at", None)
+    return sorted(lines, key=lambda line: line["input"])
+
+
+def test_a_cluster_gives_what_the_local_run_gives(cluster, models, tmp_path, monkeypatch):
+    """Files, reports, exit codes, failures by name; and each goes on where the other was."""
+    monkeypatch.chdir(tmp_path)
+    photographs(Path("in"), 40)
+    Path("in/bad.png").write_bytes(b"no image")
+    Path("in/cut.png").write_bytes(Path("in/0/1.png").read_bytes()[:2000])
+    words = ["in", "-m", models["depth"], "-f", "color,npy", "--json"]
+    local = run("depth", *words, "-o", "out", "--report", "local.json")
+    Path("out").rename("local")
+    ray = run("depth", *words, "-o", "out", "--report", "ray.json", cluster=cluster)
+    assert local.returncode == ray.returncode == 1, ray.stderr
+    assert len(tree("local")) == 120
+    assert tree("local") == tree("out")
+    assert told(local.stdout) == told(ray.stdout)
+    reports = [json.loads(Path(name).read_text()) for name in ("local.json", "ray.json")]
+    assert reports[0]["totals"] == reports[1]["totals"]
+    images = [told("\n".join(map(json.dumps, report["images"]))) for report in reports]
+    assert images[0] == images[1]
+    assert reports[1]["stage_s"]["network"] > 0
+    failures = [told(Path(f"{folder}/failures.jsonl").read_text()) for folder in ("local", "out")]
+    assert failures[0] == failures[1]
+
+    again = run("depth", *words[:-1], "-o", "out")
+    assert "0 done, 40 skipped, 2 failed" in again.stderr
+    for name in ("0/0", "0/5"):
+        Path(f"local/{name}.png").unlink()
+    again = run("depth", *words[:-1], "-o", "local", cluster=cluster)
+    assert "2 done, 38 skipped, 2 failed" in again.stderr
+    assert tree("local") == tree("out")
+
+
+def test_a_bad_image_does_not_cost_its_batch(cluster, models, tmp_path):
+    photographs(tmp_path / "in", 12)
+    (tmp_path / "in" / "0" / "1.png").write_bytes(b"no image")
+    words = [tmp_path / "in", "-o", tmp_path / "out", "-m", models["segment"], "--batch-size", "4"]
+    done = run("segment", *words, "--also", "legend,split", cluster=cluster)
+    assert done.returncode == 1, done.stderr
+    assert "11 done, 1 failed" in done.stderr
+    assert "0/1.png is not an image" in done.stderr
+    masks = [path for path in (tmp_path / "out").glob("0/*.png") if "legend" not in path.name]
+    assert len(masks) == 11
+
+
+def test_a_client_outside_the_cluster_gives_the_same(cluster, models, tmp_path):
+    photographs(tmp_path / "in", 6)
+    words = [tmp_path / "in", "-m", models["depth"]]
+    run("depth", *words, "-o", tmp_path / "local")
+    address = ["--engine", "ray", "--ray-address", cluster.client]
+    done = run("depth", *words, "-o", tmp_path / "out", *address)
+    assert done.returncode == 0, done.stderr
+    assert tree(tmp_path / "local") == tree(tmp_path / "out")
+
+
+def test_a_run_is_complete_though_workers_and_a_machine_are_lost(cluster, models, tmp_path):
+    photographs(tmp_path / "in", 300)
+    words = [tmp_path / "in", "-m", models["depth"], "-q"]
+    assert run("depth", *words, "-o", tmp_path / "local").returncode == 0
+    process = subprocess.Popen(
+        command("depth", *words[:-1], "-o", tmp_path / "out", cluster=cluster),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**ray_cluster.SETTINGS),
+    )
+    killed = []
+    try:
+        said = ""
+        for line in process.stderr:
+            said += line
+            if line.startswith("[50/"):
+                killed = cluster.workers(named="MapWorker")[:1]
+                killed += cluster.workers(named="_write")[:1]
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+            if line.startswith("[150/"):
+                cluster.tell("lose")
+        assert process.wait(timeout=120) == 0, said[-2000:]
+    finally:
+        process.kill()
+        process.stderr.close()
+        cluster.tell("add")
+    assert killed
+    assert "300 done" in said
+    assert len(re.findall(r"^\[\d+/300\] \S+ -> ", said, re.MULTILINE)) == 300
+    assert tree(tmp_path / "local") == tree(tmp_path / "out")
+
+
+def test_ctrl_c_ends_the_clusters_work(cluster, models, tmp_path):
+    photographs(tmp_path / "in", 600)
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command("depth", tmp_path / "in", "-o", out, "-m", models["depth"], cluster=cluster),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**ray_cluster.SETTINGS),
+    )
+    for line in process.stderr:
+        if line.startswith("[20/"):
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=30) == 130
+    assert "interrupted; finished results are kept" in rest
+    deadline = time.monotonic() + 20
+    while (left := cluster.workers(named="Map")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+    files = tree(out)
+    assert 0 < len(files) < 600
+    time.sleep(1)
+    assert tree(out) == files
+    for path in out.rglob("*.png"):
+        with Image.open(path) as picture:
+            picture.load()
+
+
+def test_memory_is_flat_over_two_thousand_images(cluster, models, tmp_path):
+    photographs(tmp_path / "in", 2000)
+    process = subprocess.Popen(
+        command(
+            "depth", tmp_path / "in", "-o", tmp_path / "out", "-m", models["depth"], cluster=cluster
+        ),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**ray_cluster.SETTINGS),
+    )
+    timer = threading.Timer(240, process.kill)
+    timer.start()
+    seen = {}
+    for line in process.stderr:
+        if found := re.match(r"\[(\d+)00/2000\]", line):
+            own = {pid: private_kib(pid) for pid in [process.pid, *cluster.workers()]}
+            seen[int(found[1])] = own
+    process.stderr.close()
+    timer.cancel()
+    assert process.wait(timeout=30) == 0
+    assert len(tree(tmp_path / "out")) == 2000
+    # Every process that was there at a quarter: images under way come and go, what stays would
+    # grow by a hundred images' pixels, 1.5 MB, with each hundred.
+    early, late = seen[5], seen[19]
+    grown = {pid: late[pid] - early[pid] for pid in early if pid in late}
+    assert len(grown) >= 3
+    assert max(grown.values()) < 30_000, grown
+
+
+def private_kib(pid):
+    """Memory of a process that it shares with none, such as Ray's object store."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"RssAnon:\s+(\d+)", status)
+    return int(found[1]) if found else 0
+
+
+def test_a_cluster_that_is_not_there_is_named_at_once(tmp_path, models):
+    photographs(tmp_path / "in", 1)
+    started = time.monotonic()
+    words = ["--engine", "ray", "--ray-address", "127.0.0.1:1"]
+    done = run("depth", tmp_path / "in", "-o", tmp_path / "out", "-m", models["depth"], *words)
+    assert done.returncode == 2
+    assert "cannot join the Ray cluster '127.0.0.1:1'" in done.stderr
+    assert time.monotonic() - started < 60

@@ -59,6 +59,38 @@ def test_both_results_equal_those_of_two_runs(
     assert len(np.unique(both.labels)) == 2
 
 
+def test_tiles_give_what_they_give_in_two_runs(pair: tuple[LoadedModel, LoadedModel]) -> None:
+    options = Options(tile=30)
+    depth, segment = (Pipeline(loaded, options=options).predict_one(PHOTO) for loaded in pair)
+    both = TogetherPipeline(*pair, options=options).predict_one(PHOTO)
+    assert both.network_hw == depth.network_hw
+    np.testing.assert_allclose(both.values, depth.values, rtol=1e-4, atol=1e-5)
+    assert both.labels is not None
+    assert (both.labels == segment.values).mean() > 0.99
+
+
+def test_overflow_is_done_again_in_float32_by_both(
+    pair: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = TogetherPipeline(*pair).predict_one(PHOTO)
+    narrow = [load_model(loaded.folder, task=loaded.task, dtype="bfloat16") for loaded in pair]
+    pipeline = TogetherPipeline(*narrow)
+    forward = pipeline.loaded.model.forward
+
+    def overflowing(pixels: torch.Tensor) -> object:
+        output = forward(pixels)
+        output.predicted_depth[:, 0] = torch.inf
+        return output
+
+    monkeypatch.setattr(pipeline.loaded.model, "forward", overflowing)
+    found = pipeline.predict_one(PHOTO)
+    assert pipeline.network.num_redone == 1
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-4, atol=1e-5)
+    assert found.labels is not None
+    assert expected.labels is not None
+    assert (found.labels == expected.labels).mean() > 0.99
+
+
 def test_the_backbone_runs_once(pair: tuple[LoadedModel, LoadedModel]) -> None:
     runs: list[str] = []
     for loaded in pair:

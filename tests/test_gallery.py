@@ -17,9 +17,12 @@ from PIL import Image
 from process import DPT, environment
 
 from dptcli.depth.colormaps import colorize, depth_lut
+from dptcli.depth.depthmap import DepthMap
+from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.errors import UsageError
 from dptcli.gallery import build_gallery
 from dptcli.gallery.results import Depth, Labels, Picture, find_results, read_result
+from dptcli.sidecar import sidecar_bytes
 
 HOSTILE = [
     "<script>alert(1)<",
@@ -117,6 +120,36 @@ def test_of_several_files_for_one_photograph_the_finest_is_shown(folder):
     Image.new("L", (4, 4)).save(folder / "not ours.png")
     names = [found.path.name for found in find_results(folder)]
     assert names == ["a fine.png", "b metres.png", "c classes.png"]
+
+
+@pytest.mark.parametrize("kind", ["inverse_depth", "depth_m"])
+@pytest.mark.parametrize("name", ["npy", "npz", "tiff", "pfm", "exr"])
+def test_maps_for_programs_are_shown_with_their_values(name, kind, tmp_path):
+    if name == "exr":
+        pytest.importorskip("OpenEXR")
+    values = np.linspace(2, 6, 12, dtype=np.float32).reshape(3, 4)
+    values[2, 0] = np.nan
+    with (tmp_path / f"a.{name}").open("wb") as stream:
+        facts = RAW_WRITERS[name](stream, DepthMap(values, kind, (2.0, 6.0)))
+    (tmp_path / "a.json").write_bytes(sidecar_bytes({"kind": kind}, {f"a.{name}": facts}))
+    [found] = find_results(tmp_path)
+    depth = read_result(found)
+    near_is_large = kind == "inverse_depth"
+    assert (depth.near, depth.far) == ((6, 2) if near_is_large else (2, 6))
+    nearest = (2, 3) if near_is_large else (0, 0)
+    assert depth.levels[nearest] == depth.num_levels - 1
+    assert depth.levels[2, 0] == 0  # unknown counts as far
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+def test_lossy_pictures_are_shown_where_a_sidecar_names_them(name, tmp_path):
+    Image.new("RGB", (8, 6)).save(tmp_path / name)
+    Image.new("RGB", (8, 6)).save(tmp_path / "b.jpg")  # a photograph that nobody names
+    (tmp_path / "b.json").write_text("[1]")
+    (tmp_path / "a.json").write_bytes(sidecar_bytes({"kind": "depth_m"}, {name: {}}))
+    [found] = find_results(tmp_path)
+    assert found.path.name == name
+    assert isinstance(read_result(found), Picture)
 
 
 def test_names_and_colours_come_from_the_nearest_list(folder):

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dptcli.decode import printable
-from dptcli.depth.colormaps import depth_lut
+from dptcli.depth.colormaps import depth_lut, finite_range, scale_to_levels
 from dptcli.errors import DptError, ImageError
 from dptcli.evaluation.maps import read_map
 from dptcli.inputs import IMAGE_SUFFIXES
 from dptcli.report import FAILURES_NAME
-from dptcli.sidecar import TEXT_KEY
+from dptcli.sidecar import FILES_KEY, TEXT_KEY, facts_beside, find_sidecar, read_sidecar
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,9 @@ COARSE_LEVELS = 256
 
 # What `dpt` writes beside results for other readers; the page shows the result itself.
 _BESIDE = {"class_mask", "legend", "normals"}
+# Besides PNG, which says itself what it is, files that a sidecar names: to look at, or with values.
+_LOSSY = {".jpg", ".jpeg", ".webp"}
+_FLOATS = {".npy", ".npz", ".tif", ".tiff", ".pfm", ".exr"}
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,17 @@ def _files(folder: Path, leave_out: Path | None) -> Iterator[Path]:
             name for name in folders if name[0] != "." and Path(root, name) != leave_out
         )
         for name in sorted(names):
-            if name.lower().endswith(".png"):
+            if Path(name).suffix.lower() in {".png", *_LOSSY, *_FLOATS}:
                 yield Path(root, name)
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """What the PNG says about itself; nothing for one that `dpt` did not write."""
+    """What a file says about itself or its sidecar says; nothing where `dpt` did not write it."""
     try:
+        if path.suffix.lower() != ".png":
+            sidecar = find_sidecar(path)
+            named = {} if sidecar is None else read_sidecar(sidecar).get(FILES_KEY, {})
+            return facts_beside(path) if path.name in named else {}
         with Image.open(path) as image:
             text = image.info.get(TEXT_KEY)  # .text would read the whole file
         facts = json.loads(text) if text else {}
@@ -116,8 +123,11 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def _rank(path: Path, facts: Mapping[str, Any]) -> int:
     """The finer the values that a file holds, the smaller."""
-    if facts.get("kind") == "labels_picture":
+    suffix = path.suffix.lower()
+    if facts.get("kind") == "labels_picture" or suffix in _LOSSY:
         return 3
+    if suffix in _FLOATS:
+        return 0
     with Image.open(path) as image:
         return 0 if image.mode.startswith("I") else 1 if image.mode in ("L", "P") else 2
 
@@ -149,6 +159,9 @@ def read_result(found: Found) -> Depth | Labels | Picture:
     """Read a result's values. Raises ImageError for one that is damaged."""
     kind = found.facts.get("kind")
     try:
+        if found.path.suffix.lower() in _FLOATS:
+            values = read_map(found.path).values
+            return _from_metres(values) if kind == "depth_m" else _from_inverse(values)
         with Image.open(found.path) as image:
             image.load()
             mode = image.mode
@@ -186,13 +199,21 @@ def _depth(levels: NDArray[Any], top: int, facts: Mapping[str, Any]) -> Depth:
 
 def _from_metres(depth_m: NDArray[np.floating]) -> Depth:
     """Spread metres over levels, 0 where nothing was measured."""
-    measured = depth_m > 0
+    measured = np.isfinite(depth_m) & (depth_m > 0)
     near, far = (
         (float(f(depth_m[measured])) for f in (np.min, np.max)) if measured.any() else (0, 0)
     )
     span = far - near if far > near else 1.0
-    levels = np.where(measured, (far - depth_m) / span * (FINE_LEVELS - 1), 0)
+    with np.errstate(invalid="ignore"):
+        levels = np.where(measured, (far - depth_m) / span * (FINE_LEVELS - 1), 0)
     return Depth(np.rint(levels).astype(np.uint16), FINE_LEVELS, far=far, near=near)
+
+
+def _from_inverse(values: NDArray[np.floating]) -> Depth:
+    """Spread inverse depth over levels; what is not finite counts as far."""
+    far, near = finite_range(values)
+    levels = scale_to_levels(values, lo=far, hi=near, levels=FINE_LEVELS)
+    return Depth(levels, FINE_LEVELS, far=far, near=near)
 
 
 def _from_colors(image: Image.Image, facts: Mapping[str, Any]) -> Depth | None:

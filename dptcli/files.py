@@ -13,6 +13,7 @@ from dptcli.remote.places import RemotePath, upload
 # what a living one is writing.
 RUN_TOKEN = secrets.token_hex(4)
 TEMPORARY_SUFFIX = ".dpt-tmp"
+SPOOL_PREFIX = ".dpt-spool-"
 
 # Files begun and not yet complete, so that an exit in a hurry can remove them.
 _unfinished: set[Path] = set()

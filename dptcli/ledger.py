@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 from dptcli.content import InputFacts, content_hash
 from dptcli.decode import printable
-from dptcli.files import RUN_TOKEN, TEMPORARY_SUFFIX, atomic_path, watching
+from dptcli.files import RUN_TOKEN, watching
 from dptcli.inputs import ImageSource
 from dptcli.plan import Job
 from dptcli.report import Outcome
@@ -40,8 +40,6 @@ FOLDER_NAME = ".dpt"
 # A file that changed this shortly before it was read may change again within one tick of its
 # date: such a date proves nothing.
 _SETTLED_NS = 3_000_000_000
-_STALE_S = 24 * 3600
-_MOST_LEDGERS = 8
 
 Prediction = TypeVar("Prediction")
 
@@ -72,7 +70,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._file: int | None = None
         self._torn = False
-        self._path = folder / FOLDER_NAME / f"{_host()}-{RUN_TOKEN}.jsonl"
+        self._path = folder / FOLDER_NAME / f"{host()}-{RUN_TOKEN}.jsonl"
 
     def __getstate__(self) -> tuple[Path, str, str]:
         return self.folder, self._task, self._work
@@ -186,7 +184,7 @@ class Ledger:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         file = os.open(self._path, flags, 0o644)
-        _try_lock(file)
+        try_lock(file)
         return file
 
 
@@ -281,12 +279,13 @@ def _lines(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted((folder / FOLDER_NAME).glob("*.jsonl")):
         try:
             with path.open("rb") as stream:
-                yield from _parsed(stream)
+                yield from parsed(stream)
         except FileNotFoundError:  # another run has just merged it
             continue
 
 
-def _parsed(stream: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+def parsed(stream: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of one run that are whole."""
     for data in stream:
         try:
             line = json.loads(data)
@@ -296,83 +295,7 @@ def _parsed(stream: Iterator[bytes]) -> Iterator[dict[str, Any]]:
             yield line
 
 
-# --- what killed runs left -----------------------------------------------------------------------
-
-
-def tidy(folder: Path, folders: Collection[Path]) -> None:
-    """Remove the half-written files of runs that were killed, and join many records to one.
-
-    folders: where results lie. A run is known to be over when its record's lock is free, which the
-    machine itself sees to however the run ended; of other machines' runs, files of yesterday go.
-    """
-    over: dict[str, int] = {}  # the run's token -> its record, locked
-    paths: list[Path] = []
-    try:
-        for path in (folder / FOLDER_NAME).glob(f"{_host()}-*.jsonl"):
-            token = path.stem.rpartition("-")[2]
-            if token == RUN_TOKEN:
-                continue
-            with contextlib.suppress(OSError):
-                file = os.open(path, os.O_RDONLY)
-                if _try_lock(file):
-                    over[token] = file
-                    paths.append(path)
-                else:
-                    os.close(file)
-        if over:
-            for here in folders:
-                _remove_unfinished(here, over)
-        if len(paths) > _MOST_LEDGERS:
-            _join(folder, paths)
-    except OSError as error:
-        logger.debug("could not tidy %s: %s", folder, error)
-    finally:
-        for file in over.values():
-            os.close(file)
-
-
-def _remove_unfinished(folder: Path, tokens: Collection[str]) -> None:
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as listing:
-        for entry in listing:
-            if not (entry.name.startswith(".") and entry.name.endswith(TEMPORARY_SUFFIX)):
-                continue
-            with contextlib.suppress(OSError):
-                is_stale = time.time() - entry.stat().st_mtime > _STALE_S
-                if entry.name[1 : 1 + len(RUN_TOKEN)] in tokens or is_stale:
-                    (folder / entry.name).unlink()
-
-
-def _join(folder: Path, paths: Sequence[Path]) -> None:
-    """Put the records of runs that are over into one file: the newest and the true of each file."""
-    newest: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        with path.open("rb") as stream:
-            for line in _parsed(stream):
-                key, at = line.get("file"), line.get("time_ns", line.get("mtime_ns", 0))
-                if not isinstance(key, str):
-                    continue
-                kept = newest.setdefault(key, {})
-                if at >= kept.get("at", 0):
-                    kept["at"], kept["newest"] = at, line
-                with contextlib.suppress(OSError):
-                    status = (folder / key).stat()
-                    if (status.st_size, status.st_mtime_ns) == (
-                        line.get("size"),
-                        line.get("mtime_ns"),
-                    ):
-                        kept["true"] = line
-    joined = folder / FOLDER_NAME / f"{_host()}-joined{os.urandom(4).hex()}.jsonl"
-    with atomic_path(joined) as temporary, temporary.open("w") as stream:
-        for kept in newest.values():
-            for line in [kept["newest"]] + (
-                [kept["true"]] if kept.get("true", kept["newest"]) != kept["newest"] else []
-            ):
-                stream.write(json.dumps(line, separators=(",", ":")) + "\n")
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def _try_lock(file: int) -> bool:
+def try_lock(file: int) -> bool:
     """Lock an open file for as long as this process keeps it open; False where another has it."""
     try:
         import fcntl
@@ -385,7 +308,8 @@ def _try_lock(file: int) -> bool:
     return True
 
 
-def _host() -> str:
+def host() -> str:
+    """Return this machine's name as a part of a file's."""
     return re.sub(r"[^\w.]+", "_", socket.gethostname()) or "host"
 
 

@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from dptcli import __version__
 from dptcli.decode import printable
-from dptcli.errors import ModelError, UsageError
+from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.files import atomic_path
 from dptcli.plan import Job, Plan, refuse_unwritable
 from dptcli.remote import is_address, shown
@@ -57,12 +57,18 @@ class RunReport:
         self._counts = dict.fromkeys(STATUSES, 0)
         self._jobs: Sequence[Job] = ()
         self._started = _now()
+        self._trouble: OSError | None = None
         self._lock = threading.Lock()
         refuse_unwritable(path.parent)
         refuse_foreign(path, option="--report")
 
     def __enter__(self) -> "RunReport":
-        self._images: IO[bytes] = tempfile.TemporaryFile()
+        try:
+            self._images: IO[bytes] = tempfile.TemporaryFile()
+        except OSError as error:
+            raise UsageError(
+                f"--report has no place for its notes: {error.strerror or error}; set TMPDIR"
+            ) from error
         return self
 
     def __exit__(
@@ -71,7 +77,7 @@ class RunReport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._images:
+        with contextlib.closing(self):
             if isinstance(error, UsageError) or (
                 isinstance(error, ModelError) and self.clock is None
             ):
@@ -83,13 +89,20 @@ class RunReport:
             elif error is not None:
                 status = "interrupted"
             try:
+                if self._trouble is not None:
+                    raise self._trouble
                 self._write(status)
             except OSError as trouble:
                 if error is None:
-                    raise UsageError(
+                    raise ImageError(
                         f"cannot write the report {str(self.path)!r}: {trouble.strerror}; the "
                         "results are written"
                     ) from trouble
+
+    def close(self) -> None:
+        """Let go of the notes; closing writes what waits, which a full disk refuses."""
+        with contextlib.suppress(OSError):
+            self._images.close()
 
     def planned(self, plan: Plan) -> None:
         """Take the number of images, and those whose results are there already."""
@@ -121,7 +134,10 @@ class RunReport:
         }
         with self._lock:
             self._counts[status] += 1
-            self._images.write(_json(line).encode() + b"\n")
+            try:
+                self._images.write(_json(line).encode() + b"\n")
+            except OSError as error:  # said at the end: the images matter more
+                self._trouble = error
 
     def _add_unreached(self) -> None:
         """Name the images that an interrupted run did not come to."""

@@ -54,6 +54,7 @@ STAGES = [
     "report",
     "jobs",
     "ledger",
+    "leftovers",
     "resume",
     "runreport",
     "gallery",

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults import end, fault, moments, photographs, results, start, wait_for
+from faults import WAIT_S, end, fault, moments, photographs, results, start, wait_for
 from tiny import save_tiny
 
 NUM_PHOTOS = 50
@@ -59,6 +59,25 @@ def test_a_run_killed_at_ten_random_moments_is_complete_and_right_in_the_end(pla
         code, _, err = end(start(*run))
         assert code == 0, err
         assert results(out) == expected
+
+
+def test_a_killed_run_of_one_range_leaves_no_notes_behind_when_it_goes_on(place):
+    run, out, _ = place
+    process = start(*run, "--range", "global")
+    deadline = time.monotonic() + WAIT_S
+    while not list(out.glob(".dpt-spool-*/*.npy")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    end(process)
+    with fault():
+        assert list(out.glob(".dpt-spool-*"))
+        code, _, err = end(start(*run, "--range", "global"))
+        assert code == 0, err
+        left = {path.name for path in out.glob(".*")}
+        assert left == {".dpt"}
+        assert len(results(out)) == 3 * NUM_PHOTOS
+        code, _, err = end(start(*run, "--range", "global"))
+        assert f"0 done, {NUM_PHOTOS} skipped".encode() in err
 
 
 def test_a_run_stopped_by_signals_goes_on(place):

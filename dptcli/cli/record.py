@@ -79,7 +79,8 @@ class Kept:
         if plan.folder is None or isinstance(plan.folder, RemotePath):
             yield
             return
-        from dptcli.ledger import Ledger, tidy
+        from dptcli.ledger import Ledger
+        from dptcli.leftovers import tidy
 
         tidy(plan.folder, {path.parent for job in plan.jobs for path in job.results})
         ledger = Ledger(plan.folder, task=self._request.task, work=self._work)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from dptcli.depth.picture import merged_range
+from dptcli.files import RUN_TOKEN, SPOOL_PREFIX
 from dptcli.inputs import decode_image
 from dptcli.jobs import ahead, failure
 from dptcli.pipeline import Pipeline, Prediction, Save
@@ -50,7 +51,7 @@ def run_two_passes(
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     beside = None if isinstance(folder, RemotePath) else folder
-    with tempfile.TemporaryDirectory(prefix=".dpt-spool-", dir=beside) as spool:
+    with tempfile.TemporaryDirectory(prefix=f"{SPOOL_PREFIX}{RUN_TOKEN}-", dir=beside) as spool:
         spooled: dict[int, _Spooled] = {}
         number = itertools.count()
 

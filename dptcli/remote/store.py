@@ -118,10 +118,11 @@ def _ask(url: str, method: str, *before: object, **options: object) -> Any:
         return getattr(system, method)(*before, path.rstrip("/"), **options)
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "no such object or bucket") from None
-    except PermissionError:
-        reason = f"access denied; credentials come from {_SOURCES[scheme]}"
-        raise PermissionError(errno.EACCES, reason) from None
     except OSError as error:
+        # gcsfs says it in words alone.
+        if isinstance(error, PermissionError) or str(error).startswith("Forbidden"):
+            reason = f"access denied; credentials come from {_SOURCES[scheme]}"
+            raise PermissionError(errno.EACCES, reason) from None
         raise OSError(error.errno or errno.EIO, _words(error, scheme)) from None
     except Exception as error:  # botocore's and aiohttp's own families
         raise OSError(errno.EIO, _words(error, scheme)) from None

@@ -150,18 +150,25 @@ class ConvLinear(nn.Module):
             for index, part in enumerate(columns)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, I) -> (…, O)."""
+    def forward(self, x: Tensor, *, added: Tensor | None = None) -> Tensor:
+        """(…, I) -> (…, O), plus `added` (…, O)."""
         # (…, I) -> (1, I, 1, …) with the channels last in memory, as they are already: no copy.
-        pixels = x.reshape(1, 1, -1, self.in_features).permute(0, 3, 1, 2)
+        pixels = _as_pixels(x)
         first, *others = (cast("PackedConv2d", part) for part in self.parts)
         start = first.in_channels
-        y = first(pixels if not others else pixels[:, :start])
+        y = first(
+            pixels if not others else pixels[:, :start],
+            added=None if added is None else _as_pixels(added),
+        )
         for part in others:
             y = part(pixels[:, start : start + part.in_channels], added=y)
             start += part.in_channels
         y = y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
         return torch.ops.aten.gelu_(y) if self.gelu else y
+
+
+def _as_pixels(x: Tensor) -> Tensor:
+    return x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
 
 
 class PackedConv2d(nn.Module):

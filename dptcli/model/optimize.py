@@ -7,9 +7,8 @@ hands out no hidden states.
 B batch, N tokens, D width, C channels, h×w patches.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,21 +18,18 @@ from dptcli.model.beit import BeitLayer
 from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation, DPTModel
 from dptcli.model.hybrid import StandardizedConv, pad_same
 from dptcli.model.kernels import (
-    MIN_WEIGHTS,
-    ConvLinear,
+    MAX_SIZES,
     JoinedLinear,
     Kernels,
-    PackedConv2d,
-    PackedLinear,
     explicit_attention,
     kernels_for,
-    share_memory,
 )
-from dptcli.model.layers import ActivationLayer, FeatureMap, MultiHead, SelfAttention
+from dptcli.model.layers import FeatureMap, MultiHead, SelfAttention
 from dptcli.model.memory import clean_file_ranges, let_go
 from dptcli.model.neck import FusionBlock, FusionStage, ReassembleStage, ResidualConvUnit
-from dptcli.model.precision import ToFloat32, WideningConv2d, become
-from dptcli.model.vit import Dinov2Layer, Encoder, LayerScale
+from dptcli.model.packing import pack
+from dptcli.model.surgery import become, replace_modules
+from dptcli.model.vit import Dinov2Layer, Encoder, LayerScale, ViTEmbeddings
 
 Step = Callable[[nn.Module, Kernels], None]
 
@@ -122,7 +118,7 @@ def fold_layer_scale(model: nn.Module, _kernels: Kernels) -> None:
             _scale_rows(module.attention.output.dense, module.lambda_1)
             _scale_rows(module.output.dense, module.lambda_2)
             module.lambda_1 = module.lambda_2 = None
-    _replace(model, lambda module: nn.Identity() if isinstance(module, LayerScale) else None)
+    replace_modules(model, lambda module: nn.Identity() if isinstance(module, LayerScale) else None)
 
 
 def _scale_rows(linear: object, factor: Tensor) -> None:
@@ -132,9 +128,30 @@ def _scale_rows(linear: object, factor: Tensor) -> None:
         linear.bias = nn.Parameter(linear.bias * factor)
 
 
+def keep_positions(model: nn.Module, _kernels: Kernels) -> None:
+    """Position embeddings resized once for each of the last grids, not for every image."""
+    for module in model.modules():
+        if isinstance(module, ViTEmbeddings):
+            setattr(module, "kept", OrderedDict())  # noqa: B010 - no parameter, nor a module
+            become(module, _KeptPositions)
+
+
+class _KeptPositions(ViTEmbeddings):
+    kept: OrderedDict[tuple[int, int], Tensor]
+
+    def positions(self, grid_hw: tuple[int, int]) -> Tensor:
+        found = self.kept.pop(grid_hw, None)
+        if found is None:
+            found = super().positions(grid_hw)
+            if len(self.kept) == MAX_SIZES:
+                self.kept.popitem(last=False)
+        self.kept[grid_hw] = found
+        return found
+
+
 def standardize_filters(model: nn.Module, _kernels: Kernels) -> None:
     """The hybrid's filters, which the plain form standardises anew for every image."""
-    _replace(
+    replace_modules(
         model, lambda module: _FixedConv(module) if isinstance(module, StandardizedConv) else None
     )
 
@@ -270,107 +287,12 @@ def channels_last(model: nn.Module, _kernels: Kernels) -> None:
             module.weight = nn.Parameter(weight)
 
 
-def pack(model: nn.Module, kernels: Kernels) -> None:
-    """Weights in the form of the processor's fastest kernels, activations inside them."""
-    if kernels.conv:
-        for module in model.modules():
-            if isinstance(module, ResidualConvUnit):
-                _pack_unit(module)
-            elif isinstance(module, nn.Sequential):
-                _pack_relus(module)
-    if kernels.linear != "plain":
-        for module in model.modules():
-            _pack_gelu(module, kernels)
-    _replace(model, lambda module: _packed(module, kernels))
-    share_memory(model)
-
-
-def _pack_unit(unit: Any) -> None:
-    folded = isinstance(unit.batch_norm1, nn.Identity) and isinstance(unit.batch_norm2, nn.Identity)
-    convs = (unit.convolution1, unit.convolution2)
-    if folded and all(_is_packable(conv) for conv in convs):
-        unit.convolution1 = PackedConv2d.of(unit.convolution1, relu=True)
-        unit.convolution2 = PackedConv2d.of(unit.convolution2)
-        become(unit, _PackedUnit)
-
-
-class _PackedUnit(ResidualConvUnit):
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolution2(self.convolution1(F.relu(x)), added=x)
-
-
-def _pack_relus(sequence: nn.Sequential) -> None:
-    """A convolution and the ReLU that follows it, with nothing between, in one."""
-    kept = [index for index, part in enumerate(sequence) if not isinstance(part, nn.Identity)]
-    for index, following in pairwise(kept):
-        conv: Any = sequence[index]
-        relu = sequence[following]
-        if _is_packable(conv) and isinstance(relu, nn.ReLU):
-            sequence[index] = PackedConv2d.of(conv, relu=True)
-            sequence[following] = nn.Identity()
-
-
-def _pack_gelu(module: nn.Module, kernels: Kernels) -> None:
-    """The first product of an MLP together with its GELU."""
-    activation = getattr(module, "activation", None)
-    if not isinstance(activation, ActivationLayer) or activation.function is not F.gelu:
-        return
-    for name in ("dense", "fc1"):
-        linear = getattr(module, name, None)
-        if type(linear) is nn.Linear and linear.weight.numel() >= MIN_WEIGHTS:
-            packed = _packed_linear([linear.weight], linear.bias, kernels, gelu=True)
-            setattr(module, name, packed)
-            module.activation = nn.Identity()
-
-
-def _packed(module: Any, kernels: Kernels) -> nn.Module | None:
-    if kernels.conv and _is_packable(module):
-        return PackedConv2d.of(module)
-    if kernels.conv and isinstance(module, WideningConv2d):
-        return nn.Sequential(PackedConv2d.of(module), ToFloat32())
-    if kernels.linear == "plain":
-        return None
-    if isinstance(module, JoinedLinear):
-        return _packed_linear(module.weights, module.bias, kernels)
-    if type(module) is nn.Linear and module.weight.numel() >= MIN_WEIGHTS:
-        return _packed_linear([module.weight], module.bias, kernels)
-    return None
-
-
-def _packed_linear(
-    weights: Sequence[Tensor], bias: Tensor | None, kernels: Kernels, *, gelu: bool = False
-) -> nn.Module:
-    if kernels.linear == "conv1x1":
-        return ConvLinear(weights, bias, gelu=gelu)
-    if kernels.fuse_gelu or not gelu:
-        return PackedLinear(weights, bias, fuse_gelu=gelu)
-    return nn.Sequential(PackedLinear(weights, bias), nn.GELU())
-
-
-def _is_packable(module: Any) -> bool:
-    return (
-        type(module) is nn.Conv2d
-        and module.groups == 1
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-        and module.weight.numel() >= MIN_WEIGHTS
-    )
-
-
-def _replace(model: nn.Module, change: Callable[[nn.Module], nn.Module | None]) -> None:
-    """Put another module in the place of each for which `change` has one."""
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            other = change(child)
-            if other is not None:
-                setattr(parent, name, other)
-
-
 STEPS: dict[str, Step] = {
     "leave-out": leave_out,
     "batch-norm": fold_batch_norm,
     "layer-scale": fold_layer_scale,
     "filters": standardize_filters,
+    "positions": keep_positions,
     "heads": join_heads,
     "readout": split_readout,
     "fusion": project_before_growing,

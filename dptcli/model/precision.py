@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dptcli.model.depth_anything import DepthAnythingHead
 from dptcli.model.heads import DepthHead, SegmentationHead
 from dptcli.model.kernels import has_native_bfloat16
+from dptcli.model.surgery import become
 from dptcli.model.zoedepth_heads import MetricHead, RelativeHead, RoutedMetricHead
 
 
@@ -43,13 +44,6 @@ class ToFloat32(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
         return x.float()
-
-
-def become(module: nn.Module, mixin: type[nn.Module]) -> None:
-    """Give a module another behaviour with the parts that it has."""
-    kind = type(module)
-    if not issubclass(kind, mixin):
-        module.__class__ = type(f"{kind.__name__}{mixin.__name__}", (mixin, kind), {})
 
 
 def _widened(value: object) -> object:

@@ -63,17 +63,21 @@ class ViTEmbeddings(nn.Module):
         patches = self.patch_embeddings(pixel_values)
         cls_token = self.cls_token.expand(patches.shape[0], -1, -1)
         tokens = torch.cat((cls_token, patches), dim=1)
-        tokens = tokens + resize_positions(
+        tokens = tokens + self.positions(grid_hw)
+        if self.antialias:
+            registers = self.register_tokens.expand(patches.shape[0], -1, -1)
+            tokens = torch.cat((tokens[:, :1], registers, tokens[:, 1:]), dim=1)
+        return self.dropout(tokens), grid_hw
+
+    def positions(self, grid_hw: tuple[int, int]) -> Tensor:
+        """The position embeddings (1, 1 + h·w, D) for a grid of h×w patches."""
+        return resize_positions(
             self.position_embeddings,
             grid_hw,
             mode=self.position_mode,
             antialias=self.antialias,
             offset=self.position_offset,
         )
-        if self.antialias:
-            registers = self.register_tokens.expand(patches.shape[0], -1, -1)
-            tokens = torch.cat((tokens[:, :1], registers, tokens[:, 1:]), dim=1)
-        return self.dropout(tokens), grid_hw
 
 
 class ViTIntermediate(nn.Module):

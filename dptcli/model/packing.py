@@ -1,0 +1,152 @@
+"""The step of `optimize` that packs weights for the processor's fastest kernels.
+
+B batch, N tokens, D width.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dptcli.model.kernels import (
+    MIN_WEIGHTS,
+    ConvLinear,
+    JoinedLinear,
+    Kernels,
+    PackedConv2d,
+    PackedLinear,
+    share_memory,
+)
+from dptcli.model.layers import ActivationLayer
+from dptcli.model.neck import ResidualConvUnit
+from dptcli.model.precision import ToFloat32, WideningConv2d
+from dptcli.model.surgery import become, replace_modules
+from dptcli.model.vit import Dinov2Layer, ViTLayer
+
+
+def pack(model: nn.Module, kernels: Kernels) -> None:
+    """Weights in the form of the processor's fastest kernels, activations inside them."""
+    if kernels.conv:
+        for module in model.modules():
+            if isinstance(module, ResidualConvUnit):
+                _pack_unit(module)
+            elif isinstance(module, nn.Sequential):
+                _pack_relus(module)
+    if kernels.linear != "plain":
+        for module in model.modules():
+            _pack_gelu(module, kernels)
+    replace_modules(model, lambda module: _packed(module, kernels))
+    for module in model.modules():
+        if isinstance(module, ViTLayer) and isinstance(module.output.dense, ConvLinear):
+            become(module, _SummedViT)
+        elif isinstance(module, Dinov2Layer) and _ends_packed(module):
+            become(module, _SummedDinov2)
+    share_memory(model)
+
+
+def _pack_unit(unit: Any) -> None:
+    folded = isinstance(unit.batch_norm1, nn.Identity) and isinstance(unit.batch_norm2, nn.Identity)
+    convs = (unit.convolution1, unit.convolution2)
+    if folded and all(_is_packable(conv) for conv in convs):
+        unit.convolution1 = PackedConv2d.of(unit.convolution1, relu=True)
+        unit.convolution2 = PackedConv2d.of(unit.convolution2)
+        become(unit, _PackedUnit)
+
+
+class _PackedUnit(ResidualConvUnit):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolution2(self.convolution1(F.relu(x)), added=x)
+
+
+class _SummedViT(ViTLayer):
+    """Sums inside the products that end the branches."""
+
+    def forward(
+        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
+        context, weights = self.attention.attention(
+            self.layernorm_before(x), head_mask=head_mask, need_weights=need_weights
+        )
+        x = self.attention.output.dense(context, added=x)
+        return self.output.dense(self.intermediate(self.layernorm_after(x)), added=x), weights
+
+
+class _SummedDinov2(Dinov2Layer):
+    """The same; layer scale is folded into the products already."""
+
+    def forward(
+        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
+        context, weights = self.attention.attention(
+            self.norm1(x), head_mask=head_mask, need_weights=need_weights
+        )
+        x = self.attention.output.dense(context, added=x)
+        mlp: Any = self.mlp
+        return mlp.fc2(mlp.activation(mlp.fc1(self.norm2(x))), added=x), weights
+
+
+def _ends_packed(block: Dinov2Layer) -> bool:
+    folded = isinstance(block.layer_scale1, nn.Identity)
+    return folded and isinstance(getattr(block.mlp, "fc2", None), ConvLinear)
+
+
+def _pack_relus(sequence: nn.Sequential) -> None:
+    """A convolution and the ReLU that follows it, with nothing between, in one."""
+    kept = [index for index, part in enumerate(sequence) if not isinstance(part, nn.Identity)]
+    for index, following in pairwise(kept):
+        conv: Any = sequence[index]
+        relu = sequence[following]
+        if _is_packable(conv) and isinstance(relu, nn.ReLU):
+            sequence[index] = PackedConv2d.of(conv, relu=True)
+            sequence[following] = nn.Identity()
+
+
+def _pack_gelu(module: nn.Module, kernels: Kernels) -> None:
+    """The first product of an MLP together with its GELU."""
+    activation = getattr(module, "activation", None)
+    if not isinstance(activation, ActivationLayer) or activation.function is not F.gelu:
+        return
+    for name in ("dense", "fc1"):
+        linear = getattr(module, name, None)
+        if type(linear) is nn.Linear and linear.weight.numel() >= MIN_WEIGHTS:
+            packed = _packed_linear([linear.weight], linear.bias, kernels, gelu=True)
+            setattr(module, name, packed)
+            module.activation = nn.Identity()
+
+
+def _packed(module: Any, kernels: Kernels) -> nn.Module | None:
+    if kernels.conv and _is_packable(module):
+        return PackedConv2d.of(module)
+    if kernels.conv and isinstance(module, WideningConv2d):
+        return nn.Sequential(PackedConv2d.of(module), ToFloat32())
+    if kernels.linear == "plain":
+        return None
+    if isinstance(module, JoinedLinear):
+        return _packed_linear(module.weights, module.bias, kernels)
+    if type(module) is nn.Linear and module.weight.numel() >= MIN_WEIGHTS:
+        return _packed_linear([module.weight], module.bias, kernels)
+    return None
+
+
+def _packed_linear(
+    weights: Sequence[Tensor], bias: Tensor | None, kernels: Kernels, *, gelu: bool = False
+) -> nn.Module:
+    if kernels.linear == "conv1x1":
+        return ConvLinear(weights, bias, gelu=gelu)
+    if kernels.fuse_gelu or not gelu:
+        return PackedLinear(weights, bias, fuse_gelu=gelu)
+    return nn.Sequential(PackedLinear(weights, bias), nn.GELU())
+
+
+def _is_packable(module: Any) -> bool:
+    return (
+        type(module) is nn.Conv2d
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+        and module.weight.numel() >= MIN_WEIGHTS
+    )

@@ -75,15 +75,18 @@ def descendants(pid: int) -> list[int]:
 
 
 @contextmanager
-def serve(temporary: Path) -> Iterator[RunningCluster]:
-    """A running cluster, until the block ends. temporary: a short path for its sockets and logs."""
+def serve(temporary: Path, **variables: str) -> Iterator[RunningCluster]:
+    """A running cluster, until the block ends.
+
+    temporary: a short path for its sockets and logs. variables: of its workers' environment.
+    """
     process = subprocess.Popen(
         [sys.executable, __file__, str(temporary)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=environment(**SETTINGS),
+        env=environment(**SETTINGS, **variables),
     )
     try:
         line = ""

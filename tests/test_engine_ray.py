@@ -1,5 +1,6 @@
 """`--engine ray` on a real cluster of three nodes, against the local run."""
 
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray_cluster
+import s3_server
 from PIL import Image
 from process import DPT, NEEDS_PROC, environment
 from tiny import save_tiny
@@ -23,10 +25,16 @@ pytestmark = [pytest.mark.cluster, NEEDS_PROC]
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def store():
+    with s3_server.serve() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(store):
     # Not tmp_path: the sockets' names have room for 100 characters.
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    with ray_cluster.serve(folder) as running:
+    with ray_cluster.serve(folder, **store.environment) as running:
         yield running
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -55,14 +63,14 @@ def command(task, *words, cluster=None):
     return [*DPT, task, *map(str, words), *where]
 
 
-def run(task, *words, cluster=None, timeout=120):
+def run(task, *words, cluster=None, timeout=120, **variables):
     return subprocess.run(
         command(task, *words, cluster=cluster),
         capture_output=True,
         text=True,
         check=False,
         timeout=timeout,
-        env=environment(**ray_cluster.SETTINGS),
+        env=environment(**ray_cluster.SETTINGS, **variables),
     )
 
 
@@ -127,14 +135,23 @@ def test_a_bad_image_does_not_cost_its_batch(cluster, models, tmp_path):
     assert len(masks) == 11
 
 
-def test_a_client_outside_the_cluster_gives_the_same(cluster, models, tmp_path):
+def test_a_client_outside_the_cluster_takes_from_a_bucket_into_a_bucket(
+    cluster, store, models, tmp_path
+):
     photographs(tmp_path / "in", 6)
-    words = [tmp_path / "in", "-m", models["depth"]]
-    run("depth", *words, "-o", tmp_path / "local")
+    local = run("depth", tmp_path / "in", "-m", models["depth"], "-o", tmp_path / "local")
+    assert local.returncode == 0, local.stderr
+    store.bucket("photos", {f"in/{name}": data for name, data in tree(tmp_path / "in").items()})
     address = ["--engine", "ray", "--ray-address", cluster.client]
-    done = run("depth", *words, "-o", tmp_path / "out", *address)
+    words = ["s3://photos/in", "-m", models["depth"], "-o", "s3://photos/out", *address]
+    done = run("depth", *words, **store.environment)
     assert done.returncode == 0, done.stderr
-    assert tree(tmp_path / "local") == tree(tmp_path / "out")
+    found = store.content("photos")
+    for name, data in tree(tmp_path / "local").items():
+        mine, theirs = (Image.open(io.BytesIO(file)) for file in (data, found[f"out/{name}"]))
+        assert mine.tobytes() == theirs.tobytes()  # the files also say where the photograph lies
+    again = run("depth", *words, "--skip-existing", **store.environment)
+    assert "0 done, 6 skipped" in again.stderr
 
 
 def test_a_run_is_complete_though_workers_and_a_machine_are_lost(cluster, models, tmp_path):

@@ -96,6 +96,27 @@ def test_a_metric_model_learns_too(pairs: list[Example], tmp_path: Path) -> None
     assert sum(losses[-12:]) < sum(losses[:12])
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_mixed_precision_learns_and_resumes_to_the_same_weights(
+    pairs: list[Example], tmp_path: Path, dtype: str
+) -> None:
+    options = dataclasses.replace(OPTIONS, dtype=dtype, steps=16, checkpoint_every=8)
+    whole, cut = tiny(), tiny()
+    losses = [progress.loss for progress in run(whole, pairs, tmp_path / "whole", options)]
+    assert sum(losses[-4:]) < sum(losses[:4])
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 9:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(cut, pairs[:3], tmp_path / "cut", options=options, report=kill)
+    resumed = tiny()
+    assert run(resumed, pairs, tmp_path / "cut", options)[0].step == 9
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
 class KilledError(Exception):
     """Stands for a kill: nothing after the step is run."""
 

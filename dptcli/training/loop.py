@@ -151,6 +151,9 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             _groups(model, options), lr=options.learning_rate, weight_decay=options.weight_decay
         )
+        # float16 has too few exponents for small gradients; a no-op for the other types.
+        is_half = options.dtype == "float16"
+        self.scaler = torch.amp.GradScaler(model.device.type, enabled=is_half)
         self.average = _Average(model, options.average)
         self.best: dict[str, Tensor] | None = None
         self.step = 0
@@ -186,6 +189,7 @@ class _Run:
             "average": self.average.values,
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
@@ -206,6 +210,7 @@ class _Run:
         self.average.values = dict(state["average"])
         self.best = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         self.step, self.losses = state["step"], state["losses"]
         self.validations = [tuple(pair) for pair in state["validations"]]
 
@@ -273,7 +278,7 @@ def _step(run: _Run, source: Source) -> float:
     for group in run.optimizer.param_groups:
         group["lr"] = group["base"] * learning_rate_at(step, options)
     run.optimizer.zero_grad(set_to_none=True)
-    total = 0.0
+    total, num_good = 0.0, 0
     for part in range(options.accumulate):
         batch = source.batch(step * options.accumulate + part)
         with precision(model, options):
@@ -281,11 +286,15 @@ def _step(run: _Run, source: Source) -> float:
         if not torch.isfinite(loss):
             logger.warning("step %d: the loss is not finite; the batch is left out", step + 1)
             continue
-        loss.backward()
+        run.scaler.scale(loss).backward()
         total += float(loss.detach())
-    parameters = [value for group in run.optimizer.param_groups for value in group["params"]]
-    nn.utils.clip_grad_norm_(parameters, 1.0)
-    run.optimizer.step()
+        num_good += 1
+    if num_good > 0:
+        parameters = [value for group in run.optimizer.param_groups for value in group["params"]]
+        run.scaler.unscale_(run.optimizer)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
     run.average.update(model, step)
     run.step += 1
     run.losses.append(total)

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
-from dptcli.training.builtin import FOLDERS, builtin_config, save_builtin, start_model
+from dptcli.training.builtin import (
+    FOLDERS,
+    blend_head,
+    builtin_config,
+    save_builtin,
+    start_model,
+)
 from dptcli.weights.catalog import BUILTIN_FOLDER
 from dptcli.weights.load import LoadedModel, load_model
 
@@ -69,6 +76,17 @@ def test_a_saved_builtin_folder_loads_strictly(tmp_path: Path) -> None:
         loaded = load_model(folder, task=task, device="cpu").model
         for name, value in model.state_dict().items():
             torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_blended_head_is_the_mean_of_two() -> None:
+    source = BUILTIN_FOLDER / FOLDERS["depth"]
+    model = start_model("depth", BUILTIN_FOLDER, seed=3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    blend_head(model, source / "head.safetensors")
+    other = load_file(source / "head.safetensors")
+    for name, value in model.state_dict().items():
+        theirs = other.get(name, before[name]).float()
+        torch.testing.assert_close(value, (before[name] + theirs) / 2, rtol=1e-5, atol=1e-7)
 
 
 def test_the_class_names_are_the_rendered_ones() -> None:

@@ -22,7 +22,11 @@ TINY = Recipe(
     samples=1,
     stages=(
         Stage("first", "depth", f"{OPTIONS} --steps 2"),
-        Stage("second", "depth", f"{OPTIONS} --steps 1 --go-on"),
+        Stage(
+            "second",
+            "depth",
+            f"{OPTIONS} --steps 1 --go-on --blend {{runs}}/first/head.safetensors",
+        ),
         Stage("classes", "segment", f"{OPTIONS} --steps 1"),
     ),
 )

@@ -111,6 +111,19 @@ def take_head(model: DensePredictor, folder: Path, *, prefix: str = "") -> None:
 
 
 @torch.no_grad()
+def blend_head(model: DensePredictor, path: Path) -> None:
+    """Make the model's head the mean of itself and the head file at `path`.
+
+    The mean of the ends of a run and of a longer one often sees more than either (Wortsman et al.
+    2022, model soups), where the second began from the first.
+    """
+    own = model.state_dict()
+    for name, value in load_file(path).items():
+        if own[name].is_floating_point():
+            own[name].lerp_(value.float(), 0.5)
+
+
+@torch.no_grad()
 def _initialize(model: DensePredictor) -> None:
     """First weights that keep the maps' spread near one, so that no step overshoots."""
     parts: tuple[Any, ...] = (model.neck, model.head)
@@ -202,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--levels", nargs="+", type=int, default=[-1], help="fused maps to train, -1 the finest"
     )
+    parser.add_argument("--blend", type=Path, help="a head file; what is saved is the mean with it")
     parser.add_argument("--features", type=Path, help="folder in which features are kept")
     parser.add_argument(
         "--only-features", action="store_true", help="compute what the folder lacks, then stop"
@@ -250,6 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cache=cache,
                 report=_print,
             )
+            if options.blend is not None:
+                blend_head(model, options.blend)
             print(save_builtin(model, task, options.builtin), flush=True)
     except DptError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -23,7 +23,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of `dptcli.training.builtin`: its name, its task and its further options."""
+    """One run of `dptcli.training.builtin`: its name, its task and its further options.
+
+    In the options {runs} is the folder of the stages, each with its head.safetensors.
+    """
 
     name: str
     task: str
@@ -64,6 +67,12 @@ RECIPE = Recipe(
             "depth",
             f"{_GRID} --steps 500 --batch-size 12 --learning-rate 8e-4 --warmup 30 "
             "--average 0.98 --levels 1 1 1 2",
+        ),
+        Stage(
+            "depth5",
+            "depth",
+            f"{_GRID} --steps 240 --batch-size 8 --learning-rate 8e-4 --warmup 15 "
+            "--average 0.97 --levels 1 1 2 -1 -1 --blend {runs}/depth3/head.safetensors",
         ),
         Stage("segment1", "segment", f"{_EARLY} {_SMALL} --steps 240 --average 0.97 --seed 2"),
         Stage(
@@ -129,11 +138,14 @@ def _train(stage: Stage, work: Path, *, threads: int) -> None:
             *("--features", str(work / "features")),
             *("--tasks", stage.task),
             *("--threads", str(threads)),
-            *stage.options.split(),
+            *stage.options.format(runs=work / "runs").split(),
         ]
     )
     if code != 0:
         raise UsageError(f"stage {stage.name} did not finish; the reason stands above")
+    head = work / "builtin" / builtin.FOLDERS[stage.task] / builtin.HEAD_FILE
+    with atomic_path(work / "runs" / stage.name / builtin.HEAD_FILE) as temporary:
+        shutil.copyfile(head, temporary)
     done.touch()
 
 

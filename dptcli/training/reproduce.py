@@ -1,8 +1,8 @@
 """Make the built-in model from scratch: `python -m dptcli.training.reproduce WORK`.
 
-Renders the frames, puts the backbone in place and trains every stage of both heads, each with the
-options that made the model in dptcli/weights/builtin (PROVENANCE.md there tells their story). All
-of it goes on where it was stopped, killed or not. The result stands in WORK/builtin.
+Renders the frames, puts the backbone in place and trains every stage of both heads, whose story
+PROVENANCE.md in dptcli/weights/builtin/dpt-small-depth tells. All of it goes on where it was
+stopped, killed or not. The result stands in WORK/builtin.
 """
 
 import argparse
@@ -43,8 +43,8 @@ class Recipe:
     stages: tuple[Stage, ...]
 
 
-# The first three stages of depth and the first two of segmentation made the model's second
-# version, on other frames; the model that is installed went on from there.
+# The first three stages of depth and both of segmentation made the heads that are installed, on
+# other frames; PROVENANCE.md tells what the last two stages of depth bring on these.
 _SMALL = "--shapes 182x238 238x182 140x308"
 _EARLY = "--batch-size 6 --variants 1 --learning-rate 8e-4 --warmup 20"
 _GRID = "--variants 2 --shapes 252x336 252x336 196x266 336x252 182x462 --seed 5 --go-on"

@@ -27,7 +27,11 @@ def command_tree() -> dict[str, set[str]]:
     tree = {}
 
     def walk(command, words):
-        options = {name for param in command.params for name in getattr(param, "opts", [])}
+        options = {
+            name
+            for param in command.params
+            for name in (*getattr(param, "opts", []), *getattr(param, "secondary_opts", []))
+        }
         tree[" ".join(words)] = options
         for name, child in getattr(command, "commands", {}).items():
             walk(child, [*words, name])

@@ -45,6 +45,7 @@ def command(folder, out):
 def test_a_run_killed_at_ten_random_moments_is_complete_and_right_in_the_end(place, seed):
     run, out, expected = place
     chance = moments(seed)
+    num_killed = 0
     for _ in range(10):
         before = len(list(out.rglob("[!.]*.png")))
         process = start(*run)
@@ -53,12 +54,15 @@ def test_a_run_killed_at_ten_random_moments_is_complete_and_right_in_the_end(pla
         process.kill()
         _, _, err = end(process)
         assert process.returncode in {-signal.SIGKILL, 0}, err
+        num_killed += process.returncode == -signal.SIGKILL
         for name, content in results(out).items():
             assert name.endswith(".dpt-tmp") or content == expected[name]
-    with fault(10):
+    assert num_killed >= 8  # the photographs are enough for it: a run that was over is no fault
+    with fault(num_killed):
         code, _, err = end(start(*run))
         assert code == 0, err
         assert results(out) == expected
+        assert not list(out.rglob("*.dpt-tmp"))
 
 
 def test_a_killed_run_of_one_range_leaves_no_notes_behind_when_it_goes_on(place):

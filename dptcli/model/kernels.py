@@ -116,9 +116,9 @@ class PackedLinear(nn.Module):
     ) -> None:
         """weights: (O, I) each, one below the other; bias: (O of all,) or None."""
         super().__init__()
-        weight = torch.cat([part.detach() for part in weights])
+        weight = _below([part.detach() for part in weights])
         self.out_features, self.in_features = weight.shape
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
         for part in weights:
             let_go(part)
         self.bias = None if bias is None else bias.detach()
@@ -165,6 +165,11 @@ class ConvLinear(nn.Module):
             start += part.in_channels
         y = y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
         return torch.ops.aten.gelu_(y) if self.gelu else y
+
+
+def _below(weights: Sequence[Tensor]) -> Tensor:
+    """One below the other; a single one as it is, without a copy."""
+    return weights[0] if len(weights) == 1 else torch.cat(list(weights))
 
 
 def _as_pixels(x: Tensor) -> Tensor:
@@ -232,7 +237,7 @@ class PackedConv2d(nn.Module):
         packed = self._packed.pop(shape, None)
         if packed is None:
             packed = torch.ops.mkldnn._reorder_convolution_weight(
-                torch.cat(self.weights).contiguous(memory_format=CHANNELS_LAST),
+                _below(self.weights).contiguous(memory_format=CHANNELS_LAST),
                 self.padding,
                 self.stride,
                 self.dilation,

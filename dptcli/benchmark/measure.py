@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -161,7 +161,7 @@ def run_benchmark(specs: Sequence[Spec], *, num_rounds: int, told: Told) -> Benc
                 if "stage_s" in found:
                     row.stage_s.append(found["stage_s"])
         return Benchmark(
-            tuple(_with_peak(row, peaks.get(row.name)) for row in rows),
+            tuple(replace(row, peak_mib=peaks.get(row.name)) for row in rows),
             num_images=len(specs[0].images),
             batch_size=specs[0].batch_size,
             gflop_per_s=median(rates),
@@ -170,18 +170,6 @@ def run_benchmark(specs: Sequence[Spec], *, num_rounds: int, told: Told) -> Benc
     finally:
         for process in processes:
             process.close()
-
-
-def _with_peak(row: Row, peak_mib: float | None) -> Row:
-    return Row(
-        row.name,
-        row.ready_s,
-        row.forward_s,
-        row.photographs_s,
-        row.stage_s,
-        peak_mib,
-        row.facts,
-    )
 
 
 def describe_machine() -> dict[str, Any]:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dptcli.benchmark import NUM_MADE
 from dptcli.benchmark.contenders import Spec
 from dptcli.benchmark.measure import Told
 from dptcli.errors import ImageError, UsageError
 from dptcli.inputs import find_images
 from dptcli.weights.load import load_model
 
-NUM_MADE = 8
 MADE_HW = (3000, 4000)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dptcli.benchmark import NUM_MADE
 from dptcli.cli import options as o
 from dptcli.cli.run import set_up_logging
 from dptcli.errors import UsageError
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from dptcli.benchmark.measure import Benchmark
 
 PEERS = ("transformers", "openvino", "onnxruntime")
-GENERATED = 8  # photographs that are made where none are given
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +37,7 @@ def bench(
             "-i",
             metavar="FILE|FOLDER",
             show_default=False,
-            help=f"Photographs to run, again for more; {GENERATED} of 12 megapixels are made "
+            help=f"Photographs to run, again for more; {NUM_MADE} of 12 megapixels are made "
             "where none are given, e.g. [cyan]-i sample_images/[/]",
         ),
     ] = None,

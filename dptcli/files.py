@@ -9,15 +9,24 @@ from typing import BinaryIO
 
 from dptcli.remote.places import RemotePath, upload
 
-# In the names of this process's temporary files, so that what a killed run left can be told from
+# In the names of a run's temporary files, so that what a killed run left can be told from
 # what a living one is writing.
 RUN_TOKEN = secrets.token_hex(4)
 TEMPORARY_SUFFIX = ".dpt-tmp"
 SPOOL_PREFIX = ".dpt-spool-"
 
+# The run that this process's files belong to: in a cluster's worker, the driver's.
+_run_token = RUN_TOKEN
+
 # Files begun and not yet complete, so that an exit in a hurry can remove them.
 _unfinished: set[Path] = set()
 _watcher: ContextVar[Callable[[Path, Path], None] | None] = ContextVar("watcher", default=None)
+
+
+def write_for(token: str) -> None:
+    """Let this process's temporary files carry another run's token: they end with that run."""
+    global _run_token
+    _run_token = token
 
 
 @contextlib.contextmanager
@@ -49,7 +58,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: NAME plus a suffix could pass the file system's 255 bytes, and an image's
     # suffix would let a later run take what a killed one left behind for a picture.
-    temporary = path.with_name(f".{RUN_TOKEN}{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f".{_run_token}{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     _unfinished.add(temporary)
     try:
         temporary.touch()

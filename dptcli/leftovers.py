@@ -43,7 +43,7 @@ def tidy(folder: Path, folders: Collection[Path]) -> None:
                     os.close(file)
         if over:
             for here in {folder, *folders}:
-                _remove_unfinished(here, over)
+                remove_unfinished(here, over)
         if len(paths) > _MOST_LEDGERS:
             _join(folder, paths)
     except OSError as error:
@@ -53,7 +53,8 @@ def tidy(folder: Path, folders: Collection[Path]) -> None:
             os.close(file)
 
 
-def _remove_unfinished(folder: Path, tokens: Collection[str]) -> None:
+def remove_unfinished(folder: Path, tokens: Collection[str]) -> None:
+    """Remove the half-written files of runs that are over, and whatever else is of yesterday."""
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as listing:
         for entry in listing:
             is_spool = entry.name.startswith(SPOOL_PREFIX)

@@ -1,10 +1,17 @@
-"""What is asked of a cluster: refused before anything starts, or shared out. None is started."""
+"""What is asked of a cluster: refused before anything starts, or shared out. None is started;
+and what killed workers leave."""
+
+import signal
+import subprocess
+import sys
 
 import pytest
+from process import environment
 
 from dptcli.cli.engine import read_engine
 from dptcli.engine_ray.driver import share_out
 from dptcli.errors import UsageError
+from dptcli.leftovers import remove_unfinished
 
 PLAIN = {"engine": "ray", "ray_address": None, "workers": None, "gpus_per_worker": None}
 PLAIN |= {"inputs": ["photos"], "output": "out"}
@@ -63,3 +70,30 @@ def test_a_cluster_is_shared_out(cpus, gpus, workers, share, expected):
 def test_a_cluster_without_what_is_asked_for_is_refused(resources, share):
     with pytest.raises(UsageError, match="cluster has"):
         share_out(resources, nodes(4), None, share)
+
+
+KILLED_WORKER = """
+import os, sys
+from pathlib import Path
+from dptcli import files
+
+files.write_for(sys.argv[2])
+with files.atomic_write(Path(sys.argv[1]) / "depth.png") as stream:
+    stream.write(b"half")
+    stream.flush()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_worker_had_under_way_goes_with_its_run(tmp_path):
+    for token in ("0badcafe", "12345678"):
+        words = [sys.executable, "-c", KILLED_WORKER, str(tmp_path), token]
+        killed = subprocess.run(words, check=False, env=environment(), timeout=60)
+        assert killed.returncode == -signal.SIGKILL
+    (tmp_path / "depth.png").write_bytes(b"whole")
+    assert len(list(tmp_path.iterdir())) == 3
+    remove_unfinished(tmp_path, {"0badcafe"})
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 2
+    assert left[0].startswith(".12345678")  # of a run that may still be at work
+    assert left[1] == "depth.png"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dptcli.cli.work import content_options, work_hash
+from dptcli.files import RUN_TOKEN
 from dptcli.remote.places import RemotePath, place
 from dptcli.weights.catalog import find_model
 
@@ -80,13 +81,17 @@ class Kept:
             yield
             return
         from dptcli.ledger import Ledger
-        from dptcli.leftovers import tidy
+        from dptcli.leftovers import remove_unfinished, tidy
 
-        tidy(plan.folder, {path.parent for job in plan.jobs for path in job.results})
+        folders = {path.parent for job in plan.jobs for path in job.results}
+        tidy(plan.folder, folders)
         ledger = Ledger(plan.folder, task=self._request.task, work=self._work)
         self._ledger = ledger if ledger.open() else None
         try:
             yield
+            if self._request.cluster is not None:  # workers that were lost had files under way
+                for folder in folders:
+                    remove_unfinished(folder, {RUN_TOKEN})
         except BaseException:
             self.list_failures(plan)
             raise

@@ -18,6 +18,7 @@ from torch import nn
 from dptcli.batches import gather
 from dptcli.content import InputFacts
 from dptcli.errors import ModelError, UsageError
+from dptcli.files import RUN_TOKEN, write_for
 from dptcli.inputs import ImageSource, decode_picture
 from dptcli.network import Network
 from dptcli.pipeline import Item, Pipeline, Save, shape_of
@@ -99,16 +100,18 @@ class Bench:
 
 @dataclass(frozen=True)
 class Place:
-    """What a worker's process takes over from the driver's: the current folder, the log's level."""
+    """What a worker's process takes over from the driver's: current folder, log level, the run."""
 
     folder: str = field(default_factory=os.getcwd)
     level: int = field(default_factory=lambda: logging.getLogger("dptcli").getEffectiveLevel())
+    run: str = RUN_TOKEN
 
     def settle_in(self) -> None:
         """Paths are relative to the driver's folder, on a disk that all machines share."""
         with contextlib.suppress(OSError):  # without such a disk all paths are addresses
             os.chdir(self.folder)
         logging.getLogger("dptcli").setLevel(self.level)
+        write_for(self.run)
 
 
 _benches: dict[str, Bench] = {}

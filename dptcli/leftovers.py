@@ -55,20 +55,24 @@ def tidy(folder: Path, folders: Collection[Path]) -> None:
 
 def remove_unfinished(folder: Path, tokens: Collection[str]) -> None:
     """Remove the half-written files of runs that are over, and whatever else is of yesterday."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as listing:
-        for entry in listing:
-            is_spool = entry.name.startswith(SPOOL_PREFIX)
-            if not (is_spool or re.fullmatch(_TEMPORARY, entry.name)):
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:  # results that are whole don't fail for this
+        logger.debug("could not tidy %s: %s", folder, error)
+        return
+    for entry in entries:
+        is_spool = entry.name.startswith(SPOOL_PREFIX)
+        if not (is_spool or re.fullmatch(_TEMPORARY, entry.name)):
+            continue
+        start = len(SPOOL_PREFIX) if is_spool else 1
+        with contextlib.suppress(OSError):
+            is_stale = time.time() - entry.stat().st_mtime > _STALE_S
+            if entry.name[start : start + len(RUN_TOKEN)] not in tokens and not is_stale:
                 continue
-            start = len(SPOOL_PREFIX) if is_spool else 1
-            with contextlib.suppress(OSError):
-                is_stale = time.time() - entry.stat().st_mtime > _STALE_S
-                if entry.name[start : start + len(RUN_TOKEN)] not in tokens and not is_stale:
-                    continue
-                if is_spool:
-                    shutil.rmtree(folder / entry.name)
-                else:
-                    (folder / entry.name).unlink()
+            if is_spool:
+                shutil.rmtree(folder / entry.name)
+            else:
+                (folder / entry.name).unlink()
 
 
 def _join(folder: Path, paths: Sequence[Path]) -> None:

@@ -92,7 +92,8 @@ def test_what_a_killed_worker_had_under_way_goes_with_its_run(tmp_path):
         assert killed.returncode == -signal.SIGKILL
     (tmp_path / "depth.png").write_bytes(b"whole")
     assert len(list(tmp_path.iterdir())) == 3
-    remove_unfinished(tmp_path, {"0badcafe"})
+    for folder in (tmp_path, tmp_path / "depth.png", tmp_path / "gone"):  # no folders: no error
+        remove_unfinished(folder, {"0badcafe"})
     left = sorted(path.name for path in tmp_path.iterdir())
     assert len(left) == 2
     assert left[0].startswith(".12345678")  # of a run that may still be at work

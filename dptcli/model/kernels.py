@@ -11,7 +11,7 @@ B batch, N tokens, I and O channels in and out, H×W pixels.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,13 +35,15 @@ class Kernels:
 
     linear: "plain"; "packed", oneDNN's product; "conv1x1", its 1×1 convolution, the same product by
     another kernel. fuse_gelu: GELU inside the product. conv: whether convolutions are packed.
-    explicit_attention: two batched products instead of the fused form.
+    explicit_attention: two batched products instead of the fused form. winograd: 3×3 convolutions
+    by fewer multiplications, see `winograd.py`.
     """
 
     linear: Literal["plain", "packed", "conv1x1"] = "plain"
     fuse_gelu: bool = False
     conv: bool = False
     explicit_attention: bool = False
+    winograd: bool = False
 
 
 def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
@@ -58,7 +60,7 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
     if _cpu_has("_is_avx2_supported"):
         # On two Zen 2 cores: Linear 118, packed 130, as a convolution 176 GFLOP/s; GELU inside
         # the convolution costs more than PyTorch's after it.
-        return Kernels(linear="conv1x1", conv=True)
+        return Kernels(linear="conv1x1", conv=True, winograd=True)
     return Kernels()
 
 
@@ -176,12 +178,43 @@ def _as_pixels(x: Tensor) -> Tensor:
     return x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
 
 
-class PackedConv2d(nn.Module):
-    """A convolution with a packed weight; ReLU after it and a sum with another map are free.
+class PackedBySize(nn.Module):
+    """A module whose weight is packed for each size of input, and kept for the last few.
 
     The best packing depends on the input's size, and a kernel that meets another one unpacks it
-    slowly. So the weight is packed for each size that comes, and kept for the last few.
+    slowly.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_sizes = 2
+        self._packed: OrderedDict[Any, Tensor] = OrderedDict()
+
+    @property
+    def sources(self) -> list[Tensor]:
+        """The weights as the file has them."""
+        raise NotImplementedError
+
+    def pack(self, size: Any) -> Tensor:
+        """The packed weight for one size of input."""
+        raise NotImplementedError
+
+    def packed_for(self, size: Any) -> Tensor:
+        """The same, made when it is not at hand."""
+        packed = self._packed.pop(size, None)
+        if packed is None:
+            packed = self.pack(size)
+            if self.num_sizes == 2:  # a large model, whose weights had better not be held twice
+                for weight in self.sources:
+                    let_go(weight)
+            if len(self._packed) == self.num_sizes:
+                self._packed.popitem(last=False)
+        self._packed[size] = packed  # the last in order is the last that was used
+        return packed
+
+
+class PackedConv2d(PackedBySize):
+    """A convolution with a packed weight; ReLU after it and a sum with another map are free."""
 
     bias: Tensor | None
 
@@ -201,9 +234,7 @@ class PackedConv2d(nn.Module):
         self.stride, self.padding, self.dilation = list(stride), list(padding), list(dilation)
         self.activation = "relu" if relu else "none"
         self.register_buffer("bias", None if bias is None else bias.detach(), persistent=False)
-        self.weights = [weight.detach() for weight in weights]  # as the file has them
-        self.num_sizes = 2
-        self._packed: OrderedDict[torch.Size, Tensor] = OrderedDict()
+        self.weights = [weight.detach() for weight in weights]
 
     @classmethod
     def of(cls, conv: nn.Conv2d, *, relu: bool = False) -> "PackedConv2d":
@@ -221,7 +252,7 @@ class PackedConv2d(nn.Module):
     def forward(self, x: Tensor, *, added: Tensor | None = None) -> Tensor:
         """(B, I, H, W) -> (B, O, H', W'), plus `added`, then ReLU if it has one."""
         x = x.contiguous(memory_format=CHANNELS_LAST)
-        weight = self._packed_for(x.shape)
+        weight = self.packed_for(x.shape)
         geometry = (self.padding, self.stride, self.dilation, 1)
         if added is None:
             return torch.ops.mkldnn._convolution_pointwise(
@@ -233,33 +264,30 @@ class PackedConv2d(nn.Module):
             x, added, weight, self.bias, *geometry, "add", None, after_sum, [], None
         )
 
-    def _packed_for(self, shape: torch.Size) -> Tensor:
-        packed = self._packed.pop(shape, None)
-        if packed is None:
-            packed = torch.ops.mkldnn._reorder_convolution_weight(
-                _below(self.weights).contiguous(memory_format=CHANNELS_LAST),
-                self.padding,
-                self.stride,
-                self.dilation,
-                1,
-                list(shape),
-            )
-            if self.num_sizes == 2:  # a large model, whose weights had better not be held twice
-                for weight in self.weights:
-                    let_go(weight)
-            if len(self._packed) == self.num_sizes:
-                self._packed.popitem(last=False)
-        self._packed[shape] = packed  # the last in order is the last that was used
-        return packed
+    @property
+    def sources(self) -> list[Tensor]:
+        """As PackedBySize's."""
+        return self.weights
+
+    def pack(self, size: Any) -> Tensor:
+        """For an input of shape `size`."""
+        return torch.ops.mkldnn._reorder_convolution_weight(
+            _below(self.weights).contiguous(memory_format=CHANNELS_LAST),
+            self.padding,
+            self.stride,
+            self.dilation,
+            1,
+            list(size),
+        )
 
 
 def share_memory(model: nn.Module) -> None:
-    """Tell packed convolutions for how many sizes a model of its weight may keep them ready."""
-    convs = [module for module in model.modules() if isinstance(module, PackedConv2d)]
-    num_bytes = sum(weight.nbytes for conv in convs for weight in conv.weights)
+    """Tell packed weights for how many sizes a model of their weight may keep them ready."""
+    packed = [module for module in model.modules() if isinstance(module, PackedBySize)]
+    num_bytes = sum(weight.nbytes for module in packed for weight in module.sources)
     num_sizes = PACKED_BYTES // max(num_bytes, 1)
-    for conv in convs:
-        conv.num_sizes = min(max(num_sizes, 2), MAX_SIZES)
+    for module in packed:
+        module.num_sizes = min(max(num_sizes, 2), MAX_SIZES)
 
 
 def _pair(value: tuple[int, ...]) -> tuple[int, int]:

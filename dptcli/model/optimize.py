@@ -30,6 +30,7 @@ from dptcli.model.neck import FusionBlock, FusionStage, ReassembleStage, Residua
 from dptcli.model.packing import pack
 from dptcli.model.surgery import become, replace_modules
 from dptcli.model.vit import Dinov2Layer, Encoder, LayerScale, ViTEmbeddings
+from dptcli.model.winograd import winograd
 
 Step = Callable[[nn.Module, Kernels], None]
 
@@ -296,6 +297,7 @@ STEPS: dict[str, Step] = {
     "heads": join_heads,
     "readout": split_readout,
     "fusion": project_before_growing,
+    "winograd": winograd,
     "pack": pack,
     "channels-last": channels_last,
 }

@@ -3,7 +3,7 @@
 B batch, N tokens, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -29,11 +29,7 @@ from dptcli.model.vit import Dinov2Layer, ViTLayer
 def pack(model: nn.Module, kernels: Kernels) -> None:
     """Weights in the form of the processor's fastest kernels, activations inside them."""
     if kernels.conv:
-        for module in model.modules():
-            if isinstance(module, ResidualConvUnit):
-                _pack_unit(module)
-            elif isinstance(module, nn.Sequential):
-                _pack_relus(module)
+        replace_convs(model, _is_packable, PackedConv2d.of)
     if kernels.linear != "plain":
         for module in model.modules():
             _pack_gelu(module, kernels)
@@ -46,18 +42,45 @@ def pack(model: nn.Module, kernels: Kernels) -> None:
     share_memory(model)
 
 
-def _pack_unit(unit: Any) -> None:
+def replace_convs(
+    model: nn.Module, fits: Callable[[Any], bool], make: Callable[..., nn.Module]
+) -> None:
+    """Put `make(conv)` in the place of convolutions that `fits` takes.
+
+    Where ReLU or a sum follows, it goes inside: `make(conv, relu=True)`, `made(x, added=y)`.
+    """
+    for module in model.modules():
+        if isinstance(module, ResidualConvUnit):
+            _replace_in_unit(module, fits, make)
+        elif isinstance(module, nn.Sequential):
+            _replace_before_relus(module, fits, make)
+    replace_modules(model, lambda module: make(module) if fits(module) else None)
+
+
+def _replace_in_unit(
+    unit: Any, fits: Callable[[Any], bool], make: Callable[..., nn.Module]
+) -> None:
     folded = isinstance(unit.batch_norm1, nn.Identity) and isinstance(unit.batch_norm2, nn.Identity)
-    convs = (unit.convolution1, unit.convolution2)
-    if folded and all(_is_packable(conv) for conv in convs):
-        unit.convolution1 = PackedConv2d.of(unit.convolution1, relu=True)
-        unit.convolution2 = PackedConv2d.of(unit.convolution2)
-        become(unit, _PackedUnit)
+    if folded and fits(unit.convolution1) and fits(unit.convolution2):
+        unit.convolution1 = make(unit.convolution1, relu=True)
+        unit.convolution2 = make(unit.convolution2)
+        become(unit, _SummedUnit)
 
 
-class _PackedUnit(ResidualConvUnit):
+class _SummedUnit(ResidualConvUnit):
     def forward(self, x: Tensor) -> Tensor:
         return self.convolution2(self.convolution1(F.relu(x)), added=x)
+
+
+def _replace_before_relus(
+    sequence: nn.Sequential, fits: Callable[[Any], bool], make: Callable[..., nn.Module]
+) -> None:
+    """A convolution and the ReLU that follows it, with nothing between, in one."""
+    kept = [index for index, part in enumerate(sequence) if not isinstance(part, nn.Identity)]
+    for index, following in pairwise(kept):
+        if fits(sequence[index]) and isinstance(sequence[following], nn.ReLU):
+            sequence[index] = make(sequence[index], relu=True)
+            sequence[following] = nn.Identity()
 
 
 class _SummedViT(ViTLayer):
@@ -94,17 +117,6 @@ def _ends_packed(block: Dinov2Layer) -> bool:
     return folded and isinstance(getattr(block.mlp, "fc2", None), ConvLinear)
 
 
-def _pack_relus(sequence: nn.Sequential) -> None:
-    """A convolution and the ReLU that follows it, with nothing between, in one."""
-    kept = [index for index, part in enumerate(sequence) if not isinstance(part, nn.Identity)]
-    for index, following in pairwise(kept):
-        conv: Any = sequence[index]
-        relu = sequence[following]
-        if _is_packable(conv) and isinstance(relu, nn.ReLU):
-            sequence[index] = PackedConv2d.of(conv, relu=True)
-            sequence[following] = nn.Identity()
-
-
 def _pack_gelu(module: nn.Module, kernels: Kernels) -> None:
     """The first product of an MLP together with its GELU."""
     activation = getattr(module, "activation", None)
@@ -119,8 +131,6 @@ def _pack_gelu(module: nn.Module, kernels: Kernels) -> None:
 
 
 def _packed(module: Any, kernels: Kernels) -> nn.Module | None:
-    if kernels.conv and _is_packable(module):
-        return PackedConv2d.of(module)
     if kernels.conv and isinstance(module, WideningConv2d):
         return nn.Sequential(PackedConv2d.of(module), ToFloat32())
     if kernels.linear == "plain":

@@ -38,7 +38,7 @@ def clutter(stage: Stage, location: Point, reach: float) -> None:
 def _load(stage: Stage, x: float, y: float, top: float, width: float, depth: float) -> None:
     """Clutter on a surface."""
     rng = stage.rng
-    for _ in range(int(rng.integers(0, 6))):
+    for _ in range(int(rng.integers(0, 9))):
         spot = (
             x + float(rng.uniform(-0.4, 0.4)) * width,
             y + float(rng.uniform(-0.4, 0.4)) * depth,
@@ -119,7 +119,7 @@ def furnish(stage: Stage, width: float, length: float) -> None:
             y = float(rng.uniform(-d + half, d - half)) if d > half else 0.0
             x = (-w + back) if side == 1 else (w - back)
         _put(stage, piece, x, y, side * math.pi / 2)
-    for _ in range(int(rng.integers(2, 10))):  # about the room
+    for _ in range(int(rng.integers(4, 16))):  # about the room
         piece = stage.any_piece(large)
         x, y = float(rng.uniform(-w, w)) * 0.8, float(rng.uniform(-d, d)) * 0.8
         if piece is not None and piece.size_m[2] < 1.3:

@@ -59,10 +59,11 @@ class _Tree:
             node.inputs[name.replace("_", " ")].default_value = value
         return node
 
-    def coordinates(self, rng: RandomState, scale: float) -> Any:
-        """Object coordinates scaled by `scale`, shifted at random."""
+    def coordinates(self, rng: RandomState, scale: float, *, along: float = 1.0) -> Any:
+        """Object coordinates scaled by `scale`, by `along` of it in x or y; shifted at random."""
         source = self.add("TexCoord")
-        mapping = self.add("Mapping", Scale=(scale, scale, scale))
+        scales = [scale, scale * along] if rng.random() < 0.5 else [scale * along, scale]
+        mapping = self.add("Mapping", Scale=(*scales, scale))
         mapping.inputs["Location"].default_value = tuple(rng.uniform(-20, 20, 3))
         self.links.new(source.outputs["Object"], mapping.inputs["Vector"])
         return mapping.outputs["Vector"]
@@ -140,9 +141,13 @@ def wood(rng: RandomState) -> Any:
         Detail=4.0,
     )
     wave.inputs["Detail Scale"].default_value = float(rng.uniform(0.5, 3))
-    tree.links.new(tree.coordinates(rng, float(rng.uniform(1, 6))), wave.inputs["Vector"])
+    scale = float(np.exp(rng.uniform(0.3, 2.7)))
+    grain = tree.coordinates(rng, scale, along=float(rng.uniform(0.05, 0.5)))
+    tree.links.new(grain, wave.inputs["Vector"])
     rgb = random_rgb(rng, hue=0.075, saturation=(0.4, 0.9), value=(0.08, 0.6))
-    colour = tree.ramp(rng, wave.outputs["Fac"], rgb, stops=3, amount=0.35)
+    colour = tree.ramp(
+        rng, wave.outputs["Fac"], rgb, stops=3, amount=float(rng.uniform(0.05, 0.35))
+    )
     return tree.finish(
         colour, height=wave.outputs["Fac"], bump=0.05, roughness=float(rng.uniform(0.2, 0.7))
     )
@@ -271,7 +276,9 @@ def picture(rng: RandomState, images: Sequence[Path], *, width_m: float) -> Any:
     node.extension = "MIRROR"
     tree.links.new(tree.coordinates(rng, 1.0 / width_m), node.inputs["Vector"])
     tint = tree.add("HueSaturation")
-    tint.inputs["Hue"].default_value = float(0.5 + rng.normal(0, 0.06))
+    tint.inputs["Hue"].default_value = float(
+        0.5 + rng.normal(0, 0.06) if rng.random() < 0.7 else rng.random()
+    )
     tint.inputs["Saturation"].default_value = float(rng.uniform(0.5, 1.2))
     tint.inputs["Value"].default_value = float(rng.uniform(0.6, 1.2))
     tree.links.new(node.outputs["Color"], tint.inputs["Color"])
@@ -291,7 +298,7 @@ def anything(rng: RandomState, images: Sequence[Path] = ()) -> Any:
     """One of the surfaces above, for clutter."""
     kind = rng.choice(
         ["plain", "speckle", "wood", "pattern", "metal", "tile", "picture"],
-        p=[0.34, 0.1, 0.15, 0.11, 0.08, 0.07, 0.15],
+        p=[0.3, 0.1, 0.12, 0.09, 0.07, 0.06, 0.26],
     )
     if kind == "picture":
         return picture(rng, images, width_m=float(rng.uniform(0.2, 1.5)))

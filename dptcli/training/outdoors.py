@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from mathutils import Vector, noise
@@ -10,6 +9,7 @@ from mathutils import Vector, noise
 from dptcli.training import materials
 from dptcli.training.furniture import select
 from dptcli.training.stage import Point, Stage
+from dptcli.training.traffic import bridge, people, vehicles
 
 REACH_M = 110.0
 """How far a street goes on before the camera."""
@@ -145,6 +145,8 @@ def _ground(stage: Stage, half_road: float, pavement: float) -> float:
     rng = stage.rng
     grey = materials.random_rgb(rng, saturation=(0, 0.15), value=(0.04, 0.35))
     asphalt = materials.speckle(rng, grey)
+    if rng.random() < 0.2:
+        asphalt = materials.picture(rng, stage.images, width_m=float(rng.uniform(0.8, 4)))
     stage.plane((2 * half_road, 400), (0, 100, 0), (0, 0, 0), "ground", asphalt)
     if rng.random() < 0.8:
         paint = materials.plain(rng, (0.75, 0.75, 0.7), rough=0.6)
@@ -173,69 +175,12 @@ def _ground(stage: Stage, half_road: float, pavement: float) -> float:
     return half_road + pavement
 
 
-def _vehicles(stage: Stage, half_road: float) -> None:
+def _light(stage: Stage, *, overcast: float) -> None:
     rng = stage.rng
-    cars = select(stage.pieces, labels=("vehicle",), footprint_m=(2.5, 14))
-    bikes = select(stage.pieces, labels=("vehicle",), footprint_m=(1.0, 2.5))
-    if not cars:
-        for _ in range(int(rng.integers(2, 12))):
-            spot = (float(rng.uniform(-1, 1)) * half_road, float(rng.uniform(5, 80)), 0.0)
-            if stage.claim(spot[0], spot[1], 1.8, 4.2, gap=0.4):
-                skin = materials.plain(rng, rough=0.25)
-                stage.box((1.8, 4.2, 0.8), (spot[0], spot[1], 0.25), "vehicle", skin)
-                stage.box((1.6, 2.2, 0.6), (spot[0], spot[1], 1.05), "vehicle", skin)
+    if rng.random() < 0.3:
+        stage.surroundings(strength=float(rng.uniform(0.5, 2)), indoors=False)
         return
-    parked = rng.random()
-    for side in (-1, 1):
-        if rng.random() < 0.35:
-            continue
-        position = float(rng.uniform(-8, 15))
-        while position < 85:
-            piece = stage.any_piece(cars)
-            if piece is None:
-                break
-            length = max(piece.size_m[:2])
-            if rng.random() < 0.3 + 0.6 * parked and length < 7:
-                _park(stage, piece, side * (half_road - 1.15), position, side > 0)
-            position += length + float(rng.uniform(0.6, 6))
-    for _ in range(int(rng.integers(0, 7))):
-        piece = stage.any_piece(cars if rng.random() < 0.85 or not bikes else bikes)
-        lane = float(rng.choice([-0.5, 0.5])) * half_road * 0.8
-        if piece is not None:
-            _park(stage, piece, lane, float(rng.uniform(6, 85)), lane > 0)
-
-
-def _park(stage: Stage, piece: Any, x: float, y: float, ahead: bool) -> None:
-    """A vehicle along the road; catalogue vehicles are long in either axis."""
-    rng = stage.rng
-    width, depth = piece.size_m[:2]
-    turn = 0.0 if depth >= width else math.pi / 2
-    turn += math.pi * float(ahead) + float(rng.normal(0, 0.03))
-    if stage.claim(x, y, min(width, depth), max(width, depth), gap=0.3):
-        stage.piece(piece, (x, y, 0.0), turn=turn)
-
-
-def _people(stage: Stage, low: float, high: float, count: int, base: float = 0.13) -> None:
-    rng = stage.rng
-    people = select(stage.pieces, labels=("person",), height_m=(1.0, 2.1), footprint_m=(0, 1.2))
-    for _ in range(count):
-        piece = stage.any_piece(people)
-        x = float(rng.choice([-1, 1])) * float(rng.uniform(low, high))
-        y = float(2 + rng.exponential(18))
-        if stage.claim(x, y, 0.5, 0.5):
-            turn = float(rng.uniform(0, 6.3))
-            if piece is not None:
-                stage.piece(piece, (x, y, base), turn=turn)
-            else:
-                body = [
-                    (0.18, 0),
-                    (0.2, 0.8),
-                    (0.24, 1.35),
-                    (0.08, 1.48),
-                    (0.12, 1.6),
-                    (0.05, 1.75),
-                ]
-                stage.lathe(body, (x, y, base), "person", materials.plain(rng))
+    stage.sky(overcast=bool(rng.random() < overcast))
 
 
 def street(stage: Stage) -> Callable[[], None]:
@@ -273,8 +218,10 @@ def street(stage: Stage) -> Callable[[], None]:
                 tree(stage, x, float(position))
             elif rng.random() < 0.6:
                 _pole(stage, x, float(position), -side)
-    _vehicles(stage, half_road)
-    _people(stage, half_road * 0.6, edge, int(rng.integers(0, 10)))
+    vehicles(stage, half_road)
+    if rng.random() < 0.15:
+        bridge(stage, edge)
+    people(stage, half_road * 0.6, edge, int(rng.integers(0, 10)))
     if rng.random() < 0.6:  # the road ends at something
         skin = materials.foliage(rng)
         for _ in range(int(rng.integers(5, 18))):
@@ -288,12 +235,12 @@ def street(stage: Stage) -> Callable[[], None]:
         _building(
             stage, 0, REACH_M + 10, (60, 8, float(rng.uniform(8, 25))), float(rng.choice([-1, 1]))
         )
-    stage.sky(overcast=bool(rng.random() < 0.45))
+    _light(stage, overcast=0.45)
 
     def aim() -> None:
         special = rng.random()
         if special < 0.72:  # a car
-            x = float(rng.choice([-0.5, 0.5])) * half_road * 0.9
+            x = float(rng.choice([-0.25, 0.25, 0.5, 0.7])) * half_road
             height, yaw = float(rng.uniform(1.2, 2.2)), float(rng.normal(0, 0.1))
             pitch = float(rng.normal(-0.02, 0.05))
         else:  # a walker
@@ -364,7 +311,7 @@ def terrain(stage: Stage) -> Callable[[], None]:
             (0.2 * size, size),
         ]
         stage.lathe(radii, (x, y, level(x, y) - 0.1), "ground", materials.speckle(rng), sides=7)
-    stage.sky(overcast=bool(rng.random() < 0.4))
+    _light(stage, overcast=0.4)
 
     def aim() -> None:
         x, y = (float(value) for value in rng.normal(0, 6, 2))

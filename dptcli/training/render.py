@@ -232,10 +232,12 @@ def render_scenes(
     threads: int = 2,
     samples: int = 5,
     only: str | None = None,
+    textures: Path | None = None,
     report: Callable[[str], None] = logger.info,
 ) -> int:
     """Render the scenes that the journal in `out` lacks; the number of frames there afterwards.
 
+    textures: a folder of photographs that surfaces show, besides the furniture's own.
     Raises UsageError where bpy is not installed or `only` names no kind of scene.
     """
     try:
@@ -255,6 +257,8 @@ def render_scenes(
         for path in cache.rglob(pattern)
         if path.parent.parent.parent.parent == cache and path.stat().st_size > 20_000
     )
+    if textures is not None:
+        images += [path for path in sorted(textures.iterdir()) if path.suffix in (".jpg", ".png")]
     stage = Stage(pieces, images)
     _set_up(threads, samples)
     done = read_journal(out)
@@ -304,6 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--samples", type=int, default=5, help="rays a pixel, before denoising")
+    parser.add_argument("--textures", type=Path, help="folder of photographs to put on surfaces")
     parser.add_argument("--only", help="one kind of scene: room, table, street, …")
     options = parser.parse_args(arguments)
     first, _, end = options.scenes.partition(":")
@@ -317,6 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             threads=options.threads,
             samples=options.samples,
             only=options.only,
+            textures=options.textures,
             report=lambda line: print(line, file=sys.stderr, flush=True),
         )
     except UsageError as error:

@@ -13,13 +13,13 @@ from dptcli.training.stage import Stage
 def _floor(stage: Stage) -> Any:
     rng = stage.rng
     choice = rng.random()
-    if choice < 0.3:
+    if choice < 0.25:
         return materials.wood(rng)
-    if choice < 0.5:
+    if choice < 0.42:
         return materials.brick(rng, tile=True)
-    if choice < 0.75:
+    if choice < 0.62:
         return materials.speckle(rng)
-    if choice < 0.9:
+    if choice < 0.76:
         return materials.plain(rng)
     return materials.picture(rng, stage.images, width_m=float(rng.uniform(0.4, 1.5)))
 
@@ -34,8 +34,10 @@ def _paint(stage: Stage) -> Any:
         return materials.brick(rng, tile=bool(rng.random() < 0.5))
     if choice < 0.84:
         return materials.pattern(rng)
-    if choice < 0.92:
+    if choice < 0.88:
         return materials.wood(rng)
+    if choice < 0.94:
+        return materials.picture(rng, stage.images, width_m=float(rng.uniform(0.5, 3)))
     return materials.speckle(rng)
 
 
@@ -96,7 +98,10 @@ def _decorate(stage: Stage, width: float, length: float, height: float) -> None:
 
 def _light_room(stage: Stage, width: float, length: float, height: float) -> None:
     rng = stage.rng
-    stage.ambient(float(rng.uniform(0.05, 0.8)))
+    if rng.random() < 0.4:
+        stage.surroundings(strength=float(rng.uniform(0.2, 1.5)), indoors=True)
+    else:
+        stage.ambient(float(rng.uniform(0.05, 0.8)))
     for _ in range(int(rng.integers(1, 4))):
         spot = (
             float(rng.uniform(-0.4, 0.4)) * width,
@@ -165,7 +170,16 @@ def room(stage: Stage) -> Callable[[], None]:
         target_y = float(rng.uniform(-0.5, 0.5)) * length - 0.5 * y
         yaw = math.atan2(-(target_x - x), target_y - y)
         pitch = float(rng.normal(-0.2, 0.2))
+        places = stage.places()
         special = rng.random()
+        if special > 0.6 and places:  # someone who looks at what stands there, close to
+            px, py = places[int(rng.integers(len(places)))]
+            away, around = float(rng.uniform(0.9, 2.2)), float(rng.uniform(0, 2 * math.pi))
+            x = min(max(px + away * math.sin(around), -0.47 * width), 0.47 * width)
+            y = min(max(py - away * math.cos(around), -0.47 * length), 0.47 * length)
+            z = float(rng.uniform(0.8, 1.7))
+            yaw = math.atan2(x - px, py - y) + float(rng.normal(0, 0.2))
+            pitch = -math.atan2(z - 0.5, away) + float(rng.normal(0, 0.15))
         if special < 0.06:
             pitch = float(rng.uniform(0.5, 1.3))
         elif special < 0.16:
@@ -301,5 +315,44 @@ def backdrop(stage: Stage) -> Callable[[], None]:
         )
         fov = math.radians(float(rng.uniform(35, 65)))
         stage.camera(place, yaw=yaw, pitch=pitch, roll=float(rng.normal(0, 0.1)), fov=fov)
+
+    return aim
+
+
+def heap(stage: Stage) -> Callable[[], None]:
+    """Things of every kind in every pose, on each other and in the air: no layout to learn by."""
+    rng = stage.rng
+    width, length, height = float(rng.uniform(3, 9)), float(rng.uniform(3, 9)), 3.2
+    _shell(stage, width, length, height)
+    choices = select(stage.pieces, height_m=(0.1, 2.5), footprint_m=(0.1, 2.5))
+    for _ in range(int(rng.integers(12, 45))):
+        spot = (
+            float(rng.uniform(-0.5, 0.5)) * width,
+            float(rng.uniform(-0.5, 0.5)) * length,
+            float(rng.uniform(0, 1)) ** 2 * (height - 0.6),
+        )
+        turn = float(rng.uniform(0, 2 * math.pi))
+        piece = stage.any_piece(choices)
+        if piece is None or rng.random() < 0.4:
+            clutter(stage, spot, float(rng.uniform(0.3, 1.2)))
+            continue
+        item = stage.piece(piece, spot, turn=turn)
+        if item is not None and rng.random() < 0.5:
+            item.rotation_euler = tuple(rng.uniform(0, 2 * math.pi, 3))
+    _light_room(stage, width, length, height)
+
+    def aim() -> None:
+        place = (
+            float(rng.uniform(-0.45, 0.45)) * width,
+            float(rng.uniform(-0.45, 0.45)) * length,
+            float(rng.uniform(0.3, height - 0.3)),
+        )
+        stage.camera(
+            place,
+            yaw=float(rng.uniform(0, 6.3)),
+            pitch=float(rng.normal(-0.1, 0.35)),
+            roll=float(rng.normal(0, 0.2)),
+            fov=math.radians(float(rng.uniform(40, 85))),
+        )
 
     return aim

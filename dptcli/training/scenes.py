@@ -1,8 +1,10 @@
 """Which scenes are rendered, how often, and from where: the mix of kinds, and accepted views."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import bpy
 import numpy as np
 
 from dptcli.training import outdoors, rooms
@@ -27,12 +29,13 @@ USUAL = ((252, 336), (252, 336), (252, 336), (280, 308), (336, 252))
 WIDE = ((252, 336), (252, 336), (210, 406), (196, 434), (168, 504), (168, 504), (280, 308))
 
 KINDS = {
-    "room": Kind(0.37, rooms.room, 3, USUAL),
-    "table": Kind(0.08, rooms.table, 2, USUAL),
+    "room": Kind(0.38, rooms.room, 3, USUAL),
+    "table": Kind(0.11, rooms.table, 2, USUAL),
     "wall": Kind(0.05, rooms.wall, 2, USUAL),
     "backdrop": Kind(0.05, rooms.backdrop, 2, USUAL),
-    "street": Kind(0.35, outdoors.street, 3, WIDE),
-    "terrain": Kind(0.10, outdoors.terrain, 2, USUAL),
+    "heap": Kind(0.08, rooms.heap, 3, USUAL),
+    "street": Kind(0.25, outdoors.street, 3, WIDE),
+    "terrain": Kind(0.08, outdoors.terrain, 2, USUAL),
 }
 
 
@@ -53,24 +56,42 @@ def build(stage: Stage, *, only: str | None = None) -> Setting:
 
 def views(stage: Stage, setting: Setting) -> Iterator[tuple[int, int]]:
     """Place the camera for each view of the scene; its frame shape (height, width)."""
-    import bpy
-
     kind = KINDS[setting.kind]
     for _ in range(kind.num_views):
         shape_hw = kind.shapes_hw[int(stage.rng.integers(len(kind.shapes_hw)))]
         render = bpy.context.scene.render
         render.resolution_y, render.resolution_x = shape_hw
-        for _ in range(MAX_TRIES):
-            setting.aim()
-            if _is_worthwhile(stage):
-                yield shape_hw
-                break
+        if _look_around(stage, setting.aim, choices=int(stage.rng.choice((1, 4, 4)))):
+            yield shape_hw
 
 
-def _is_worthwhile(stage: Stage) -> bool:
-    """Whether a coarse grid of rays sees several things, none right before the lens."""
+def _look_around(stage: Stage, aim: Callable[[], None], *, choices: int) -> bool:
+    """Leave the camera at the richest of `choices` worthwhile views; whether there is one."""
+    camera, best, found = None, -math.inf, 0
+    for _ in range(MAX_TRIES):
+        aim()
+        value = _richness(stage)
+        found += value > -math.inf
+        if value > best:
+            item = bpy.context.scene.camera
+            camera, best = (item.matrix_world.copy(), item.data.angle), value
+        if found == choices:
+            break
+    if camera is None:
+        return False
+    item = bpy.context.scene.camera
+    item.matrix_world, item.data.angle = camera
+    bpy.context.view_layer.update()
+    return True
+
+
+def _richness(stage: Stage) -> float:
+    """How much a coarse grid of rays sees: objects, and octaves of depth; -inf for next to none."""
     depths, num_objects = stage.probe()
     known = depths[np.isfinite(depths)]
     if known.size < 0.3 * depths.size or num_objects < 2:
-        return False
-    return bool(known.min() > 0.15 and np.median(known) > 0.35)
+        return -math.inf
+    if known.min() <= 0.15 or np.median(known) <= 0.35:
+        return -math.inf
+    near, far = np.percentile(known, [5, 95])
+    return math.log2(num_objects) + 0.5 * math.log2(far / near)

@@ -14,9 +14,12 @@ import numpy as np
 from mathutils import Euler, Matrix, Vector
 
 from dptcli.training.furniture import CLASSES, Piece
-from dptcli.training.materials import RandomState, random_rgb
+from dptcli.training.materials import RandomState, anything, random_rgb
 
 Point = tuple[float, float, float]
+
+REPAINTED = 0.45
+"""The share of imported pieces that get other surfaces than their own."""
 
 
 class Stage:
@@ -154,7 +157,16 @@ class Stage:
         item.rotation_euler = (math.pi / 2 if lie else 0, 0, turn)
         item.scale = (scale, scale, scale)
         self.used.add(piece.key)
+        if self.rng.random() < REPAINTED:
+            self._repaint(item)
         return item
+
+    def _repaint(self, item: Any) -> None:
+        """Other surfaces on this one object; its mesh, which others share, keeps its own."""
+        for slot in item.material_slots:
+            if self.rng.random() < 0.7:
+                slot.link = "OBJECT"
+                slot.material = anything(self.rng, self.images)
 
     def _template(self, piece: Piece) -> Any:
         if piece.key not in self._templates:
@@ -164,6 +176,10 @@ class Stage:
     def any_piece(self, choices: Sequence[Piece]) -> Piece | None:
         """One of the pieces at random; None when there are none."""
         return choices[int(self.rng.integers(len(choices)))] if choices else None
+
+    def places(self) -> list[tuple[float, float]]:
+        """The middles (x, y) of what stands on the ground plan."""
+        return [((w + e) / 2, (s + n) / 2) for w, s, e, n in self._footprints]
 
     def claim(self, x: float, y: float, width: float, depth: float, *, gap: float = 0.02) -> bool:
         """Reserve a rectangle of the ground plan; False where something stands already."""
@@ -246,6 +262,34 @@ class Stage:
             tilt = math.pi / 2 - gradient.sun_elevation
             sun.rotation_euler = (tilt, 0, float(rng.uniform(0, 2 * math.pi)))
 
+    def surroundings(self, *, strength: float, indoors: bool) -> None:
+        """One of Blender's own photographed panoramas (CC0) as light and background."""
+        rng = self.rng
+        folder = bpy.utils.system_resource("DATAFILES", path="studiolights/world")
+        choices = [
+            path
+            for path in sorted(Path(folder).glob("*.exr"))
+            if indoors or path.stem not in ("interior", "studio")
+        ]
+        world = bpy.context.scene.world or bpy.data.worlds.new("world")
+        bpy.context.scene.world = world
+        world.use_nodes = True
+        nodes, links = world.node_tree.nodes, world.node_tree.links
+        nodes.clear()
+        output, background = nodes.new("ShaderNodeOutputWorld"), nodes.new("ShaderNodeBackground")
+        links.new(background.outputs[0], output.inputs[0])
+        world.cycles.sampling_method, world.cycles.sample_map_resolution = "MANUAL", 64
+        picture = nodes.new("ShaderNodeTexEnvironment")
+        path = choices[int(rng.integers(len(choices)))]
+        picture.image = bpy.data.images.load(str(path), check_existing=True)
+        turn = nodes.new("ShaderNodeMapping")
+        turn.inputs["Rotation"].default_value = (0, 0, float(rng.uniform(0, 2 * math.pi)))
+        coordinates = nodes.new("ShaderNodeTexCoord")
+        links.new(coordinates.outputs["Generated"], turn.inputs["Vector"])
+        links.new(turn.outputs["Vector"], picture.inputs["Vector"])
+        links.new(picture.outputs["Color"], background.inputs["Color"])
+        background.inputs["Strength"].default_value = strength
+
     def ambient(self, strength: float) -> None:
         """An even grey world, for rooms."""
         world = bpy.context.scene.world or bpy.data.worlds.new("world")
@@ -322,6 +366,7 @@ def _import_obj(piece: Piece) -> Any:
             bpy.ops.object.join()
     item = meshes[0]
     data = item.data
+    _forget_absent_textures(data)
     data.transform(item.matrix_world)
     flat = np.empty(len(data.vertices) * 3)
     data.vertices.foreach_get("co", flat)
@@ -337,3 +382,14 @@ def _import_obj(piece: Piece) -> Any:
     data.use_fake_user = True
     bpy.data.batch_remove([other for other in bpy.data.objects if other not in before])
     return data
+
+
+def _forget_absent_textures(mesh: Any) -> None:
+    """Blender paints a texture whose file is absent magenta; the plain colour is meant instead."""
+    for material in mesh.materials:
+        if material is None or material.node_tree is None:
+            continue
+        nodes = material.node_tree.nodes
+        for node in [node for node in nodes if node.type == "TEX_IMAGE"]:
+            if node.image is None or not min(node.image.size):
+                nodes.remove(node)

@@ -23,10 +23,11 @@ BatchSize = int | Literal["auto"]
 _ON_CPU = 1
 _MOST = 64  # a GPU is busy long before
 _SHARE = 0.8  # of the free memory: allocators need room between their blocks
-# What the CPU's and MPS's allocators and oneDNN say; CUDA has a class for it.
+# What the CPU's and MPS's allocators and oneDNN say; CUDA has a class for it. oneDNN creates and
+# executes a primitive once it has accepted its description, and then only memory can be missing.
 _SIGNS = re.compile(
     r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|bad_alloc|"
-    r"could not create a memory",
+    r"could not create a memory object|could not (?:create|execute) a primitive(?! descriptor)",
     re.IGNORECASE,
 )
 

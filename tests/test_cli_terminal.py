@@ -1,12 +1,14 @@
 """What a person sees: the help at 80 columns and the progress on a real terminal."""
 
 import fcntl
+import io
 import os
 import pty
 import re
 import select
 import struct
 import subprocess
+import sys
 import termios
 import time
 
@@ -15,6 +17,8 @@ import pytest
 from PIL import Image
 from process import DPT, environment
 from tiny import save_tiny
+
+from dptcli.cli.console import say
 
 COMMANDS = ["depth", "segment"]
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -109,3 +113,17 @@ def test_standard_input_on_a_terminal_is_refused_instead_of_waited_for(photos):
     code, text = on_a_terminal(["depth", "-", "-o", out, "-m", str(model)])
     assert code != 0
     assert "terminal" in text
+
+
+def test_a_line_is_written_in_one_piece_so_that_no_signal_cuts_it(monkeypatch):
+    pieces = []
+
+    class Stream(io.StringIO):
+        def write(self, text):
+            pieces.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Stream())
+    say("[1/2] a.jpg -> a.png")
+    say('{"status": "done"}', file=Stream())
+    assert pieces == ["[1/2] a.jpg -> a.png\n", '{"status": "done"}\n']

@@ -29,6 +29,7 @@ ENDS = {
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
     "mps": RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
     "onednn": RuntimeError("could not create a memory object"),
+    "onednn primitive": RuntimeError("could not create a primitive"),
     "python": MemoryError(),
 }
 
@@ -81,6 +82,8 @@ def collect(pipeline, jobs):
 def test_every_devices_way_to_say_it_is_understood(error):
     assert is_out_of_memory(error)
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    unsupported = "could not create a primitive descriptor for the matmul primitive"
+    assert not is_out_of_memory(RuntimeError(unsupported))
     assert not is_out_of_memory(ValueError("out of memory"))
 
 

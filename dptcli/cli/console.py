@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dptcli.decode import printable
 from dptcli.remote import is_address
@@ -104,12 +104,12 @@ class Reporter:
         elif not self._quiet:
             counter = f"[{self._num_done}/{self._total}] " if self._total > 1 else ""
             if outcome.error is not None:
-                _say(f"{counter}failed: {outcome.error}")
+                say(f"{counter}failed: {outcome.error}")
             elif outcome.job.path is not None:
                 where = printable(outcome.job.path)
-                _say(f"{counter}{outcome.job.source.name} -> {where} ({outcome.elapsed_s:.2f} s)")
+                say(f"{counter}{outcome.job.source.name} -> {where} ({outcome.elapsed_s:.2f} s)")
                 if isinstance(fit := outcome.facts.get("anchors"), dict):
-                    _say(_fit_line(fit))
+                    say(_fit_line(fit))
 
     def summary(self, report: "Report", plan: "Plan") -> None:
         """Close with the count, the rate, and every failure by name."""
@@ -123,15 +123,15 @@ class Reporter:
             if self._live:
                 _print_table(report, plan, ", ".join(parts), rate)
             else:
-                _say(f"{', '.join(parts)}{where}: {report.elapsed_s:.1f} s, {rate:.2f} images/s")
+                say(f"{', '.join(parts)}{where}: {report.elapsed_s:.1f} s, {rate:.2f} images/s")
         if num_failed and (self._quiet or len(plan.jobs) > 1):
-            _say(f"dpt: {num_failed} of {len(plan.jobs)} images failed:")
+            say(f"dpt: {num_failed} of {len(plan.jobs)} images failed:")
             for outcome in report.failed:
-                _say(f"  {outcome.error}")
+                say(f"  {outcome.error}")
 
     def _json_line(self, facts: Mapping[str, Any]) -> None:
         if self._as_json:
-            print(json.dumps(facts, default=str, allow_nan=False), flush=True)
+            say(json.dumps(facts, default=str, allow_nan=False), file=sys.stdout)
 
 
 def _print_table(report: "Report", plan: "Plan", counts: str, rate: float) -> None:
@@ -177,8 +177,14 @@ def _json_facts(outcome: "Outcome") -> dict[str, Any]:
     return {**line, "height": height, "width": width, **facts}
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def say(line: str, *, file: TextIO | None = None) -> None:
+    """Write a line, to standard error by default, in one piece.
+
+    print() writes the end of the line by itself, and a signal may come between.
+    """
+    stream = sys.stderr if file is None else file
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 def _console() -> "Console":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dptcli.cli.console import progress_bar
+from dptcli.cli.console import progress_bar, say
 from dptcli.decode import printable
 from dptcli.errors import UsageError
 
@@ -58,7 +58,7 @@ def progress(
             if result.error:
                 bar.console.print(line, style="red", markup=False, soft_wrap=True)
         elif result.error or not quiet:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
     if bar is None:
         yield on_image

@@ -330,7 +330,9 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to whatever sys.stderr is at the time: a progress bar puts itself in its place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        from dptcli.cli.console import say
+
+        say(self.format(record))
 
 
 def set_up_logging(*, verbose: bool, quiet: bool) -> None:

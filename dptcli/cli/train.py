@@ -302,7 +302,7 @@ def _run(task: "PairTask", given: Mapping[str, Any]) -> int:
 @contextmanager
 def _progress(num_steps: int, *, quiet: bool) -> "Iterator[Callable[[Progress], None]]":
     """Show the run on stderr: a bar on a terminal, else a line now and then."""
-    from dptcli.cli.console import progress_bar
+    from dptcli.cli.console import progress_bar, say
 
     live = not quiet and sys.stderr.isatty()
     bar = progress_bar(unit="steps") if live else None
@@ -318,7 +318,7 @@ def _progress(num_steps: int, *, quiet: bool) -> "Iterator[Callable[[Progress], 
             if known is not None:
                 bar.console.print(line, markup=False)
         elif not quiet and (known is not None or progress.step % every == 0):
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
     if bar is None:
         yield report

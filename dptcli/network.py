@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dptcli.batches import BatchSizes, free_memory, is_out_of_memory
 from dptcli.errors import TooLargeError
+from dptcli.model.pretrained import Pretrained
 from dptcli.tiles import predict_tiled, shrunk, smaller_tile
 from dptcli.weights.load import LoadedModel, load_model, require_finite
 
@@ -134,18 +135,18 @@ class Network:
         if not torch.isfinite(maps).all():
             # Looked for only now: reading every weight once would make loading 20 times slower.
             require_finite(self.loaded)
-            if self.loaded.dtype is not torch.float32:
+            if self.loaded.dtype is not torch.float32 or self.loaded.int8:
                 maps = self._redo(batch)
         return list(maps.unbind(0))
 
     def _redo(self, batch: Tensor) -> Tensor:
-        """The batch in float32, for values that half precision cannot hold."""
+        """The batch in float32, for values that a narrow dtype cannot hold."""
         if self._float32 is None:
             logger.warning(
                 "%s overflows in %s: such images are done again in float32, which takes longer; "
                 "--dtype float32 spares the first attempt",
                 self.loaded.name,
-                str(self.loaded.dtype).removeprefix("torch."),
+                self.loaded.dtype_name,
             )
             self._float32 = self._in_float32()
         self.num_redone += len(batch)
@@ -176,7 +177,7 @@ def grid_of(loaded: LoadedModel) -> int:
     return max(int(own) if own >= 1 else 1, patch if isinstance(patch, int) else 1)
 
 
-def load_in_float32(loaded: LoadedModel) -> nn.Module:
+def load_in_float32(loaded: LoadedModel) -> Pretrained:
     """The model once more, from its files: rounded and packed weights don't go back."""
     path: Path = loaded.folder
     device = str(loaded.device)

@@ -351,7 +351,8 @@ def open_pipeline(
         keep_freed_blocks()
         if model.task != task:
             raise ModelError(f"model {model.name!r} is for {model.task}, not for {task}")
-        logger.info("model %s from %s: %s, %s", model.name, model.folder, model.device, model.dtype)
+        how = f"{model.device}, {model.dtype_name}"
+        logger.info("model %s from %s: %s", model.name, model.folder, how)
         if size is not None:
             resized = model.processor.with_size(size, multiple_of=grid_of(model))
             model = replace(model, processor=resized)

@@ -63,7 +63,7 @@ class TogetherPipeline(Pipeline):
         assert isinstance(segment.model, DPTForSemanticSegmentation)
         both: Any = Together(depth.model, segment.model).eval()
         if optimized:
-            optimize(both)
+            optimize(both, int8=depth.int8)
         loaded = replace(depth, model=both, labels=segment.labels, optimized=optimized)
         super().__init__(loaded, options=options, clock=clock)
 

@@ -2,9 +2,9 @@
 
     python -m dptcli.benchmark.contenders '{"name": "dpt", …}'
 
-reads one JSON line a command on standard input ("forward", "photographs", "rate") and answers one
-JSON line on standard output. Contenders take turns, so each has the machine to itself, its own
-peak of memory, and the same weather as the others.
+reads one JSON line a command on standard input ("forward", "photographs", "rate", "accuracy") and
+answers one JSON line on standard output. Contenders take turns, so each has the machine to itself,
+its own peak of memory, and the same weather as the others.
 """
 
 import json
@@ -12,17 +12,19 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from dptcli.batches import BatchSizes
 from dptcli.depth.outputs import DepthOutputs, model_facts
 from dptcli.errors import ModelError, UsageError
 from dptcli.inputs import find_images
+from dptcli.network import Network, load_in_float32
 from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
 from dptcli.plan import Job, photo_facts, plan_outputs
 from dptcli.segments.maskfiles import Style
@@ -30,6 +32,7 @@ from dptcli.segments.outputs import SegmentOutputs
 from dptcli.segments.palettes import choose_palette
 
 MATRIX_SIDE = 2048
+MOST_COMPARED = 8  # photographs whose results are compared with float32's
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Ours:
         hw = self.sample.prepared.pixel_values.shape[-2:]
         return {
             "network_hw": list(hw),
-            "dtype": str(loaded.dtype).removeprefix("torch."),
+            "dtype": loaded.dtype_name,
             "device": str(loaded.device),
             "gflop": count_gflop(loaded.model.config, type(loaded.model), tuple(hw)),
         }
@@ -121,6 +124,32 @@ class Ours:
                 float(product[0, 0])  # waits for a GPU
                 spent.append(time.perf_counter() - started)
         return 2 * MATRIX_SIDE**3 / median(spent[1:]) / 1e9
+
+    def accuracy(self) -> Mapping[str, float]:
+        """How far the results are from the plain model's in float32, over the photographs.
+
+        Depth: {"mean_difference", "max_difference"}, of the plain map's range. Segmentation:
+        {"same_labels"}, the share of equal labels. Loads the model once more.
+        """
+        loaded = self.pipeline.loaded
+        plain = replace(loaded, model=load_in_float32(loaded), dtype=torch.float32, int8=False)
+        networks = (self.pipeline.network, Network(plain, BatchSizes(1, loaded.device)))
+        found: list[dict[str, float]] = []
+        for source in find_images(list(self.spec.images), recursive=False)[:MOST_COMPARED]:
+            pixels = self.pipeline.decode(source).prepared.pixel_values
+            narrow, exact = (network.run([pixels])[0] for network in networks)
+            if loaded.task == "segment":
+                same = (narrow.argmax(0) == exact.argmax(0)).float().mean()
+                found.append({"same_labels": float(same)})
+            else:
+                apart = (narrow - exact).abs() / (exact.max() - exact.min()).clamp_min(1e-12)
+                found.append(
+                    {"mean_difference": float(apart.mean()), "max_difference": float(apart.max())}
+                )
+        return {
+            name: (max if name.startswith("max") else mean)(one[name] for one in found)
+            for name in found[0]
+        }
 
     def _saver(self) -> Callable[[Job, Prediction], Mapping[str, object]]:
         loaded = self.pipeline.loaded
@@ -274,6 +303,8 @@ def main() -> int:
             found: Mapping[str, Any] = {}
             if command == "rate":
                 found = {"gflop_per_s": contender.rate()}
+            elif command == "accuracy":
+                found = contender.accuracy()
             elif command == "photographs":
                 found = contender.photographs()
             else:

@@ -15,6 +15,7 @@ from dptcli.benchmark.contenders import Spec
 from dptcli.errors import ModelError
 
 Told = Callable[[str], None]
+_OF_EVERY_ANSWER = ("elapsed_s", "peak_mib")
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What was measured: ours first, then the others in the order they were asked for."""
+    """What was measured: ours first, then the others in the order they were asked for.
+
+    accuracy: ours against the plain model in float32, where ours is not float32 itself.
+    """
 
     rows: tuple[Row, ...]
     num_images: int
     batch_size: int
     gflop_per_s: float
     machine: Mapping[str, Any]
+    accuracy: Mapping[str, float] = field(default_factory=dict)
 
     def ratio(self, row: Row, what: str) -> float | None:
         """How many times as long as ours a contender took: the median of the rounds' ratios."""
@@ -73,6 +78,7 @@ class Benchmark:
             "matrix_gflop_per_s": self.gflop_per_s,
             "network_gflop_per_s": self.network_gflop_per_s,
             "stages_s_per_image": self.stages(),
+            "accuracy": dict(self.accuracy),
             "contenders": [
                 {
                     "name": row.name,
@@ -160,12 +166,18 @@ def run_benchmark(specs: Sequence[Spec], *, num_rounds: int, told: Told) -> Benc
                 peaks[row.name] = found["peak_mib"]
                 if "stage_s" in found:
                     row.stage_s.append(found["stage_s"])
+        accuracy: dict[str, float] = {}
+        if rows[0].facts["dtype"] != "float32":
+            told("accuracy")
+            answer = processes[0].ask("accuracy")
+            accuracy = {name: answer[name] for name in answer if name not in _OF_EVERY_ANSWER}
         return Benchmark(
             tuple(replace(row, peak_mib=peaks.get(row.name)) for row in rows),
             num_images=len(specs[0].images),
             batch_size=specs[0].batch_size,
             gflop_per_s=median(rates),
             machine=describe_machine(),
+            accuracy=accuracy,
         )
     finally:
         for process in processes:

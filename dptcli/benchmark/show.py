@@ -49,6 +49,15 @@ def summary(found: Benchmark) -> str:
     height, width = ours.facts["network_hw"]
     share = found.network_gflop_per_s / found.gflop_per_s
     rate = found.num_images / median(ours.photographs_s)
+    exact = found.accuracy
+    differs = ""
+    if "same_labels" in exact:
+        differs = f"\nlabels as float32's: {exact['same_labels']:.2%}"
+    elif exact:
+        differs = (
+            f"\ndifference from float32: mean {exact['mean_difference']:.2%}, at most "
+            f"{exact['max_difference']:.1%} of the map's range"
+        )
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['capability']}; "
         f"torch {machine['torch']}\n"
@@ -56,6 +65,7 @@ def summary(found: Benchmark) -> str:
         f"{found.batch_size}: {rate:.2f} photographs/s\n"
         f"network {ours.facts['gflop']:.0f} GFLOP an image, {found.network_gflop_per_s:.0f} "
         f"GFLOP/s; a matrix product {found.gflop_per_s:.0f} ({share:.0%})"
+        f"{differs}"
     )
 
 

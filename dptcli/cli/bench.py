@@ -117,7 +117,7 @@ def bench(
         "task": task,
         "size": o.parse_size(size),
         "device": o.check_device(device),
-        "dtype": o.check_dtype(dtype),
+        "dtype": o.check_dtype(dtype, optimize=optimize),
         "optimize": optimize,
         "batch_size": num_batch,
     }

@@ -64,7 +64,7 @@ class Reporter:
                 "name": loaded.name,
                 "hash": hash_of(loaded),
                 "device": str(loaded.device),
-                "dtype": str(loaded.dtype).removeprefix("torch."),
+                "dtype": loaded.dtype_name,
             }
             self._account.loaded(about, pipeline.clock)
 

@@ -216,8 +216,9 @@ DType = Annotated[
         metavar="DTYPE",
         rich_help_panel=MODEL,
         show_default=False,
-        help="auto (the default), float32, bfloat16 or float16; auto is bfloat16 where the "
-        "processor computes it natively, e.g. [cyan]--dtype bfloat16[/]",
+        help="auto (the default), float32, bfloat16, float16, or int8 on the CPU, which rounds "
+        "(dpt bench says how much); auto is bfloat16 where the processor computes it natively, "
+        "e.g. [cyan]--dtype bfloat16[/]",
     ),
 ]
 Optimize = Annotated[
@@ -290,7 +291,7 @@ Verbose = Annotated[
     ),
 ]
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 MIN_TILE = 64  # in less a network sees no things
@@ -368,8 +369,10 @@ def check_device(value: str) -> str:
     raise UsageError(f"--device {value!r} must be auto, cpu, cuda, cuda:N or mps")
 
 
-def check_dtype(value: str) -> str:
+def check_dtype(value: str, *, optimize: bool = True) -> str:
     """Return --dtype when it is one we know. Raises UsageError."""
+    if value == "int8" and not optimize:
+        raise UsageError("--dtype int8 is one of the cheaper steps; leave out --no-optimize")
     if value in DTYPES:
         return value
     raise UsageError(f"--dtype {value!r} must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")

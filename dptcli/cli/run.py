@@ -112,7 +112,7 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         offline=given["offline"],
         size=o.parse_size(given["size"]),
         device=o.check_device(given["device"]),
-        dtype=o.check_dtype(given["dtype"]),
+        dtype=o.check_dtype(given["dtype"], optimize=given["optimize"]),
         optimize=given["optimize"],
         batch_size=o.parse_batch_size(given["batch_size"]),
         tile=o.parse_tile(given["tile"]),

@@ -203,7 +203,7 @@ def model_facts(loaded: "LoadedModel") -> dict[str, Any]:
         "dpt": __version__,
         "model": loaded.name,
         "model_hash": hash_of(loaded),
-        "model_dtype": str(loaded.dtype).removeprefix("torch."),
+        "model_dtype": loaded.dtype_name,
         **meaning(kind),
     }
 

@@ -34,12 +34,13 @@ class Kernels:
     """The forms that suit a device and dtype.
 
     linear: "plain"; "packed", oneDNN's product; "conv1x1", its 1×1 convolution, the same product by
-    another kernel. fuse_gelu: GELU inside the product. conv: whether convolutions are packed.
-    explicit_attention: two batched products instead of the fused form. winograd: 3×3 convolutions
-    by fewer multiplications, see `winograd.py`.
+    another kernel; "int8", in 8 bits, not the same function (see `int8.py`). fuse_gelu: GELU inside
+    the product. conv: whether convolutions are packed. explicit_attention: two batched products
+    instead of the fused form. winograd: 3×3 convolutions by fewer multiplications, see
+    `winograd.py`.
     """
 
-    linear: Literal["plain", "packed", "conv1x1"] = "plain"
+    linear: Literal["plain", "packed", "conv1x1", "int8"] = "plain"
     fuse_gelu: bool = False
     conv: bool = False
     explicit_attention: bool = False

@@ -9,6 +9,7 @@ B batch, N tokens, D width, C channels, h×w patches.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -36,15 +37,22 @@ Step = Callable[[nn.Module, Kernels], None]
 
 
 def optimize(
-    model: nn.Module, *, steps: Sequence[str] | None = None, kernels: Kernels | None = None
+    model: nn.Module,
+    *,
+    steps: Sequence[str] | None = None,
+    kernels: Kernels | None = None,
+    int8: bool = False,
 ) -> nn.Module:
     """Make a model in eval mode cheaper, in place, and return it.
 
     steps: names of STEPS, in any order; None is all of them. kernels: the forms to use, else those
-    of its first parameter's device and dtype.
+    of its first parameter's device and dtype. int8: linear layers in 8 bits, see `int8.py`; this
+    alone changes results by more than rounding.
     """
     first = next(model.parameters())
     kernels = kernels or kernels_for(first.device, first.dtype)
+    if int8:
+        kernels = replace(kernels, linear="int8")
     clean_file_ranges.cache_clear()  # this model's file may be a new one
     chosen = STEPS if steps is None else {name: STEPS[name] for name in STEPS if name in steps}
     with torch.no_grad():

@@ -10,6 +10,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dptcli.model.int8 import Int8Linear, fits_int8
 from dptcli.model.kernels import (
     MIN_WEIGHTS,
     ConvLinear,
@@ -145,6 +146,9 @@ def _packed(module: Any, kernels: Kernels) -> nn.Module | None:
 def _packed_linear(
     weights: Sequence[Tensor], bias: Tensor | None, kernels: Kernels, *, gelu: bool = False
 ) -> nn.Module:
+    if kernels.linear == "int8" and fits_int8(weights):
+        linear = Int8Linear(weights, bias)
+        return nn.Sequential(linear, nn.GELU()) if gelu else linear
     if kernels.linear == "conv1x1":
         return ConvLinear(weights, bias, gelu=gelu)
     if kernels.fuse_gelu or not gelu:

@@ -14,6 +14,7 @@ from dptcli.errors import ConfigError, ModelError
 from dptcli.model.config import Config
 from dptcli.model.depth_anything import DepthAnythingForDepthEstimation
 from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
+from dptcli.model.int8 import int8_engine
 from dptcli.model.optimize import optimize
 from dptcli.model.precision import keep_tail_float32, native_dtype
 from dptcli.model.pretrained import Pretrained
@@ -40,6 +41,7 @@ ARCHITECTURES: dict[str, tuple[str, type[Pretrained]]] = {
 PROCESSORS: dict[type[Pretrained], type[DPTImageProcessor]] = {
     ZoeDepthForDepthEstimation: ZoeDepthImageProcessor,
 }
+INT8 = "int8"  # among the dtypes, though no torch.dtype: inputs and results are float32
 MAX_LISTED = 8  # names in an error message before it says how many more
 # Names that older files use, tried where the name itself is unknown: (pattern, replacement).
 RENAMES = (
@@ -64,7 +66,8 @@ NEVER_RUN = r"neck\.fusion_stage\.layers\.0\.residual_layer1\..*"
 class LoadedModel:
     """A model with what belongs to it.
 
-    labels: class id -> name, empty for depth. optimized: made cheaper, so it only predicts.
+    dtype: of its inputs. labels: class id -> name, empty for depth. optimized: made cheaper, so it
+    only predicts. int8: its linear layers are in 8 bits then, and its dtype is float32.
     """
 
     model: Pretrained
@@ -76,6 +79,12 @@ class LoadedModel:
     dtype: torch.dtype
     labels: dict[int, str]
     optimized: bool = False
+    int8: bool = False
+
+    @property
+    def dtype_name(self) -> str:
+        """As `--dtype` has it."""
+        return INT8 if self.int8 else str(self.dtype).removeprefix("torch.")
 
     @property
     def is_metric(self) -> bool:
@@ -96,8 +105,9 @@ def load_model(
     """Load a model by name, repository, folder or original file, with its processor, on a device.
 
     task: "depth", "segment", or None for whatever the model does. device: auto, cpu, cuda[:n] or
-    mps. dtype: auto, float32, bfloat16 or float16. offline: never download. kind: of an original
-    file, see `read_original`. optimized: the same function, cheaper, for predictions alone.
+    mps. dtype: auto, float32, bfloat16, float16 or, on the CPU and optimized, int8. offline: never
+    download. kind: of an original file, see `read_original`. optimized: the same function, cheaper,
+    for predictions alone.
     Raises ModelError when the model is unknown, broken or for another task.
     """
     folder = find_model(name, task=task, offline=offline)
@@ -109,7 +119,10 @@ def load_model(
     if task is not None and found_task != task:
         raise ModelError(f"model {str(name)!r} is for `dpt {found_task}`, not for `dpt {task}`")
     target = resolve_device(device)
-    target_dtype = resolve_dtype(dtype, target)
+    int8 = dtype == INT8
+    if int8:
+        require_int8(target)
+    target_dtype = torch.float32 if int8 else resolve_dtype(dtype, target)
     if original is None:
         model = load_pretrained(model_class, folder, dtype=target_dtype, device=target)
         processor = load_processor(PROCESSORS.get(model_class, DPTImageProcessor), folder)
@@ -119,7 +132,7 @@ def load_model(
     if target_dtype is not torch.float32:
         keep_tail_float32(model)
     if optimized:
-        optimize(model)
+        optimize(model, int8=int8)
     labels = dict(model.config.id2label) if found_task == SEGMENT else {}
     return LoadedModel(
         model=model,
@@ -131,6 +144,7 @@ def load_model(
         dtype=target_dtype,
         labels=labels,
         optimized=optimized,
+        int8=int8,
     )
 
 
@@ -206,6 +220,14 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if dtype is torch.float16 and device.type == "cpu":
         raise ModelError("dtype 'float16' is slow and inexact on the CPU; use bfloat16 or float32")
     return dtype
+
+
+def require_int8(device: torch.device) -> None:
+    """Raise ModelError where linear layers cannot run in 8 bits."""
+    if device.type != "cpu":
+        raise ModelError(f"dtype 'int8' is for the CPU, not for {device}; use --device cpu")
+    if int8_engine() is None:
+        raise ModelError("dtype 'int8': this PyTorch has no 8-bit products; use float32")
 
 
 def load_pretrained(

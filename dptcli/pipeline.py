@@ -32,7 +32,7 @@ from dptcli.depth.colormaps import finite_range
 from dptcli.errors import ModelError
 from dptcli.inputs import ImageSource, decode_picture
 from dptcli.jobs import ahead, failure
-from dptcli.model.memory import keep_freed_blocks
+from dptcli.model.memory import give_back_freed_blocks, keep_freed_blocks
 from dptcli.network import Network, grid_of
 from dptcli.plan import Job
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
@@ -348,6 +348,7 @@ def open_pipeline(
             model = load_model(
                 model, task=task, device=device, dtype=dtype, offline=offline, optimized=optimized
             )
+        give_back_freed_blocks()
         keep_freed_blocks()
         if model.task != task:
             raise ModelError(f"model {model.name!r} is for {model.task}, not for {task}")

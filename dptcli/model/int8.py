@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from dptcli.model.memory import let_go
 
-# oneDNN's kernels are ahead of FBGEMM's (229 to 210 GFLOP/s on two Zen 3 cores); QNNPACK is ARM's.
-_ENGINES = ("onednn", "x86", "qnnpack")
+# oneDNN's kernels are ahead of FBGEMM's (229 to 210 GFLOP/s on two Zen 3 cores), but it holds every
+# weight twice (300 MB more for DPT-large). QNNPACK is ARM's.
+_ENGINES = ("fbgemm", "x86", "qnnpack")
 # Short rows or few outputs (the position bias of Swin V2) are cheap, and lose the most.
 _MIN_SIDE = 64
 _SMALLEST = 1e-30  # a row of zeros stays one

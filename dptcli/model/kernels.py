@@ -205,7 +205,7 @@ class PackedBySize(nn.Module):
         packed = self._packed.pop(size, None)
         if packed is None:
             packed = self.pack(size)
-            if self.num_sizes == 2:  # a large model, whose weights had better not be held twice
+            if self.num_sizes < MAX_SIZES:  # a large model: better not held twice
                 for weight in self.sources:
                     let_go(weight)
             if len(self._packed) == self.num_sizes:

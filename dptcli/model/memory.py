@@ -34,6 +34,13 @@ def keep_freed_blocks() -> bool:
     return taken
 
 
+def give_back_freed_blocks() -> None:
+    """Return to the system what malloc keeps of freed blocks, after loading has made many."""
+    trim = getattr(_libc(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def let_go(weight: Tensor) -> None:
     """Drop a weight's pages from memory where they are clean pages of a mapped file.
 

@@ -32,7 +32,7 @@ from dptcli.depth.colormaps import finite_range
 from dptcli.errors import ModelError
 from dptcli.inputs import ImageSource, decode_picture
 from dptcli.jobs import ahead, failure
-from dptcli.model.memory import give_back_freed_blocks, keep_freed_blocks
+from dptcli.model.memory import settle_memory
 from dptcli.network import Network, grid_of
 from dptcli.plan import Job
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
@@ -348,12 +348,10 @@ def open_pipeline(
             model = load_model(
                 model, task=task, device=device, dtype=dtype, offline=offline, optimized=optimized
             )
-        give_back_freed_blocks()
-        keep_freed_blocks()
+        settle_memory()
         if model.task != task:
             raise ModelError(f"model {model.name!r} is for {model.task}, not for {task}")
-        how = f"{model.device}, {model.dtype_name}"
-        logger.info("model %s from %s: %s", model.name, model.folder, how)
+        logger.info("%s from %s: %s, %s", model.name, model.folder, model.device, model.dtype_name)
         if size is not None:
             resized = model.processor.with_size(size, multiple_of=grid_of(model))
             model = replace(model, processor=resized)

@@ -5,6 +5,7 @@ import json
 import pickle
 import stat
 
+import numpy as np
 import pytest
 
 from dptcli.errors import ConfigError, ModelError

@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, Protocol
@@ -20,11 +20,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from dptcli.batches import BatchSizes
 from dptcli.depth.outputs import DepthOutputs, model_facts
 from dptcli.errors import ModelError, UsageError
 from dptcli.inputs import find_images
-from dptcli.network import Network, load_in_float32
 from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
 from dptcli.plan import Job, photo_facts, plan_outputs
 from dptcli.segments.maskfiles import Style
@@ -132,8 +130,10 @@ class Ours:
         {"same_labels"}, the share of equal labels. Loads the model once more.
         """
         loaded = self.pipeline.loaded
-        plain = replace(loaded, model=load_in_float32(loaded), dtype=torch.float32, int8=False)
-        networks = (self.pipeline.network, Network(plain, BatchSizes(1, loaded.device)))
+        networks = (
+            self.pipeline.network,
+            _plain_pipeline(self.spec, device=self.spec.device).network,
+        )
         found: list[dict[str, float]] = []
         for source in find_images(list(self.spec.images), recursive=False)[:MOST_COMPARED]:
             pixels = self.pipeline.decode(source).prepared.pixel_values
@@ -246,12 +246,16 @@ CONTENDERS: Mapping[str, Callable[[Spec], Any]] = {
 }
 
 
+def _plain_pipeline(spec: Spec, *, device: str) -> Pipeline:
+    task: Any = spec.task
+    return open_pipeline(
+        spec.model, task=task, device=device, dtype="float32", optimized=False, size=spec.size
+    )
+
+
 def _network_input(spec: Spec) -> torch.Tensor:
     """The first photograph as our processor prepares it: the same for every contender."""
-    task: Any = spec.task
-    plain = open_pipeline(
-        spec.model, task=task, device="cpu", dtype="float32", optimized=False, size=spec.size
-    )
+    plain = _plain_pipeline(spec, device="cpu")
     [source] = find_images([spec.images[0]], recursive=False)
     pixels = plain.decode(source).prepared.pixel_values
     return torch.from_numpy(np.stack([pixels] * spec.batch_size))

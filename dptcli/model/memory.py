@@ -34,11 +34,12 @@ def keep_freed_blocks() -> bool:
     return taken
 
 
-def give_back_freed_blocks() -> None:
-    """Return to the system what malloc keeps of freed blocks, after loading has made many."""
+def settle_memory() -> None:
+    """After loading: its freed blocks go back to the system, and from now on freed ones stay."""
     trim = getattr(_libc(), "malloc_trim", None)
     if trim is not None:
         trim(0)
+    keep_freed_blocks()
 
 
 def let_go(weight: Tensor) -> None:

@@ -240,9 +240,16 @@ def test_no_pairs_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("steps", 0), ("batch_size", 0), ("learning_rate", 0.0), ("average", 1.0), ("accumulate", 0)],
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("average", 1.0),
+        ("accumulate", 0),
+        ("optimizer", "sgd"),
+    ],
 )
-def test_wrong_options_are_refused_by_name(field: str, value: float) -> None:
+def test_wrong_options_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(UsageError, match=field):
         dataclasses.replace(OPTIONS, **{field: value})
 

@@ -35,6 +35,7 @@ class TrainOptions:
     eighth of its time. average: decay of the weights' moving average.
     patience: validations without a better loss before training stops; 0 never stops. zoom: crops
     of different scales, which metric depth does not bear. normalization: the model's own.
+    optimizer: "adamw" or "muon", see `make_optimizers`.
     """
 
     steps: int = 1000
@@ -56,6 +57,7 @@ class TrainOptions:
     zoom: bool = True
     normalization: Normalization = field(default_factory=Normalization)
     dtype: str = "float32"
+    optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "validate_every"):
@@ -63,6 +65,8 @@ class TrainOptions:
                 raise UsageError(f"{name}: {getattr(self, name)} must be at least 1")
         if not self.learning_rate > 0:
             raise UsageError(f"learning_rate: {self.learning_rate} must be above 0")
+        if self.optimizer not in ("adamw", "muon"):
+            raise UsageError(f"optimizer: {self.optimizer!r} must be adamw or muon")
         if not 0 <= self.average < 1:
             raise UsageError(f"average: {self.average} must lie in [0, 1)")
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +23,7 @@ from dptcli.training.batches import Batch, Source, TrainOptions, precision
 from dptcli.training.data import IGNORE_LABEL, Example
 from dptcli.training.features import FeatureCache
 from dptcli.training.losses import relative_depth_loss
+from dptcli.training.optimizers import make_optimizers
 
 logger = logging.getLogger(__name__)
 
@@ -91,18 +91,6 @@ def learning_rate_at(step: int, options: TrainOptions) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
 
 
-def _groups(model: DensePredictor, options: TrainOptions) -> list[dict[str, Any]]:
-    backbone = model.backbone if model.backbone is not None else model.dpt
-    assert backbone is not None
-    inside = {id(parameter) for parameter in backbone.parameters()}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in inside]
-    backbone.requires_grad_(not options.is_frozen)
-    groups: list[dict[str, Any]] = [{"params": rest, "base": options.learning_rate}]
-    if not options.is_frozen:
-        groups.append({"params": list(backbone.parameters()), "base": options.backbone_rate})
-    return groups
-
-
 class _Average:
     """An exponential moving average of the trained tensors."""
 
@@ -143,14 +131,12 @@ def validation_loss(model: DensePredictor, source: Source) -> float:
 
 
 class _Run:
-    """Everything that a checkpoint holds: optimizer, averaged weights, the best ones, history."""
+    """Everything that a checkpoint holds: optimizers, averaged weights, the best ones, history."""
 
     def __init__(self, model: DensePredictor, options: TrainOptions) -> None:
         self.model = model
         self.options = options
-        self.optimizer = torch.optim.AdamW(
-            _groups(model, options), lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+        self.optimizers = make_optimizers(model, options)
         # float16 has too few exponents for small gradients; a no-op for the other types.
         is_half = options.dtype == "float16"
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=is_half)
@@ -188,7 +174,7 @@ class _Run:
             "weights": _trained(self.model),
             "average": self.average.values,
             "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
         }
         with atomic_path(path) as temporary:
@@ -209,7 +195,8 @@ class _Run:
         self.model.load_state_dict(state["weights"], strict=False)
         self.average.values = dict(state["average"])
         self.best = state["best"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.losses = state["step"], state["losses"]
         self.validations = [tuple(pair) for pair in state["validations"]]
@@ -272,12 +259,14 @@ def _set_training(model: DensePredictor, options: TrainOptions) -> None:
 
 
 def _step(run: _Run, source: Source) -> float:
-    """One step of the optimizer; its loss."""
+    """One step of the weights; its loss."""
     model, options, step = run.model, run.options, run.step
     torch.manual_seed(options.seed * 1_000_003 + step)  # dropout
-    for group in run.optimizer.param_groups:
+    groups = [group for optimizer in run.optimizers for group in optimizer.param_groups]
+    for group in groups:
         group["lr"] = group["base"] * learning_rate_at(step, options)
-    run.optimizer.zero_grad(set_to_none=True)
+    for optimizer in run.optimizers:
+        optimizer.zero_grad(set_to_none=True)
     total, num_good = 0.0, 0
     for part in range(options.accumulate):
         batch = source.batch(step * options.accumulate + part)
@@ -290,10 +279,12 @@ def _step(run: _Run, source: Source) -> float:
         total += float(loss.detach())
         num_good += 1
     if num_good > 0:
-        parameters = [value for group in run.optimizer.param_groups for value in group["params"]]
-        run.scaler.unscale_(run.optimizer)
+        parameters = [value for group in groups for value in group["params"]]
+        for optimizer in run.optimizers:
+            run.scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        run.scaler.step(run.optimizer)
+        for optimizer in run.optimizers:
+            run.scaler.step(optimizer)
         run.scaler.update()
     run.average.update(model, step)
     run.step += 1

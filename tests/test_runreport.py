@@ -15,6 +15,10 @@ from process import DPT, environment
 from tiny import save_tiny
 
 from dptcli.cli import main
+from dptcli.inputs import find_images
+from dptcli.plan import plan_outputs
+from dptcli.report import Outcome
+from dptcli.runreport import RunReport
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +193,32 @@ def test_a_run_that_never_began_writes_no_report(run, capsys):
     assert run("--report", "photos/0.png/run.json") == 2
     capsys.readouterr()
     assert not Path("run.json").exists()
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_signal_between_a_note_and_its_count_counts_no_image_twice(
+    photos, tmp_path, monkeypatch, noted
+):
+    plan = plan_outputs(find_images([photos]), str(tmp_path / "out"))
+    account = RunReport(tmp_path / "run.json", command="depth", options={}, shard=None)
+
+    def run_until_the_second_image():
+        with account, monkeypatch.context() as patch:
+            account.planned(plan)
+            account.done(Outcome(plan.jobs[0], None, (3, 4), {}, 0.1))
+            write = account._images.write
+
+            def cut(line):
+                if noted:
+                    write(line)
+                raise KeyboardInterrupt
+
+            patch.setattr(account._images, "write", cut)
+            account.done(Outcome(plan.jobs[1], None, (3, 4), {}, 0.1))
+
+    with pytest.raises(KeyboardInterrupt):
+        run_until_the_second_image()
+    found = report("run.json")
+    assert found["totals"]["images"] == len(plan.jobs) == len(found["images"])
+    assert found["totals"]["done"] == 1 + noted
+    assert found["totals"]["not_reached"] == len(plan.jobs) - 1 - noted

@@ -105,7 +105,7 @@ def main() -> None:
 
     # Ray notes the address there, wherever the cluster's own files lie, and does not make it.
     system = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    os.makedirs(os.path.join(system, "ray"), exist_ok=True)
+    Path(system, "ray").mkdir(parents=True, exist_ok=True)
     shared = {
         "node_ip_address": "127.0.0.1",
         "object_store_memory": STORE_BYTES,

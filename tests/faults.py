@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
-from process import DPT, environment
+from process import DPT, environment, hear_ctrl_c
 
 counts = {"tried": 0, "survived": 0}
 
@@ -49,7 +48,7 @@ def start(*words: object, **env: str) -> "subprocess.Popen[bytes]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(NO_COLOR="1", **env),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=hear_ctrl_c,
     )
 
 

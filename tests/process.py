@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,11 @@ def environment(**changes):
     )
     inherited = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
     return {**inherited, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **changes}
+
+
+def hear_ctrl_c():
+    """For a child before its program (preexec_fn): what runs in the background may ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # For the start of a child's program. Not getrusage's maximum: that one is inherited from the

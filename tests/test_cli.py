@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from process import DPT, environment
+from process import DPT, environment, hear_ctrl_c
 from tiny import LABELS, save_tiny
 
 
@@ -207,7 +207,7 @@ def test_an_interrupted_run_leaves_only_whole_pictures(models, photos, stop):
         [*DPT, *words],
         stderr=subprocess.PIPE,
         env=environment(),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=hear_ctrl_c,
     )
     deadline = time.monotonic() + 60
     while len(list(Path("out").glob("*.png"))) < 3 and time.monotonic() < deadline:

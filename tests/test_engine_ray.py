@@ -17,7 +17,7 @@ import pytest
 import ray_cluster
 import s3_server
 from PIL import Image
-from process import DPT, NEEDS_PROC, environment
+from process import DPT, NEEDS_PROC, environment, hear_ctrl_c
 from tiny import save_tiny
 
 pytest.importorskip("ray")
@@ -200,6 +200,7 @@ def test_ctrl_c_ends_the_clusters_work(cluster, models, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=environment(**ray_cluster.SETTINGS),
+        preexec_fn=hear_ctrl_c,
     )
     for line in process.stderr:
         if line.startswith("[20/"):

@@ -11,8 +11,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -20,6 +19,7 @@ import typer
 from dptcli import __version__
 from dptcli.cli.argv import normalize_argv
 from dptcli.cli.commands import LazyGroup
+from dptcli.cli.signals import SIGHUP, Stopped, signals_raise
 from dptcli.errors import DptError, ImageError
 
 EXIT_DONE = 0
@@ -79,7 +79,7 @@ def about(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dpt` with the arguments given (the process's by default) and return its exit code."""
     arguments = normalize_argv(sys.argv[1:] if argv is None else argv)
-    with _signals_raise():
+    with signals_raise():
         try:
             code = app(arguments, prog_name="dpt", standalone_mode=False)
         except DptError as error:
@@ -90,42 +90,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_USAGE
         except KeyboardInterrupt:
             code = EXIT_INTERRUPTED
-        except _Stopped as stop:
+        except Stopped as stop:
             code = 128 + stop.signal_number
         except Exception as error:
             return _report_bug(error)
-        if code in {EXIT_INTERRUPTED, 128 + signal.SIGTERM, 128 + _SIGHUP}:
+        if code in {EXIT_INTERRUPTED, 128 + signal.SIGTERM, 128 + SIGHUP}:
             _complain("interrupted; finished results are kept")
             _leave_now(code)
     return code or EXIT_DONE
-
-
-class _Stopped(BaseException):
-    """A signal asked the process to end; like KeyboardInterrupt, no `except Exception` holds it."""
-
-    def __init__(self, signal_number: int) -> None:
-        self.signal_number = signal_number
-
-
-_SIGHUP = getattr(signal, "SIGHUP", signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that files stay whole."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise _Stopped(number)
-
-    # One that the caller ignores (nohup) stays ignored.
-    wanted = [s for s in {signal.SIGTERM, _SIGHUP} if signal.getsignal(s) is signal.SIG_DFL]
-    for number in wanted:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in wanted:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _leave_now(code: int) -> NoReturn:

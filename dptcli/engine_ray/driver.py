@@ -135,7 +135,9 @@ def connected(address: str | None = None) -> Iterator[None]:
             configure_logging=not quiet,
         )
     except (OSError, RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+        # A first line that ends so is a title, and below it the traceback of Ray's own server.
+        reason = f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") else lines[0]
         raise UsageError(
             f"cannot join the Ray cluster {address or 'of RAY_ADDRESS'!r}: {reason}"
         ) from None

@@ -12,14 +12,14 @@ from dptcli.inputs import ImageSource
 from dptcli.plan import Shard
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def photos(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return draw_photos()
 
 
 @pytest.fixture
-def run(photos, tmp_path, capsys):
+def run(tmp_path, capsys):
     return runner({"depth": str(save_tiny(tmp_path / "model", task="depth"))}, capsys)
 
 

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +25,7 @@ from dptcli.engine_ray.stages import (
 from dptcli.errors import ModelError, UsageError
 from dptcli.pipeline import Pipeline, Save
 from dptcli.plan import Job
-from dptcli.report import Outcome, Report
+from dptcli.report import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -65,17 +64,8 @@ class ClusterPipeline(Pipeline):
         self._light: Pipeline = found
         self._note_input = note_input
 
-    def run(
-        self,
-        jobs: Iterable[Job],
-        *,
-        save: Save,
-        on_done: Callable[[Outcome], None] = lambda _outcome: None,
-    ) -> Report:
-        """Do every job and tell `on_done`, in this thread and in order of completion."""
-        started = time.perf_counter()
+    def _outcomes(self, jobs: Iterable[Job], save: Save) -> Generator[Outcome, None, None]:
         jobs = list(jobs)
-        num_done, failed = 0, []
         with contextlib.closing(self._parcels(jobs, save)) as parcels:
             for parcel in parcels:
                 for level, message in parcel.said:
@@ -85,14 +75,7 @@ class ClusterPipeline(Pipeline):
                 assert isinstance(parcel.item, Outcome)
                 for stage, seconds in parcel.seconds.items():
                     self.clock.seconds[stage] += seconds
-                outcome = replace(parcel.item, job=jobs[parcel.index])
-                on_done(outcome)
-                if outcome.error is None:
-                    num_done += 1
-                else:
-                    failed.append(outcome)
-        elapsed_s = time.perf_counter() - started
-        return Report(num_done, tuple(failed), elapsed_s, dict(self.clock.seconds))
+                yield replace(parcel.item, job=jobs[parcel.index])
 
     def _parcels(self, jobs: Sequence[Job], save: Save) -> Generator[Parcel, None, None]:
         import ray

@@ -4,14 +4,20 @@ and what killed workers leave."""
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from process import environment
 
 from dptcli.cli.engine import read_engine
+from dptcli.cli.record import Kept
 from dptcli.engine_ray.driver import share_out
 from dptcli.errors import UsageError
+from dptcli.files import RUN_TOKEN
+from dptcli.inputs import ImageSource
 from dptcli.leftovers import remove_unfinished
+from dptcli.plan import Job, Plan
 
 PLAIN = {"engine": "ray", "ray_address": None, "workers": None, "gpus_per_worker": None}
 PLAIN |= {"inputs": ["photos"], "output": "out"}
@@ -98,3 +104,20 @@ def test_what_a_killed_worker_had_under_way_goes_with_its_run(tmp_path):
     assert len(left) == 2
     assert left[0].startswith(".12345678")  # of a run that may still be at work
     assert left[1] == "depth.png"
+
+
+@pytest.mark.parametrize("into_a_folder", [True, False])
+def test_a_run_ends_without_what_its_lost_workers_had_under_way(tmp_path, into_a_folder):
+    (tmp_path / "out").mkdir()
+    source = ImageSource(tmp_path / "photo.png", Path("photo.png"))
+    job = Job(source, tmp_path / "out" / "depth.png")
+    request = SimpleNamespace(
+        cluster=object(), out=tmp_path / "out", task="depth", options={}, offline=True
+    )
+    kept = Kept(request, [("dpt-small", "depth")])
+    plan = Plan((job,), folder=tmp_path / "out" if into_a_folder else None)
+    with kept.recording(plan):
+        words = [sys.executable, "-c", KILLED_WORKER, str(tmp_path / "out"), RUN_TOKEN]
+        subprocess.run(words, check=False, env=environment(), timeout=60)
+        assert list((tmp_path / "out").glob("*.dpt-tmp"))
+    assert not list((tmp_path / "out").glob("*.dpt-tmp"))

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,26 +77,35 @@ class Kept:
     @contextlib.contextmanager
     def recording(self, plan: "Plan") -> Iterator[None]:
         """Keep the record while the block goes on, and list the failures if it is cut short."""
+        folders = {path.parent for job in plan.jobs for path in job.results}
         if plan.folder is None or isinstance(plan.folder, RemotePath):
             yield
+            self._sweep(folders)
             return
         from dptcli.ledger import Ledger
-        from dptcli.leftovers import remove_unfinished, tidy
+        from dptcli.leftovers import tidy
 
-        folders = {path.parent for job in plan.jobs for path in job.results}
         tidy(plan.folder, folders)
         ledger = Ledger(plan.folder, task=self._request.task, work=self._work)
         self._ledger = ledger if ledger.open() else None
         try:
             yield
-            if self._request.cluster is not None:  # workers that were lost had files under way
-                for folder in folders:
-                    remove_unfinished(folder, {RUN_TOKEN})
+            self._sweep(folders)
         except BaseException:
             self.list_failures(plan)
             raise
         finally:
             ledger.close()
+
+    def _sweep(self, folders: Collection[Path]) -> None:
+        """Remove what workers of a cluster that were lost had under way."""
+        if self._request.cluster is None:
+            return
+        from dptcli.leftovers import remove_unfinished
+
+        for folder in folders:
+            if not isinstance(folder, RemotePath):
+                remove_unfinished(folder, {RUN_TOKEN})
 
     def reader(self, max_pixels: int | None) -> "Callable[[ImageSource], Image]":
         """Return pipeline.Options.read that notes what is read."""

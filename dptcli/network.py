@@ -132,7 +132,7 @@ class Network:
             maps = self._forward(self.loaded.model, batch, self.loaded.dtype)
         elapsed_s = time.perf_counter() - started
         logger.debug("network: %d at %d×%d in %.3f s", len(images), *shape[1:], elapsed_s)
-        if not torch.isfinite(maps).all():
+        if not torch.stack(torch.aminmax(maps)).isfinite().all():  # NaN shows in both
             # Looked for only now: reading every weight once would make loading 20 times slower.
             require_finite(self.loaded)
             if self.loaded.dtype is not torch.float32 or self.loaded.int8:

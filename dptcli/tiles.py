@@ -68,7 +68,7 @@ def predict_tiled(
             )
             maps = _resized(maps, feather.shape)[:, : bottom - top, : right - left]
             weight = feather[: bottom - top, : right - left]
-            total[:, top:bottom, left:right] += maps * weight
+            total[:, top:bottom, left:right].addcmul_(maps, weight)
             weights[top:bottom, left:right] += weight
     total /= weights
     return total[0] if flat else total
@@ -117,8 +117,8 @@ def _joined(
         parts.append(_fitted(maps[0], whole[:1], box)[None])
     if len(logits):
         seen = _part(whole[-len(logits) :], box, (maps.shape[-2], maps.shape[-1]))
-        parts.append(torch.lerp(logits, seen, _SHARE_OF_WHOLE))
-    return torch.cat(parts)
+        parts.append(seen.lerp_(logits, 1 - _SHARE_OF_WHOLE))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _fitted(depth: Tensor, whole: Tensor, box: tuple[float, float, float, float]) -> Tensor:

@@ -97,7 +97,7 @@ def _is_much_larger(hw: tuple[int, int], depth: torch.Tensor) -> bool:
     on_cpu = depth.device.type == "cpu" and not depth.requires_grad
     if not (doubled and on_cpu and hw[0] * hw[1] >= _LARGE_PIXELS):
         return False
-    return bool(torch.isfinite(depth).all())  # 0 × NaN would spoil the rest of a band
+    return _largest(depth) < torch.inf  # 0 × NaN would spoil the rest of a band
 
 
 def label_map(
@@ -127,10 +127,11 @@ def label_map(
     whole_bytes = num_classes * height * width * logits.element_size()
     if height + width <= _SMALL_OUTPUT or whole_bytes <= _SMALL_BYTES:
         return _interpolate(logits[None], target_hw, "bilinear")[0].argmax(0).to(dtype)
-    if not bool(torch.isfinite(logits).all()):
+    largest = _largest(logits)
+    if not largest < torch.inf:
         # 0 × infinity is NaN, so nothing can be split along the width, nor bounded.
         return _label_classwise(logits, range(num_classes), target_hw, dtype)
-    can_win = _winning_columns(logits)
+    can_win = _winning_columns(logits, largest)
     if logits.dtype not in (torch.float32, torch.float64):
         # Half precision would round once more between width and height.
         candidates = can_win.any(1).nonzero()[:, 0].tolist()
@@ -190,17 +191,30 @@ def _bands(
         yield slice(start, stop), slice(low, high)
 
 
-def _winning_columns(logits: torch.Tensor) -> torch.Tensor:
-    """(C, w) bool: whether a class can be highest between this source column and the next."""
+def _largest(values: torch.Tensor) -> float:
+    """The largest magnitude; NaN where one value is. Without a copy: logits may take 0.5 GB."""
+    low, high = torch.aminmax(values)
+    return float(torch.maximum(-low, high))
+
+
+def _winning_columns(logits: torch.Tensor, largest: float) -> torch.Tensor:
+    """(C, w) bool: whether a class can be highest between this source column and the next.
+
+    largest: the largest magnitude of a logit.
+    """
     highest_low: torch.Tensor | None = None
     for plane in logits:
         low = -_cell_max(-plane)
         highest_low = low if highest_low is None else torch.maximum(highest_low, low)
     assert highest_low is not None
     # Rounding may lift a value past its corners by a few units in the last place.
-    slack = 32 * torch.finfo(logits.dtype).eps * logits.abs().amax().float()
+    slack = 32 * torch.finfo(logits.dtype).eps * largest
     floor = highest_low.float() - slack
-    return torch.stack([(_cell_max(plane).float() >= floor).any(0) for plane in logits])
+    # In place: small results kept between large temporary ones would leave holes in memory.
+    can_win = torch.empty(logits.shape[0], logits.shape[2], dtype=torch.bool, device=logits.device)
+    for row, plane in zip(can_win, logits, strict=True):
+        torch.any(_cell_max(plane).float() >= floor, dim=0, out=row)
+    return can_win
 
 
 def _cell_max(plane: torch.Tensor) -> torch.Tensor:

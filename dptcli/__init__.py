@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 # public name -> the module that defines it
 _PUBLIC = {
     "AutoBackbone": "dptcli.model.auto",
+    "AutoImageProcessor": "dptcli.processing.auto",
     "BeitBackbone": "dptcli.model.beit",
     "BeitConfig": "dptcli.model.backbone_config",
     "BitBackbone": "dptcli.model.hybrid",
@@ -41,6 +42,7 @@ _PUBLIC = {
 
 __all__ = [
     "AutoBackbone",
+    "AutoImageProcessor",
     "BeitBackbone",
     "BeitConfig",
     "BitBackbone",
@@ -93,6 +95,7 @@ if TYPE_CHECKING:
     from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
     from dptcli.model.zoedepth_config import ZoeDepthConfig
     from dptcli.pipeline import predict_depth, predict_segments
+    from dptcli.processing.auto import AutoImageProcessor
     from dptcli.processing.processor import DPTFeatureExtractor, DPTImageProcessor
     from dptcli.processing.zoe import ZoeDepthImageProcessor
     from dptcli.weights.load import load_model

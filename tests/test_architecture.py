@@ -31,8 +31,10 @@ STAGES = [
     "processing.config",
     "processing.pixels",
     "processing.batch",
+    "processing.labels",
     "processing.processor",
     "processing.zoe",
+    "processing.auto",
     "depth.colormaps",
     "segments.palettes",
     "segments.masks",
@@ -93,6 +95,7 @@ ALLOWED = {
 }
 # Imports inside a function that a layer may make beyond its row, with the reason.
 INSIDE_FUNCTIONS = {
+    "processing.processor": {"weights"},  # from_pretrained with a name of the hub
     "model": {"weights"},  # from_pretrained and save_pretrained: the one bridge to the files
 }
 # What a layer never touches, whatever its place.

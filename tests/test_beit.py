@@ -195,7 +195,6 @@ def test_stochastic_depth_grows_with_the_layer_and_only_trains() -> None:
         ({"add_fpn": True}, "add_fpn: True is not supported"),
         ({"num_attention_heads": 5}, "is not a multiple of"),
         ({"image_size": 4}, "less than one patch"),
-        ({"image_size": [32, 64], "use_absolute_position_embeddings": True}, "must be square"),
         ({"layer_scale_init_value": -1}, "layer_scale_init_value"),
         ({"out_features": ["stage99"]}, "out_features"),
     ],

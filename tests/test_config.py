@@ -81,6 +81,18 @@ def test_defaults_are_the_documents() -> None:
         ({"backbone_config": {"model_type": "dinov3"}}, "model_type 'dinov3' must be one of"),
         ({"backbone_config": 5}, "backbone_config: 5"),
         ({"is_hybrid": True, "readout_type": "add"}, "does not fit is_hybrid"),
+        ({"is_hybrid": "false"}, "is_hybrid: 'false' must be true or false"),
+        ({"use_auxiliary_head": 1}, "use_auxiliary_head: 1 must be true or false"),
+        ({"use_bias_in_fusion_residual": "no"}, "use_bias_in_fusion_residual: 'no'"),
+        ({"output_attentions": "x"}, "output_attentions: 'x'"),
+        ({"semantic_loss_ignore_index": 1.5}, "semantic_loss_ignore_index: 1.5"),
+        ({"reassemble_factors": 4}, "reassemble_factors: 4 must be a list"),
+        ({"neck_hidden_sizes": 5}, "neck_hidden_sizes: 5 must be a list"),
+        ({"backbone_out_indices": 3}, "backbone_out_indices: 3 must be a list"),
+        ({"id2label": {"a": "x"}}, "id2label: ['a'] must be whole numbers"),
+        ({"id2label": ["a", "b"]}, "id2label: ('a', 'b') must be a dictionary"),
+        ({"is_hybrid": True, "backbone_featmap_shape": [1]}, "backbone_featmap_shape: (1,)"),
+        ({"image_size": 8}, "image_size: 8 is less than one patch of 16"),
     ],
 )
 def test_wrong_values_are_refused_by_name(wrong: dict[str, Any], said: str) -> None:
@@ -107,6 +119,38 @@ def test_labels_agree_in_every_spelling() -> None:
     assert named.label2id == {"sky": 0, "ground": 1, "tree": 2}
     assert DPTConfig(num_labels=150).id2label[149] == "LABEL_149"
     assert DPTConfig().num_labels == 2
+    assert DPTConfig(label2id={"a": 0, "b": 1, "c": 2}).id2label == {0: "a", 1: "b", 2: "c"}
+
+
+def test_an_override_replaces_what_says_the_same_otherwise(tmp_path: Path) -> None:
+    DPTConfig(id2label={0: "sky", 1: "ground", 2: "tree"}).save_pretrained(tmp_path)
+    assert DPTConfig.from_pretrained(tmp_path).num_labels == 3
+    fewer = DPTConfig.from_pretrained(tmp_path, num_labels=2)
+    assert fewer.label2id == {"LABEL_0": 0, "LABEL_1": 1}
+    assert fewer.replace(num_labels=5).num_labels == 5
+    renamed = DPTConfig.from_pretrained(tmp_path, id2label={0: "a", 1: "b"})
+    assert renamed.label2id == {"a": 0, "b": 1}
+    assert DPTConfig.from_pretrained(tmp_path, label2id={"u": 0}).id2label == {0: "u"}
+
+
+def test_stages_are_chosen_anew_as_in_the_documents_example(tmp_path: Path) -> None:
+    """A file of the reference names its last stage in both ways."""
+    transformers = pytest.importorskip("transformers")
+    transformers.Dinov2Config(num_hidden_layers=4).save_pretrained(tmp_path)
+    wanted = ["stage1", "stage2", "stage3", "stage4"]
+    config = Dinov2Config.from_pretrained(
+        tmp_path, out_features=wanted, reshape_hidden_states=False
+    )
+    assert (list(config.out_features), list(config.out_indices)) == (wanted, [1, 2, 3, 4])
+    assert list(config.replace(out_indices=[2]).out_features) == ["stage2"]
+
+
+def test_a_backbone_configuration_of_the_reference_is_taken() -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.Dinov2Config(num_hidden_layers=4, hidden_size=24, num_attention_heads=2)
+    config = DPTConfig(backbone_config=theirs)
+    assert isinstance(config.backbone_config, Dinov2Config)
+    assert config.backbone_width == 24
 
 
 def test_configuration_is_frozen_and_replace_checks_again() -> None:

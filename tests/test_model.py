@@ -21,6 +21,7 @@ from dptcli import (
     DPTModel,
 )
 from dptcli.errors import ConfigError, DptError, ModelError, ShapeError
+from dptcli.model.layers import resize_positions
 
 SMALL: dict[str, Any] = {
     "hidden_size": 16,
@@ -173,13 +174,20 @@ def test_wrong_head_masks_and_classes_are_refused() -> None:
     model = DPTForSemanticSegmentation(DPTConfig(**SMALL, num_labels=1))
     with pytest.raises(ShapeError, match="head_mask"):
         model(torch.zeros(1, 3, 32, 32), head_mask=torch.ones(3, 2))
+    for mask in (torch.ones(1), torch.ones(3), torch.ones(4, 3)):
+        with pytest.raises(ShapeError, match=r"must be \(2,\) or \(4, 2\)"):
+            model(torch.zeros(1, 3, 32, 32), head_mask=mask)
+    with pytest.raises(ShapeError, match="pixel_values: None"):
+        model()
     with pytest.raises(ConfigError, match="num_labels: 1"):
         model(torch.zeros(1, 3, 32, 32), labels=torch.zeros(1, 32, 32))
     few = DPTConfig(
         backbone_config={**DINOV2, "out_features": ["stage4"]}, neck_hidden_sizes=[8, 8, 8, 8]
     )
-    with pytest.raises(ShapeError, match="hands out 1 feature maps"):
-        DPTForDepthEstimation(few)(torch.zeros(1, 3, 28, 28))
+    with pytest.raises(ConfigError, match="the backbone's 1 out_features"):
+        DPTForDepthEstimation(few)
+    with pytest.raises(ConfigError, match=r"must begin with \[256, 512\]"):
+        DPTForDepthEstimation(DPTConfig(is_hybrid=True))
 
 
 def test_outputs_read_as_attributes_keys_and_positions() -> None:
@@ -193,6 +201,70 @@ def test_outputs_read_as_attributes_keys_and_positions() -> None:
         _ = output["loss"]
     as_tuple = DPTForDepthEstimation(DPTConfig(**SMALL, return_dict=False))
     assert isinstance(as_tuple(torch.zeros(1, 3, 32, 32)), tuple)
+
+
+@pytest.mark.parametrize("kind", ["dpt", "dinov2", "beit", "vitdet", "swinv2"])
+@torch.inference_mode()
+def test_positions_may_be_learned_on_a_grid_that_is_not_square(kind: str, tmp_path: Path) -> None:
+    if kind == "dpt":
+        model = DPTModel(DPTConfig(**{**SMALL, "image_size": [32, 64]}))
+        own = model.embeddings.position_embeddings
+    else:
+        sizes = {"image_size": [32, 64], "patch_size": 8, "num_hidden_layers": 2}
+        width = {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2}
+        values = width if kind == "swinv2" else {"hidden_size": 16, "num_attention_heads": 2}
+        absolute = {
+            "beit": {"use_absolute_position_embeddings": True},
+            "vitdet": {"pretrain_image_size": [32, 64]},
+            "swinv2": {"use_absolute_embeddings": True},
+        }
+        if kind == "swinv2":
+            sizes.pop("num_hidden_layers")
+        model = AutoBackbone.from_config(
+            {"model_type": kind, **sizes, **values, **absolute.get(kind, {})}
+        )
+        own = model.embeddings.position_embeddings
+    assert own.shape[1] == 1 + 4 * 8
+    randomize(model, seed=0)
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    for input_hw in [(32, 64), (64, 32), (40, 48)]:
+        x = torch.randn(1, 3, *input_hw, generator=torch.Generator().manual_seed(1))
+        first = model(x, return_dict=False)[0]
+        found = again(x, return_dict=False)[0]
+        pairs = zip(first, found, strict=True) if isinstance(first, tuple) else [(first, found)]
+        assert all(torch.equal(one, other) and one.isfinite().all() for one, other in pairs)
+
+
+def test_positions_of_any_grid_are_resized_as_an_image_is() -> None:
+    positions = torch.randn(1, 1 + 3 * 5, 4, generator=torch.Generator().manual_seed(0))
+    assert resize_positions(positions, (3, 5), learned_hw=(3, 5), mode="bicubic") is positions
+    found = resize_positions(positions, (7, 2), learned_hw=(3, 5), mode="bilinear")
+    grid = positions[0, 1:].reshape(3, 5, 4).permute(2, 0, 1)[None]
+    expected = torch.nn.functional.interpolate(grid, size=(7, 2), mode="bilinear")
+    assert torch.equal(found[0, 0], positions[0, 0])
+    assert torch.equal(found[0, 1:], expected[0].flatten(1).T)
+
+
+def test_loading_takes_the_documents_options_and_refuses_unknown_ones(tmp_path: Path) -> None:
+    DPTModel(DPTConfig(**SMALL)).save_pretrained(tmp_path)
+    assert DPTModel.from_pretrained(tmp_path).pooler is not None
+    assert DPTModel.from_pretrained(tmp_path, add_pooling_layer=False).pooler is None
+    half = DPTModel.from_pretrained(tmp_path, torch_dtype=torch.bfloat16, local_files_only=True)
+    assert half.dtype == torch.bfloat16
+    assert not {"torch_dtype", "local_files_only"} & half.config.to_dict().keys()
+    changed = DPTModel.from_pretrained(tmp_path, output_hidden_states=True)
+    assert changed.config.output_hidden_states
+    with pytest.raises(ModelError, match="low_cpu_mem_usage: neither a value"):
+        DPTModel.from_pretrained(tmp_path, low_cpu_mem_usage=True)
+
+
+def test_a_module_works_as_activation() -> None:
+    model = DPTModel(DPTConfig(**{**SMALL, "hidden_act": torch.nn.GELU()})).eval()
+    named = DPTModel(DPTConfig(**{**SMALL, "hidden_act": "gelu"})).eval()
+    named.load_state_dict(model.state_dict())
+    x = torch.randn(1, 3, 32, 32)
+    assert torch.equal(model(x).last_hidden_state, named(x).last_hidden_state)
 
 
 @torch.inference_mode()

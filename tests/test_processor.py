@@ -307,3 +307,34 @@ def test_a_pillow_picture_is_prepared_as_its_array_is(processor, hw):
 def test_a_picture_of_another_mode_is_refused():
     with pytest.raises(ImageError, match="mode RGB"):
         DPTImageProcessor().prepare(Image.new("RGBA", (4, 4)))
+
+
+def test_the_documents_arguments_go_by_position_and_unknown_ones_are_named(caplog):
+    processor = DPTImageProcessor(size={"height": 64, "width": 64})
+    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    by_position = processor.preprocess(picture, True, {"height": 32, "width": 32})
+    by_name = processor(picture, do_resize=True, size={"height": 32, "width": 32}, foo=1)
+    np.testing.assert_array_equal(by_position["pixel_values"], by_name["pixel_values"])
+    assert caplog.messages == ["preprocess: unknown 'foo'"]
+
+
+@pytest.mark.parametrize("kind", ["array", "picture", "tensor"])
+def test_a_mask_of_booleans_is_a_label_map(kind):
+    mask = np.zeros((48, 64), bool)
+    mask[10:] = True
+    given = {
+        "array": mask,
+        "picture": Image.fromarray(mask),
+        "tensor": torch.from_numpy(mask),
+    }[kind]
+    processor = DPTImageProcessor(size={"height": 48, "width": 64})
+    labels = processor(np.zeros((48, 64, 3), np.uint8), given)["labels"][0]
+    assert labels.dtype == np.int64
+    np.testing.assert_array_equal(labels, mask)
+
+
+def test_labels_beyond_32_bits_are_refused():
+    labels = np.zeros((30, 40), np.int64)
+    labels[0, 0] = 2**40
+    with pytest.raises(ImageError, match="labels from 0 to 1099511627776"):
+        DPTImageProcessor()(picture(), labels)

@@ -178,7 +178,6 @@ def test_head_masks_are_refused() -> None:
         ({"num_heads": [3, 6]}, "one number for each of the 4 stages"),
         ({"num_heads": [5, 6, 12, 24]}, "does not divide the width 96 of stage 1"),
         ({"image_size": 16}, "leaves no patch in stage 4"),
-        ({"image_size": [224, 448], "use_absolute_embeddings": True}, "must be square"),
         ({"window_size": 0}, "window_size"),
         ({"pretrained_window_sizes": [12, 12, 12, -6]}, "pretrained_window_sizes"),
     ],

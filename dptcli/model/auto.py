@@ -6,9 +6,10 @@ from typing import Any
 
 from dptcli.errors import ConfigError
 from dptcli.model.backbone import Backbone
+from dptcli.model.backbone_base import BackboneConfig
 from dptcli.model.backbone_config import backbone_config_from
 from dptcli.model.beit import BeitBackbone
-from dptcli.model.config import Config
+from dptcli.model.config import Config, overridden
 from dptcli.model.hybrid import BitBackbone
 from dptcli.model.swinv2 import Swinv2Backbone
 from dptcli.model.vit import Dinov2Backbone, Dinov2WithRegistersBackbone
@@ -40,7 +41,7 @@ class AutoBackbone:
         `out_features` or `out_indices` choose the stages. Raises ConfigError for an unknown type.
         """
         values = dict(config) if isinstance(config, Mapping) else config.to_dict()
-        built = backbone_config_from(with_stages(values, overrides))
+        built = backbone_config_from(overridden(values, overrides, BackboneConfig.synonyms))
         if built.model_type not in BACKBONES:
             raise ConfigError(
                 f"backbone_config: model_type {built.model_type!r} must be one of "
@@ -50,17 +51,11 @@ class AutoBackbone:
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **overrides: Any) -> Backbone:
-        """Load a backbone from a folder in the hub's layout."""
+        """Load a backbone from a folder in the hub's layout, or by `owner/name[@revision]`."""
         from dptcli.weights.folder import read_config
+        from dptcli.weights.sources import model_folder
 
-        config = backbone_config_from(with_stages(read_config(source), overrides))
-        return BACKBONES[config.model_type].from_pretrained(source, config=config)
-
-
-def with_stages(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge overrides; naming stages one way unsets the other way."""
-    merged = {**values, **overrides}
-    for given, other in (("out_features", "out_indices"), ("out_indices", "out_features")):
-        if given in overrides and other not in overrides:
-            merged[other] = None
-    return merged
+        folder = model_folder(source, model_class=cls.__name__)
+        values = overridden(read_config(folder), overrides, BackboneConfig.synonyms)
+        config = backbone_config_from(values)
+        return BACKBONES[config.model_type].from_pretrained(folder, config=config)

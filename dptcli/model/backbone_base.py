@@ -5,13 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dptcli.errors import ConfigError
-from dptcli.model.config import (
-    Config,
-    pair_of,
-    require_activation,
-    require_int,
-    require_number,
-)
+from dptcli.model.checks import grid_of, require_activation, require_int, require_number
+from dptcli.model.config import Config
 
 
 @dataclass(frozen=True, init=False)
@@ -24,6 +19,7 @@ class BackboneConfig(Config):
 
     # Whether stages come at falling resolutions, ready for fusion without reassembling.
     is_hierarchical: ClassVar[bool] = False
+    synonyms: ClassVar[Sequence[Sequence[str]]] = (("out_features", "out_indices"),)
 
     out_features: Sequence[str] | None = None
     out_indices: Sequence[int] | None = None
@@ -97,5 +93,4 @@ def check_transformer(
     for name in rates:
         require_number(name, getattr(config, name), low=0.0, high=1.0)
     require_number("layer_norm_eps", config.layer_norm_eps, low=0.0)
-    for name in ("image_size", "patch_size"):
-        pair_of(name, getattr(config, name))
+    grid_of(config.image_size, config.patch_size)

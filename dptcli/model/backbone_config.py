@@ -7,12 +7,7 @@ from typing import Any, ClassVar
 
 from dptcli.errors import ConfigError
 from dptcli.model.backbone_base import BackboneConfig, check_transformer
-from dptcli.model.config import (
-    Activation,
-    pair_of,
-    require_int,
-    require_number,
-)
+from dptcli.model.checks import Activation, grid_of, require_int, require_number
 from dptcli.model.hierarchical_config import BitConfig, Swinv2Config
 
 
@@ -106,7 +101,7 @@ class VitDetConfig(BackboneConfig):
 
     def __post_init__(self) -> None:
         check_transformer(self, rates=("dropout_prob", "drop_path_rate"))
-        pair_of("pretrain_image_size", self.pretrain_image_size)
+        grid_of(self.pretrain_image_size, self.patch_size, name="pretrain_image_size")
         require_number("mlp_ratio", self.mlp_ratio, low=0.0)
         require_int("window_size", self.window_size, low=0)
         for name in ("window_block_indices", "residual_block_indices"):
@@ -159,25 +154,12 @@ class BeitConfig(BackboneConfig):
             raise ConfigError(
                 "add_fpn: True is not supported: DPT's neck makes the pyramid; set it to False"
             )
-        height, width = self.grid_hw
-        if self.use_absolute_position_embeddings and height != width:
-            raise ConfigError(
-                f"image_size: {self.image_size!r} must be square, as "
-                "use_absolute_position_embeddings is True"
-            )
         super().__post_init__()
 
     @property
     def grid_hw(self) -> tuple[int, int]:
         """The grid of patches that positions were learned on."""
-        image_hw = pair_of("image_size", self.image_size)
-        patch_hw = pair_of("patch_size", self.patch_size)
-        grid_hw = image_hw[0] // patch_hw[0], image_hw[1] // patch_hw[1]
-        if min(grid_hw) < 1:
-            raise ConfigError(
-                f"image_size: {self.image_size!r} is less than one patch of {self.patch_size!r}"
-            )
-        return grid_hw
+        return grid_of(self.image_size, self.patch_size)
 
     @property
     def num_stages(self) -> int:

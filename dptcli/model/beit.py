@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dptcli.model.backbone import Backbone
 from dptcli.model.backbone_config import BeitConfig
-from dptcli.model.config import pair_of
+from dptcli.model.checks import pair_of
 from dptcli.model.layers import (
     Attention,
     Features,
@@ -45,8 +45,8 @@ class BeitEmbeddings(nn.Module):
         )
         self.position_embeddings: nn.Parameter | None = None
         if config.use_absolute_position_embeddings:
-            height, width_in_patches = config.grid_hw
-            num_tokens = 1 + height * width_in_patches
+            self.learned_hw = config.grid_hw
+            num_tokens = 1 + self.learned_hw[0] * self.learned_hw[1]
             self.position_embeddings = nn.Parameter(torch.zeros(1, num_tokens, width))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -56,7 +56,9 @@ class BeitEmbeddings(nn.Module):
         patches = self.patch_embeddings(pixel_values)
         tokens = torch.cat((self.cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
         if self.position_embeddings is not None:
-            tokens = tokens + resize_positions(self.position_embeddings, grid_hw, mode="bicubic")
+            tokens = tokens + resize_positions(
+                self.position_embeddings, grid_hw, learned_hw=self.learned_hw, mode="bicubic"
+            )
         return self.dropout(tokens), grid_hw
 
 
@@ -205,10 +207,11 @@ class BeitBackbone(Backbone):
         super().__init__(config)
         self.embeddings = BeitEmbeddings(config)
         last = max(config.num_hidden_layers - 1, 1)
-        self.encoder = Encoder(
+        layers = (
             BeitLayer(config, drop_path_rate=config.drop_path_rate * index / last)
             for index in range(config.num_hidden_layers)
         )
+        self.encoder = Encoder(layers, num_heads=config.num_attention_heads)
         # What the hub's files keep under this odd name.
         self.beit = nn.ModuleDict()
         if config.use_shared_relative_position_bias:

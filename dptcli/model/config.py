@@ -6,16 +6,24 @@ reads here and the other way round. Keys that we do not know are kept and writte
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from dptcli.errors import ConfigError
+from dptcli.model.checks import (
+    Activation,
+    check_neck,
+    grid_of,
+    require_activation,
+    require_bool,
+    require_choice,
+    require_int,
+    require_number,
+    require_sequence,
+)
 
-Activation = str | Callable[..., Any]
-
-ACTIVATIONS = ("gelu", "relu", "selu", "gelu_new", "silu")
 READOUT_TYPES = ("ignore", "add", "project")
 DEPTH_TYPES = ("relative", "metric")
 # What a hybrid is built over when its file names no backbone: BiT-50 cut after its third stage.
@@ -34,6 +42,8 @@ class Config:
     """What every configuration shares: dictionaries, files, unknown keys."""
 
     model_type: ClassVar[str] = ""
+    # Groups of fields of which each follows from any other.
+    synonyms: ClassVar[Sequence[Sequence[str]]] = ()
 
     output_attentions: bool = False
     output_hidden_states: bool = False
@@ -55,6 +65,9 @@ class Config:
             object.__setattr__(self, field.name, _freeze(value))
         object.__setattr__(self, "extra", values)
         self.__post_init__()
+        for field in dataclasses.fields(self):
+            if isinstance(field.default, bool):
+                require_bool(field.name, getattr(self, field.name))
 
     def __post_init__(self) -> None:
         """Derive and check; subclasses extend it."""
@@ -77,7 +90,7 @@ class Config:
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some values changed, checked again."""
-        return type(self).from_dict({**self.to_dict(), **changes})
+        return self.from_dict(self.to_dict(), **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Every value, unknown keys and `model_type` included, as plain lists and dictionaries."""
@@ -96,8 +109,12 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Self:
-        """Build from the dictionary of a config.json; `overrides` win."""
-        return cls(**{**values, **overrides})
+        """Build from the dictionary of a config.json; `overrides` win.
+
+        Of fields that say the same thing in several ways, those beside an overridden one are left
+        out.
+        """
+        return cls(**overridden(values, overrides, cls.synonyms))
 
     @classmethod
     def from_json_file(cls, path: str | Path) -> Self:
@@ -108,10 +125,14 @@ class Config:
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **overrides: Any) -> Self:
-        """Build from the config.json of a folder in the hub's layout; `overrides` win."""
-        from dptcli.weights.folder import read_config
+        """Build from the config.json of a folder in the hub's layout; `overrides` win.
 
-        values = read_config(source)
+        source: the folder, or a name that `dpt models` lists, or `owner/name[@revision]`.
+        """
+        from dptcli.weights.folder import CONFIG_NAME, read_config
+        from dptcli.weights.sources import settings_file
+
+        values = read_config(settings_file(source, CONFIG_NAME).parent)
         nested = values.get("backbone_config")
         if values.get("model_type") != cls.model_type and isinstance(nested, Mapping):
             values = dict(nested)  # a backbone's configuration read from a whole model's folder
@@ -128,6 +149,8 @@ class Config:
 class LabelledConfig(Config):
     """Adds the class names of a task: id2label, label2id and num_labels agree with each other."""
 
+    synonyms: ClassVar[Sequence[Sequence[str]]] = (("num_labels", "id2label", "label2id"),)
+
     id2label: Mapping[int, str] | None = None
     label2id: Mapping[str, int] | None = None
 
@@ -137,12 +160,20 @@ class LabelledConfig(Config):
         self._set_labels(num_labels)
 
     def _set_labels(self, num_labels: int | None) -> None:
-        names = self.id2label
+        for name in ("id2label", "label2id"):
+            if not isinstance(getattr(self, name), Mapping | None):
+                raise ConfigError(f"{name}: {getattr(self, name)!r} must be a dictionary")
+        names: Mapping[Any, Any] | None = self.id2label
+        if names is None and self.label2id is not None:
+            names = {index: name for name, index in self.label2id.items()}
         if names is None:
             if num_labels is not None:
                 require_int("num_labels", num_labels, low=1)
             names = {index: f"LABEL_{index}" for index in range(num_labels or 2)}
-        id2label = {int(index): str(name) for index, name in names.items()}
+        try:
+            id2label = {int(index): str(name) for index, name in names.items()}
+        except (TypeError, ValueError):
+            raise ConfigError(f"id2label: {list(names)[:5]} must be whole numbers") from None
         if sorted(id2label) != list(range(len(id2label))):
             raise ConfigError(
                 f"id2label: ids {sorted(id2label)[:5]}… must count from 0 to {len(id2label) - 1}"
@@ -250,6 +281,14 @@ class DPTConfig(LabelledConfig):
         else:
             self._set("backbone_featmap_shape", None)
             self._set("neck_ignore_stages", ())
+        shape = self.backbone_featmap_shape
+        if shape is not None and (not isinstance(shape, Sequence) or len(shape) != 4):
+            raise ConfigError(
+                f"backbone_featmap_shape: {shape!r} must be (batch, channels, height, width)"
+            )
+        if named is not None and not isinstance(named, Config | Mapping):
+            to_dict = getattr(named, "to_dict", None)  # the reference's own configurations have it
+            named = to_dict() if callable(to_dict) else named
         if isinstance(named, Mapping):
             named = backbone_config_from(named)
         elif named is not None and not isinstance(named, Config):
@@ -278,8 +317,7 @@ class DPTConfig(LabelledConfig):
             require_number(name, getattr(self, name), low=0.0, high=1.0)
         require_number("initializer_range", self.initializer_range, low=0.0)
         require_number("layer_norm_eps", self.layer_norm_eps, low=0.0)
-        for name in ("image_size", "patch_size"):
-            pair_of(name, getattr(self, name))
+        grid_of(self.image_size, self.patch_size)
 
     def _check_neck(self) -> None:
         require_choice("readout_type", self.readout_type, READOUT_TYPES)
@@ -300,6 +338,9 @@ class DPTConfig(LabelledConfig):
                 "depth_estimation_type 'metric'"
             )
         check_neck(self)
+        if self.use_bias_in_fusion_residual is not None:
+            require_bool("use_bias_in_fusion_residual", self.use_bias_in_fusion_residual)
+        require_int("semantic_loss_ignore_index", self.semantic_loss_ignore_index, low=-(2**31))
         require_number("auxiliary_loss_weight", self.auxiliary_loss_weight, low=0.0)
         require_number(
             "semantic_classifier_dropout", self.semantic_classifier_dropout, low=0.0, high=1.0
@@ -308,6 +349,7 @@ class DPTConfig(LabelledConfig):
             self._check_taps(len(self.neck_hidden_sizes))
 
     def _check_taps(self, num_stages: int) -> None:
+        require_sequence("backbone_out_indices", self.backbone_out_indices)
         taps = list(self.backbone_out_indices)
         in_range = all(
             isinstance(tap, int) and 0 <= tap < self.num_hidden_layers
@@ -320,70 +362,14 @@ class DPTConfig(LabelledConfig):
             )
 
 
-def check_neck(config: Any) -> None:
-    """Refuse wrong values in the fields that every family's neck has."""
-    if not config.neck_hidden_sizes:
-        raise ConfigError("neck_hidden_sizes: () is empty; give one width for each tap")
-    for size in config.neck_hidden_sizes:
-        require_int("neck_hidden_sizes", size, low=1)
-    require_int("fusion_hidden_size", config.fusion_hidden_size, low=2)
-    num_stages = len(config.neck_hidden_sizes)
-    if len(config.reassemble_factors) < num_stages:
-        raise ConfigError(
-            f"reassemble_factors: {list(config.reassemble_factors)} must hold one factor for "
-            f"each of the {num_stages} neck_hidden_sizes"
-        )
-    for factor in config.reassemble_factors:
-        _check_factor(factor)
-    require_int("head_in_index", config.head_in_index, low=-num_stages, high=num_stages - 1)
-
-
-def require_int(name: str, value: Any, *, low: int, high: int | None = None) -> None:
-    """Refuse what is not a whole number from `low` to `high`."""
-    bound = f"of at least {low}" if high is None else f"from {low} to {high}"
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    if not is_int or value < low or (high is not None and value > high):
-        raise ConfigError(f"{name}: {value!r} must be a whole number {bound}")
-
-
-def require_number(name: str, value: Any, *, low: float, high: float | None = None) -> None:
-    """Refuse what is not a number from `low` to `high`."""
-    bound = f"of at least {low:g}" if high is None else f"from {low:g} to {high:g}"
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not value >= low or (high is not None and value > high):
-        raise ConfigError(f"{name}: {value!r} must be a number {bound}")
-
-
-def require_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
-    """Refuse what is not one of the allowed words."""
-    if value not in allowed:
-        raise ConfigError(f"{name}: {value!r} must be one of {', '.join(allowed)}")
-
-
-def require_activation(name: str, value: Any, *, also: Sequence[str] = ()) -> None:
-    """Refuse what is neither a function nor the name of a known activation."""
-    if not callable(value):
-        require_choice(name, value, (*ACTIVATIONS, *also))
-
-
-def pair_of(name: str, value: Any) -> tuple[int, int]:
-    """(height, width) from one number or a pair; ConfigError otherwise."""
-    pair = (value, value) if isinstance(value, int) else value
-    if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-        raise ConfigError(f"{name}: {value!r} must be one number or (height, width)")
-    for side in pair:
-        require_int(name, side, low=1)
-    return pair[0], pair[1]
-
-
-def _check_factor(factor: Any) -> None:
-    require_number("reassemble_factors", factor, low=0.0)
-    grows = factor >= 1 and float(factor).is_integer()
-    shrinks = 0 < factor < 1 and float(1 / factor).is_integer()
-    if not (grows or shrinks):
-        raise ConfigError(
-            f"reassemble_factors: {factor!r} must be a whole number or one over a whole number"
-        )
+def overridden(
+    values: Mapping[str, Any], overrides: Mapping[str, Any], synonyms: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """The values with the overrides, without synonyms of what is overridden."""
+    stale = {
+        name for group in synonyms if any(other in overrides for other in group) for name in group
+    }
+    return {**{name: v for name, v in values.items() if name not in stale}, **overrides}
 
 
 def _freeze(value: Any) -> Any:

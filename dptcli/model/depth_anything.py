@@ -16,16 +16,15 @@ from torch import Tensor, nn
 from dptcli.errors import ConfigError
 from dptcli.model.auto import AutoBackbone
 from dptcli.model.backbone_config import backbone_config_from
-from dptcli.model.config import (
-    DEPTH_TYPES,
+from dptcli.model.checks import (
     Activation,
-    Config,
     check_neck,
     pair_of,
     require_choice,
     require_int,
     require_number,
 )
+from dptcli.model.config import DEPTH_TYPES, Config
 from dptcli.model.dpt import asked_for
 from dptcli.model.losses import depth_loss
 from dptcli.model.neck import Neck

@@ -11,7 +11,7 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
-from dptcli.errors import ConfigError
+from dptcli.errors import ConfigError, ShapeError
 from dptcli.model.auto import AutoBackbone
 from dptcli.model.config import Config, DPTConfig
 from dptcli.model.heads import AuxiliaryHead, DepthHead, SegmentationHead
@@ -48,6 +48,7 @@ class DPTModel(Pretrained):
     config_class = DPTConfig
     base_prefix = "dpt"
     optional_keys = (r"pooler\..*",)
+    init_options = ("add_pooling_layer",)
     config: DPTConfig
 
     def __init__(self, config: DPTConfig, add_pooling_layer: bool = True) -> None:
@@ -59,7 +60,8 @@ class DPTModel(Pretrained):
             self.embeddings = HybridEmbeddings(config, stem)
         else:
             self.embeddings = ViTEmbeddings(config, position_mode="bilinear")
-        self.encoder = Encoder(ViTLayer(config) for _ in range(config.num_hidden_layers))
+        layers = (ViTLayer(config) for _ in range(config.num_hidden_layers))
+        self.encoder = Encoder(layers, num_heads=config.num_attention_heads)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.pooler = Pooler(config) if add_pooling_layer else None
         self.initialize()
@@ -139,10 +141,37 @@ class DensePredictor(Pretrained):
             self.backbone = AutoBackbone.from_config(config.backbone_config)
         else:
             self.dpt = DPTModel(config, add_pooling_layer=False)
+        self._check_maps()
         self.neck = Neck(config)
 
-    def features(self, pixel_values: Tensor, **wanted: Any) -> Features:
-        """The backbone's feature maps, whichever backbone it is."""
+    def _check_maps(self) -> None:
+        """Refuse a neck whose widths the backbone's maps do not have. Raises ConfigError."""
+        unchanged: list[int]
+        config, widths = self.config, list(self.config.neck_hidden_sizes)
+        if self.backbone is not None:
+            channels = self.backbone.channels
+            if len(channels) != len(widths):
+                raise ConfigError(
+                    f"neck_hidden_sizes: {widths} must hold one width for each of the backbone's "
+                    f"{len(channels)} out_features {list(self.backbone.out_features)}"
+                )
+            unchanged = [] if config.reassembles else channels
+        else:
+            assert self.dpt is not None
+            embeddings = self.dpt.embeddings
+            unchanged = []
+            if isinstance(embeddings, HybridEmbeddings):
+                unchanged = embeddings.backbone.channels[:2]
+        if unchanged != widths[: len(unchanged)]:
+            raise ConfigError(
+                f"neck_hidden_sizes: {widths} must begin with {unchanged}, the channels of the "
+                "backbone's maps, which go to the neck as they are"
+            )
+
+    def features(self, pixel_values: Tensor | None, **wanted: Any) -> Features:
+        """The backbone's feature maps, whichever backbone it is. Raises ShapeError for None."""
+        if pixel_values is None:
+            raise ShapeError("pixel_values: None; give a batch (batch, channels, height, width)")
         source = self.dpt if self.backbone is None else self.backbone
         assert source is not None
         return source.features(pixel_values, **wanted)
@@ -203,7 +232,7 @@ class DPTForSemanticSegmentation(DensePredictor):
 
     def forward(
         self,
-        pixel_values: Tensor,
+        pixel_values: Tensor | None = None,
         head_mask: Tensor | None = None,
         labels: Tensor | None = None,
         output_attentions: bool | None = None,

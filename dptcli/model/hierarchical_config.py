@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from dptcli.errors import ConfigError
 from dptcli.model.backbone_base import BackboneConfig
-from dptcli.model.config import (
+from dptcli.model.checks import (
     Activation,
     pair_of,
     require_activation,
@@ -144,12 +144,6 @@ class Swinv2Config(BackboneConfig):
                     f"num_heads: {num_heads} does not divide the width {self.width_of(stage)} of "
                     f"stage {stage + 1}"
                 )
-        height, width = self.grid_of(0)
-        if self.use_absolute_embeddings and height != width:
-            raise ConfigError(
-                f"image_size: {self.image_size!r} must be square, as "
-                "use_absolute_embeddings is True"
-            )
         if min(self.grid_of(self.num_stages - 1)) < 1:
             raise ConfigError(
                 f"image_size: {self.image_size!r} leaves no patch in stage {self.num_stages}; "

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from dptcli.errors import ConfigError
 from dptcli.model.backbone import Backbone
-from dptcli.model.config import DPTConfig, pair_of
+from dptcli.model.checks import grid_of
+from dptcli.model.config import DPTConfig
 from dptcli.model.hierarchical_config import BitConfig, round_channels
 from dptcli.model.layers import (
     ActivationLayer,
@@ -312,9 +313,8 @@ class HybridEmbeddings(nn.Module):
                 f"backbone_featmap_shape: {expected} channels do not fit the backbone, whose "
                 f"last stage has {channels[-1]}; give (1, {channels[-1]}, height, width)"
             )
-        patch_hw = pair_of("patch_size", config.patch_size)
-        image_hw = pair_of("image_size", config.image_size)
-        num_patches = (image_hw[0] // patch_hw[0]) * (image_hw[1] // patch_hw[1])
+        self.learned_hw = grid_of(config.image_size, config.patch_size)
+        num_patches = self.learned_hw[0] * self.learned_hw[1]
         width = config.hidden_size
         self.projection = nn.Conv2d(channels[-1], width, kernel_size=1)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -329,5 +329,7 @@ class HybridEmbeddings(nn.Module):
         grid_hw = (last.map.shape[-2], last.map.shape[-1])
         patches = self.projection(last.map).flatten(2).transpose(1, 2)  # -> (B, h·w, D)
         tokens = torch.cat((self.cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
-        tokens = tokens + resize_positions(self.position_embeddings, grid_hw, mode="bilinear")
+        tokens = tokens + resize_positions(
+            self.position_embeddings, grid_hw, learned_hw=self.learned_hw, mode="bilinear"
+        )
         return tokens, grid_hw, [first, second]

@@ -3,7 +3,6 @@
 B batch, N tokens (the class token first), D width, A heads, C channels, H×W pixels, h×w patches.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.errors import ShapeError
-from dptcli.model.config import Activation
+from dptcli.model.checks import Activation
 
 
 class FeatureMap(NamedTuple):
@@ -55,7 +54,8 @@ class ActivationLayer(nn.Module):
 
     def __init__(self, activation: Activation) -> None:
         super().__init__()
-        self.name = activation if isinstance(activation, str) else activation.__name__
+        function_name = getattr(activation, "__name__", repr(activation))
+        self.name = activation if isinstance(activation, str) else function_name
         self.function = _ACTIVATIONS[activation] if isinstance(activation, str) else activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -251,24 +251,24 @@ def resize_positions(
     positions: Tensor,
     grid_hw: tuple[int, int],
     *,
+    learned_hw: tuple[int, int],
     mode: str,
     antialias: bool = False,
     offset: float = 0.0,
 ) -> Tensor:
     """Fit learned position embeddings to another patch grid.
 
-    positions: (1, 1 + G·G, D), the class token's first; returns (1, 1 + h·w, D). The square grid
-    is resized with align_corners=False, as the reference does; float32 inside, because bicubic
-    weights lose too much in half precision. offset: added to the wanted grid before the scale is
-    taken, as DINOv2's own code does.
+    positions: (1, 1 + G·K, D) of a grid `learned_hw` of G×K patches, the class token's first;
+    returns (1, 1 + h·w, D). Resized with align_corners=False, as the reference does, whose grids
+    are square; float32 inside, because bicubic weights lose too much in half precision. offset:
+    added to the wanted grid before the scale is taken, as DINOv2's own code does.
     """
-    side = math.isqrt(positions.shape[1] - 1)
-    if grid_hw == (side, side):
+    if grid_hw == learned_hw:
         return positions
-    grid = positions[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (1, D, G, G)
+    grid = positions[:, 1:].unflatten(1, learned_hw).permute(0, 3, 1, 2)  # (1, D, G, K)
     grid = grid.float()
     if offset:
-        scale = ((grid_hw[0] + offset) / side, (grid_hw[1] + offset) / side)
+        scale = ((grid_hw[0] + offset) / learned_hw[0], (grid_hw[1] + offset) / learned_hw[1])
         resized = F.interpolate(grid, scale_factor=scale, mode=mode, align_corners=False)
     else:
         resized = F.interpolate(
@@ -289,15 +289,17 @@ def map_from_tokens(
     return FeatureMap(map=grid, readout=tokens[:, 0], registers=registers)
 
 
-def mask_for_layers(head_mask: Tensor | None, num_layers: int) -> list[Tensor | None]:
+def mask_for_layers(
+    head_mask: Tensor | None, num_layers: int, num_heads: int
+) -> list[Tensor | None]:
     """Spread a head mask of shape (A,) or (num_layers, A) over the layers as (1, A, 1, 1) each."""
     if head_mask is None:
         return [None] * num_layers
+    given = tuple(head_mask.shape)
     if head_mask.dim() == 1:
         head_mask = head_mask.expand(num_layers, -1)
-    if head_mask.dim() != 2 or head_mask.shape[0] != num_layers:
+    if tuple(head_mask.shape) != (num_layers, num_heads):
         raise ShapeError(
-            f"head_mask: shape {tuple(head_mask.shape)} must be (num_heads,) or "
-            f"({num_layers}, num_heads)"
+            f"head_mask: shape {given} must be ({num_heads},) or ({num_layers}, {num_heads})"
         )
     return [mask.view(1, -1, 1, 1) for mask in head_mask]

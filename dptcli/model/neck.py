@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.errors import ShapeError
-from dptcli.model.config import Activation
+from dptcli.model.checks import Activation
 from dptcli.model.layers import ActivationLayer, FeatureMap
 
 

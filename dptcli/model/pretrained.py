@@ -26,6 +26,8 @@ class Pretrained(nn.Module):
     # What files of other ages call a tensor -> our name for it; "" leaves the tensor out. Models
     # built over this one honour its entries too.
     old_keys: ClassVar[Mapping[str, str]] = {}
+    # Arguments of the class itself, beside the configuration, that from_pretrained passes on.
+    init_options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -54,20 +56,31 @@ class Pretrained(nn.Module):
         *,
         config: Config | None = None,
         dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
         device: torch.device | str = "cpu",
+        local_files_only: bool = False,
         **overrides: Any,
     ) -> Self:
-        """Load a folder in the hub's layout, ready for inference (eval mode).
+        """Load a model, ready for inference (eval mode).
 
-        source: the folder. config: instead of the folder's config.json; `overrides` change single
-        values of it. dtype: what the weights are cast to; None follows config.json, else float32.
+        source: a folder in the hub's layout, a name that `dpt models` lists, or
+        `owner/name[@revision]` on the hub, which is downloaded unless local_files_only. config:
+        instead of its config.json; `overrides` change single values of that (and are refused where
+        it has no such value) or are arguments of the class. dtype: what the weights are cast to;
+        None follows config.json, else float32; torch_dtype is its older name.
 
         Loading is strict: ModelError lists every missing, unexpected and misshapen tensor.
         """
         from dptcli.weights.load import load_pretrained
+        from dptcli.weights.sources import model_folder
 
         return load_pretrained(
-            cls, source, config=config, dtype=dtype, device=device, overrides=overrides
+            cls,
+            model_folder(source, model_class=cls.__name__, offline=local_files_only),
+            config=config,
+            dtype=torch_dtype if dtype is None else dtype,
+            device=device,
+            overrides=overrides,
         )
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB") -> None:

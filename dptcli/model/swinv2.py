@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dptcli.errors import ShapeError
 from dptcli.model.backbone import Backbone
-from dptcli.model.config import pair_of
+from dptcli.model.checks import pair_of
 from dptcli.model.hierarchical_config import Swinv2Config
 from dptcli.model.layers import (
     ActivationLayer,
@@ -42,7 +42,7 @@ class SwinEmbeddings(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.position_embeddings: nn.Parameter | None = None
         if config.use_absolute_embeddings:
-            grid_hw = config.grid_of(0)
+            self.learned_hw = grid_hw = config.grid_of(0)
             # One more than patches, as in the reference, whose forward then fails; it is not used.
             num_positions = 1 + grid_hw[0] * grid_hw[1]
             self.position_embeddings = nn.Parameter(torch.zeros(1, num_positions, width))
@@ -57,7 +57,9 @@ class SwinEmbeddings(nn.Module):
         grid_hw = patches.grid_hw(padded)
         tokens = self.norm(patches(padded))  # (B, h·w, D)
         if self.position_embeddings is not None:
-            positions = resize_positions(self.position_embeddings, grid_hw, mode="bicubic")
+            positions = resize_positions(
+                self.position_embeddings, grid_hw, learned_hw=self.learned_hw, mode="bicubic"
+            )
             tokens = tokens + positions[:, 1:]
         return self.dropout(tokens).unflatten(1, grid_hw)
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from dptcli.model.backbone import Backbone
 from dptcli.model.backbone_config import BeitConfig, Dinov2Config, Dinov2WithRegistersConfig
-from dptcli.model.config import DPTConfig, pair_of
+from dptcli.model.checks import grid_of, pair_of
+from dptcli.model.config import DPTConfig
 from dptcli.model.layers import (
     ActivationLayer,
     Attention,
@@ -39,8 +40,8 @@ class ViTEmbeddings(nn.Module):
     ) -> None:
         super().__init__()
         patch_hw = pair_of("patch_size", config.patch_size)
-        image_hw = pair_of("image_size", config.image_size)
-        num_patches = (image_hw[0] // patch_hw[0]) * (image_hw[1] // patch_hw[1])
+        self.learned_hw = grid_of(config.image_size, config.patch_size)
+        num_patches = self.learned_hw[0] * self.learned_hw[1]
         width = config.hidden_size
         num_registers = getattr(config, "num_register_tokens", 0)
         self.position_mode = position_mode
@@ -74,6 +75,7 @@ class ViTEmbeddings(nn.Module):
         return resize_positions(
             self.position_embeddings,
             grid_hw,
+            learned_hw=self.learned_hw,
             mode=self.position_mode,
             antialias=self.antialias,
             offset=self.position_offset,
@@ -137,8 +139,9 @@ class ViTLayer(nn.Module):
 class Encoder(nn.Module):
     """A stack of transformer blocks, tapped where the neck wants feature maps."""
 
-    def __init__(self, layers: Iterable[nn.Module]) -> None:
+    def __init__(self, layers: Iterable[nn.Module], *, num_heads: int) -> None:
         super().__init__()
+        self.num_heads = num_heads
         self.layer = nn.ModuleList(layers)
 
     def forward(
@@ -158,7 +161,7 @@ class Encoder(nn.Module):
         Returns {tap: (B, N, D)}, the last state, all states from the embeddings on (when asked
         for) and all attention weights (when asked for).
         """
-        masks = mask_for_layers(head_mask, len(self.layer))
+        masks = mask_for_layers(head_mask, len(self.layer), self.num_heads)
         tapped = {-1: x} if -1 in taps else {}
         states, weights = [x], []
         for index, layer in enumerate(self.layer):
@@ -260,7 +263,8 @@ class Dinov2Backbone(Backbone):
         self.embeddings = ViTEmbeddings(
             config, position_mode="bicubic", mask_token=config.use_mask_token
         )
-        self.encoder = Encoder(Dinov2Layer(config) for _ in range(config.num_hidden_layers))
+        layers = (Dinov2Layer(config) for _ in range(config.num_hidden_layers))
+        self.encoder = Encoder(layers, num_heads=config.num_attention_heads)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.initialize()
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dptcli.model.backbone import Backbone
 from dptcli.model.backbone_config import VitDetConfig
-from dptcli.model.config import pair_of
+from dptcli.model.checks import grid_of, pair_of
 from dptcli.model.layers import (
     ActivationLayer,
     FeatureMap,
@@ -36,8 +36,10 @@ class VitDetEmbeddings(nn.Module):
         super().__init__()
         self.num_channels = config.num_channels
         self.patch_hw = pair_of("patch_size", config.patch_size)
-        image_hw = pair_of("pretrain_image_size", config.pretrain_image_size)
-        num_patches = (image_hw[0] // self.patch_hw[0]) * (image_hw[1] // self.patch_hw[1])
+        self.learned_hw = grid_of(
+            config.pretrain_image_size, config.patch_size, name="pretrain_image_size"
+        )
+        num_patches = self.learned_hw[0] * self.learned_hw[1]
         width = config.hidden_size
         self.position_embeddings = None
         if config.use_absolute_position_embeddings:
@@ -54,8 +56,11 @@ class VitDetEmbeddings(nn.Module):
         if self.position_embeddings is None:
             return x
         grid_hw = (x.shape[-2], x.shape[-1])
-        positions = resize_positions(self.position_embeddings, grid_hw, mode="bicubic")[:, 1:]
-        return x + positions.transpose(1, 2).unflatten(2, grid_hw)  # (1, h·w, D) -> (1, D, h, w)
+        positions = resize_positions(
+            self.position_embeddings, grid_hw, learned_hw=self.learned_hw, mode="bicubic"
+        )
+        # (1, h·w, D) -> (1, D, h, w)
+        return x + positions[:, 1:].transpose(1, 2).unflatten(2, grid_hw)
 
 
 class VitDetAttention(nn.Module):
@@ -164,9 +169,7 @@ class VitDetLayer(nn.Module):
     ) -> None:
         super().__init__()
         width = config.hidden_size
-        image_hw = pair_of("image_size", config.image_size)
-        patch_hw = pair_of("patch_size", config.patch_size)
-        grid_hw = (image_hw[0] // patch_hw[0], image_hw[1] // patch_hw[1])
+        grid_hw = grid_of(config.image_size, config.patch_size)
         self.window_size = window_size
         self.drop_path_rate = drop_path_rate
         self.norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
@@ -221,7 +224,7 @@ class VitDetBackbone(Backbone):
         super().__init__(config)
         self.embeddings = VitDetEmbeddings(config)
         rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
-        self.encoder = Encoder(
+        layers = (
             VitDetLayer(
                 config,
                 drop_path_rate=rate,
@@ -230,6 +233,7 @@ class VitDetBackbone(Backbone):
             )
             for index, rate in enumerate(rates)
         )
+        self.encoder = Encoder(layers, num_heads=config.num_attention_heads)
         self.initialize()
 
     @property

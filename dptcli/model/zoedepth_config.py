@@ -5,14 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from dptcli.errors import ConfigError
-from dptcli.model.config import (
-    Activation,
-    Config,
-    DPTConfig,
-    require_choice,
-    require_int,
-    require_number,
-)
+from dptcli.model.checks import Activation, require_choice, require_int, require_number
+from dptcli.model.config import Config, DPTConfig
 
 NUM_REFINEMENTS = 4  # the bins are refined once at each of four resolutions
 DEFAULT_BACKBONE = {

@@ -123,12 +123,6 @@ def resize(
     return _resize_bytes(image, hw, resample), unit
 
 
-def resize_labels(labels: NDArray[Any], hw: tuple[int, int]) -> NDArray[np.int64]:
-    """A label map (H, W) at `hw`: each pixel the label of its nearest one, never a new class."""
-    picture = Image.fromarray(np.ascontiguousarray(labels, dtype=np.int32))
-    return np.asarray(picture.resize(hw[::-1], Image.Resampling.NEAREST)).astype(np.int64)
-
-
 def to_planes(
     image: NDArray[Any], out: NDArray[np.float32], *, config: ProcessorConfig, unit: bool = False
 ) -> None:

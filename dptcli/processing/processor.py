@@ -1,11 +1,12 @@
 """DPTImageProcessor: from pictures to what the network takes, and from its outputs to maps.
 
 Resize (by Pillow, on bytes) → rescale → normalise → centre padding, with the reference's numbers.
-The parameters and the sizes live in processor_config.py, the work on arrays in pixels.py.
+The parameters and the sizes live in config.py, the work on arrays in pixels.py.
 """
 
 import dataclasses
 import json
+import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,13 +22,14 @@ from dptcli.files import write_text
 from dptcli.processing import pixels
 from dptcli.processing.batch import BatchFeature, stack
 from dptcli.processing.config import DEFAULT_MAX_LONG_SIDE, Padding, ProcessorConfig
+from dptcli.processing.labels import prepare_labels
 
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
+
 CONFIG_NAME = "preprocessor_config.json"
-IGNORED_LABEL = 255
-"""What label maps hold where there is no label: the losses' semantic_loss_ignore_index."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -142,23 +144,13 @@ class DPTImageProcessor:
         return {**self.extra, **self.config.to_dict(), "image_processor_type": "DPTImageProcessor"}
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], **overrides: Any) -> Self:
-        """Read preprocessor_config.json in a local `folder` (or that file itself).
+    def from_pretrained(cls, source: str | os.PathLike[str], **overrides: Any) -> Self:
+        """Read preprocessor_config.json in a local folder `source` (or that file itself).
 
-        Raises ModelError where there is none and ConfigError where it says something wrong.
+        source: also a name that `dpt models` lists, or `owner/name[@revision]` on the hub. Raises
+        ModelError where there is none and ConfigError where it says something wrong.
         """
-        path = Path(folder)
-        path = path / CONFIG_NAME if path.is_dir() else path
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ModelError(
-                f"no image processor at {path}; give a folder with {CONFIG_NAME}"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} holds a {type(values).__name__}; allowed: a JSON object")
+        path, values = read_settings(source)
         try:
             return cls.from_dict(values, **overrides)
         except ConfigError as error:
@@ -208,8 +200,6 @@ class DPTImageProcessor:
     def preprocess(
         self,
         images: Any,
-        *,
-        segmentation_maps: Any = None,
         do_resize: bool | None = None,
         size: Any = None,
         keep_aspect_ratio: bool | None = None,
@@ -222,18 +212,22 @@ class DPTImageProcessor:
         image_std: float | Sequence[float] | None = None,
         do_pad: bool | None = None,
         size_divisor: int | None = None,
-        do_reduce_labels: bool | None = None,
-        do_convert_rgb: bool | None = None,
-        max_long_side: int | None = None,
         return_tensors: Any = None,
         data_format: Any = "channels_first",
         input_data_format: Any = None,
+        *,
+        segmentation_maps: Any = None,
+        do_reduce_labels: bool | None = None,
+        do_convert_rgb: bool | None = None,
+        max_long_side: int | None = None,
+        **unknown: Any,
     ) -> BatchFeature:
         """Images, and label maps beside them, as the network and its loss take them.
 
         `images`: Pillow images, arrays or tensors (H, W, C), (C, H, W) or (H, W), uint8 or float, a
         batch of these, or lists. `segmentation_maps`: label maps (H, W) likewise; they are resized
-        to the nearest label, and padding holds 255. A parameter given here wins over the own one.
+        to the nearest label, and padding holds 255. A parameter given here wins over the own one;
+        one that no processor of this family has is passed over with a warning.
 
         Gives `pixel_values`, float32 (uint8 where nothing rescales or normalises), each
         (C, H, W) or, with `data_format="channels_last"`, (H, W, C); and `labels`, int64 (H, W).
@@ -243,6 +237,8 @@ class DPTImageProcessor:
         for pictures that cannot be processed. Source: the reference's preprocess.
         """
         arguments = locals()
+        if unknown:
+            logger.warning("preprocess: unknown %s", ", ".join(map(repr, unknown)))
         names = {field.name for field in dataclasses.fields(ProcessorConfig)}
         changes = {n: v for n, v in arguments.items() if n in names and v is not None}
         config = dataclasses.replace(self.config, **changes)
@@ -272,7 +268,9 @@ class DPTImageProcessor:
                 raise ConfigError(
                     f"segmentation_maps has {len(maps)} maps for {len(sources)} images"
                 )
-            labels = [_labels(m, s.shape[:2], config) for m, s in zip(maps, sources, strict=True)]
+            labels = [
+                prepare_labels(m, s.shape[:2], config) for m, s in zip(maps, sources, strict=True)
+            ]
             result["labels"] = stack("labels", labels, kind)
         return result
 
@@ -330,7 +328,8 @@ class DPTImageProcessor:
         """Depth, {"predicted_depth": (H, W)}, of `outputs.predicted_depth` (B, h, w), bicubic.
 
         `target_sizes`: one (height, width) per image, or None to keep (h, w). Bicubic overshoot is
-        left in, as in the reference. Raises ConfigError where the numbers don't agree.
+        left in, as in the reference; so is what `do_pad` added, which the pipeline crops off
+        (postprocess.crop_padding). Raises ConfigError where the numbers don't agree.
         """
         from dptcli.processing.postprocess import resize_depth
 
@@ -340,6 +339,28 @@ class DPTImageProcessor:
             {"predicted_depth": resize_depth(one, hw)}
             for one, hw in zip(depths, sizes, strict=True)
         ]
+
+
+def read_settings(source: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
+    """Find and read preprocessor_config.json. Raises ModelError and ConfigError."""
+    path = Path(source)
+    if path.is_dir():
+        path = path / CONFIG_NAME
+    elif not path.exists() and isinstance(source, str):
+        from dptcli.weights.sources import settings_file
+
+        path = settings_file(source, CONFIG_NAME)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"no image processor at {path}; give a folder with {CONFIG_NAME}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__}; allowed: a JSON object")
+    return path, values
 
 
 class DPTFeatureExtractor(DPTImageProcessor):
@@ -352,23 +373,6 @@ class DPTFeatureExtractor(DPTImageProcessor):
             stacklevel=2,
         )
         super().__init__(*args, **kwargs)
-
-
-def _labels(labels: Any, image_hw: tuple[int, int], config: ProcessorConfig) -> NDArray[np.int64]:
-    values = pixels.to_array(labels)
-    if values.ndim != 2:
-        raise ImageError(f"a segmentation map has shape {values.shape}; allowed: (H, W)")
-    if values.shape != image_hw:
-        raise ImageError(f"a segmentation map has shape {values.shape} for an image of {image_hw}")
-    values = values.astype(np.int64)
-    if config.do_reduce_labels:
-        # 0 means "none of the classes"; the first class moves to 0.
-        values = np.where((values == 0) | (values == IGNORED_LABEL), IGNORED_LABEL, values - 1)
-    hw = config.resized_hw(image_hw)
-    if hw != image_hw:
-        values = pixels.resize_labels(values, hw)
-    top, bottom, left, right = config.padding(hw)
-    return np.pad(values, ((top, bottom), (left, right)), constant_values=IGNORED_LABEL)
 
 
 def output_of(outputs: Any, name: str) -> "torch.Tensor":

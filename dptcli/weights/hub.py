@@ -35,6 +35,11 @@ NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w.
 READ_BYTES = 1 << 20
 GIT_HASH, SHA256_HASH = 40, 64  # hex digits
 
+_NOT_CACHED = (
+    "model {name!r} is not in the cache, and offline mode forbids to download it; "
+    "run `dpt models download {name}` where there is a network, or give a folder"
+)
+
 
 @dataclass(frozen=True)
 class HubName:
@@ -76,12 +81,14 @@ def fetch(
     hint: str = "",
     offline: bool = False,
     refresh: bool = False,
+    bare: bool = False,
 ) -> Path:
     """The folder of a model: from the cache, else downloaded.
 
     task: refuse a model for another task before its weights are fetched. licence: as far as it is
     known already; otherwise the repository's page says it. hint: for an unknown name, the nearest
-    known one. refresh: ask for a newer version though one is cached.
+    known one. refresh: ask for a newer version though one is cached. bare: a model for no task
+    will do, such as a backbone.
     Raises ModelError in one line that says what to do; nothing half-fetched is ever used.
     """
     from huggingface_hub import constants
@@ -93,12 +100,23 @@ def fetch(
         kept = cached(name)
         if kept is not None:
             return kept
-        raise ModelError(
-            f"model {str(name)!r} is not in the cache, and offline mode forbids to download it; "
-            f"run `dpt models download {name}` where there is a network, or give a folder"
-        )
+        raise ModelError(_NOT_CACHED.format(name=str(name)))
     with _explained(name, hint=hint), _quiet_disk_warning():
-        return _download(name, task=task, licence=licence)
+        return _download(name, task=task, licence=licence, bare=bare)
+
+
+def fetch_file(name: HubName, file_name: str, *, offline: bool = False) -> Path:
+    """One small file of a repository: from the cache, else downloaded. Raises ModelError."""
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+
+    revision = name.revision or NEWEST
+    found = try_to_load_from_cache(name.repository, file_name, revision=revision)
+    if isinstance(found, str):
+        return Path(found)
+    if offline or constants.HF_HUB_OFFLINE:
+        raise ModelError(_NOT_CACHED.format(name=str(name)))
+    with _explained(name, hint=""), _quiet_disk_warning():
+        return Path(hf_hub_download(name.repository, file_name, revision=revision))
 
 
 def remove(name: HubName) -> int:
@@ -133,7 +151,7 @@ def is_cache(folder: Path) -> bool:
     return folder.parent.name == "snapshots"
 
 
-def _download(name: HubName, *, task: str | None, licence: str | None) -> Path:
+def _download(name: HubName, *, task: str | None, licence: str | None, bare: bool) -> Path:
     """Fetch the files that loading reads, in the order in which they can be refused."""
     from huggingface_hub import HfApi, hf_hub_download
 
@@ -152,7 +170,8 @@ def _download(name: HubName, *, task: str | None, licence: str | None) -> Path:
         return _get_checked(name, file_name, commit=str(info.sha), file=files[file_name])
 
     config = read_config(get(CONFIG_NAME).parent)
-    _refuse_other_models(name, config, task=task)
+    if not bare:
+        _refuse_other_models(name, config, task=task)
     get(PROCESSOR_NAME)
     _show_licence(name, licence or _card_licence(info))
     wanted = [weights]

@@ -1,8 +1,9 @@
 """From a name or a folder to a model that is ready to run."""
 
+import dataclasses
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from dptcli.processing.zoe import ZoeDepthImageProcessor
 from dptcli.weights.catalog import find_model
 from dptcli.weights.folder import CONFIG_NAME, DEPTH, SEGMENT, files_of, read_config
 from dptcli.weights.format import Checkpoint, dtype_from
+from dptcli.weights.names import NEVER_RUN, check_names, listed, names_for
 from dptcli.weights.originals import Original, OriginalTensors, read_original
 
 logger = logging.getLogger(__name__)
@@ -42,24 +44,6 @@ PROCESSORS: dict[type[Pretrained], type[DPTImageProcessor]] = {
     ZoeDepthForDepthEstimation: ZoeDepthImageProcessor,
 }
 INT8 = "int8"  # among the dtypes, though no torch.dtype: inputs and results are float32
-MAX_LISTED = 8  # names in an error message before it says how many more
-# Names that older files use, tried where the name itself is unknown: (pattern, replacement).
-RENAMES = (
-    (r"(.*norm\w*)\.gamma", r"\1.weight"),
-    (r"(.*norm\w*)\.beta", r"\1.bias"),
-)
-# What older files hold beyond the model's parameters: tables that follow from the configuration,
-# counters, and a token for masked images that only pretraining uses.
-IGNORED = (
-    r".*\.relative_position_index",
-    r".*\.relative_coords_table",
-    r".*\.position_ids",
-    r".*\.num_batches_tracked",
-    r"(.*\.)?embeddings\.mask_token",
-)
-# The first fusion block gets no skip map, so its first unit never runs. The reference's modules
-# hold it all the same, and published files may lack it: Intel/dpt-large does.
-NEVER_RUN = r"neck\.fusion_stage\.layers\.0\.residual_layer1\..*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,10 +228,12 @@ def load_pretrained(
 
     See `Pretrained.from_pretrained`. checkpoint: instead of the folder's tensors.
     """
-    folder = Path(source)
+    folder, changes = Path(source), dict(overrides or {})
+    init = {name: changes.pop(name) for name in model_class.init_options if name in changes}
     if config is None:
         try:
-            config = model_class.config_class.from_pretrained(folder, **(overrides or {}))
+            config = model_class.config_class.from_pretrained(folder, **changes)
+            _refuse_unknown(changes, config, folder)
         except ConfigError as error:
             raise ModelError(f"{folder / CONFIG_NAME}: {error}") from error
         except (TypeError, ValueError, AttributeError) as error:
@@ -257,7 +243,7 @@ def load_pretrained(
             ) from error
     checkpoint = checkpoint or Checkpoint(folder)
     with torch.device("meta"):  # no memory until the tensors come
-        model = model_class(config)
+        model = model_class(config, **init)
     named = names_for(model, checkpoint)
     check_names(model, checkpoint, named, folder=folder)
     wanted_dtype = dtype_from(dtype or _file_dtype(config))
@@ -269,80 +255,13 @@ def load_pretrained(
     return model.eval()
 
 
-def names_for(model: Pretrained, checkpoint: Checkpoint) -> dict[str, str]:
-    """{the model's name: the file's name}. A bare model takes its part of a task's file."""
-    wanted = model.state_dict().keys()
-    names = checkpoint.names()
-    prefix = f"{model.base_prefix}."
-    if model.base_prefix and any(name.startswith(prefix) for name in names):
-        named = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
-    else:
-        named = {name: name for name in names}
-    for part in model.modules():
-        old_keys = part.old_keys if isinstance(part, Pretrained) else {}
-        for pattern, name in old_keys.items():
-            named = {re.sub(pattern, name, ours): key for ours, key in named.items()}
-    named = {_renamed(ours, wanted): key for ours, key in named.items()}
-    return {ours: key for ours, key in named.items() if ours in wanted or not _is_ignored(ours)}
-
-
-def _renamed(name: str, wanted: Collection[str]) -> str:
-    """The name that the model knows a tensor of an older file by."""
-    for pattern, replacement in RENAMES:
-        match = re.fullmatch(pattern, name, re.IGNORECASE)
-        if name not in wanted and match is not None and match.expand(replacement) in wanted:
-            return match.expand(replacement)
-    return name
-
-
-def _is_ignored(name: str) -> bool:
-    return not name or any(re.fullmatch(pattern, name) for pattern in IGNORED)
-
-
-def check_names(
-    model: Pretrained, checkpoint: Checkpoint, named: Mapping[str, str], *, folder: Path
-) -> None:
-    """Raise ModelError that lists every missing, unexpected and misshapen tensor."""
-    wanted = model.state_dict()
-    optional = re.compile("|".join(_optional_patterns(model)))
-    missing = [name for name in wanted if name not in named and not optional.fullmatch(name)]
-    unexpected = [name for name in named if name not in wanted]
-    misshapen = [
-        f"{name} is {checkpoint.shape(key)}, must be {tuple(wanted[name].shape)}"
-        for name, key in named.items()
-        if name in wanted and checkpoint.shape(key) != tuple(wanted[name].shape)
-    ]
-    misshapen += [
-        f"{name} holds whole numbers"
-        for name, key in named.items()
-        if name in wanted
-        and wanted[name].is_floating_point()
-        and not checkpoint.is_floating_point(key)
-    ]
-    problems = [
-        f"{len(names)} {kind}: {_listed(names)}"
-        for kind, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("misshapen", misshapen),
-        )
-        if names
-    ]
-    if problems:
-        raise ModelError(
-            f"{folder}: the tensors do not fit {type(model).__name__} as config.json describes it: "
-            f"{'; '.join(problems)}"
-        )
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:MAX_LISTED])
-    return shown if len(names) <= MAX_LISTED else f"{shown} and {len(names) - MAX_LISTED} more"
-
-
-def _optional_patterns(model: Pretrained) -> list[str]:
-    parts = (part for part in model.modules() if isinstance(part, Pretrained))
-    return [NEVER_RUN, *dict.fromkeys(pattern for part in parts for pattern in part.optional_keys)]
+def _refuse_unknown(changes: Mapping[str, Any], config: Config, folder: Path) -> None:
+    """Raise ConfigError for a change that means nothing, which would be kept without effect."""
+    known = {field.name for field in dataclasses.fields(config)} | {"num_labels"}
+    known |= read_config(folder).keys()
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        raise ConfigError(f"{', '.join(unknown)}: neither a value of config.json nor an option")
 
 
 def _file_dtype(config: Config) -> str | torch.dtype:
@@ -380,8 +299,7 @@ def require_finite(loaded: LoadedModel) -> None:
     broken = non_finite(plain)
     if broken:
         raise ModelError(
-            f"{loaded.folder}: the weights hold NaN or infinity in {_listed(broken)}; "
-            "fetch it again"
+            f"{loaded.folder}: the weights hold NaN or infinity in {listed(broken)}; fetch it again"
         )
 
 

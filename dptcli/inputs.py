@@ -1,4 +1,4 @@
-"""Find images and open them: files, folders, globs, lists, streams, addresses; failures by name."""
+"""Find images and open them: files, folders, globs, streams, addresses; failures by name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"}
 )
+
+# Pictures that Pillow alone does not read; a folder of them must not look empty.
+_OTHER_PICTURES = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".cr2", ".nef", ".arw"})
 
 STDIN = "-"
 
@@ -58,11 +62,18 @@ class ImageSource:
             return shown(self.url)
         return "standard input" if self.path is None else printable(self.path)
 
+    @property
+    def given(self) -> str:
+        """The source as programs take it: a path as it is, an address without its secrets."""
+        return self.name if self.path is None else str(self.path)
+
 
 # --- finding -------------------------------------------------------------------------------------
 
 
-def find_images(inputs: Sequence[str | Path], *, recursive: bool = True) -> list[ImageSource]:
+def find_images(
+    inputs: Sequence[str | Path], *, listed: Sequence[str] = (), recursive: bool = True
+) -> list[ImageSource]:
     """The images that files, folders, globs and addresses name, each once, in the inputs' order.
 
     What a folder or a glob holds comes in natural order (2.jpg before 10.jpg). Files named outright
@@ -70,17 +81,20 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = True) -> list
     searched for IMAGE_SUFFIXES, without hidden entries, devices and pipes. `relative` is the path
     below the deepest folder that holds every input: one folder's tree is mirrored as it is, and
     equal names in different folders stay apart. Addresses have a common folder of their own. "-" is
-    standard input.
+    standard input. listed: inputs of a list, of which single ones may have vanished since it was
+    made: they are kept too, unless there is none left.
 
     Raises UsageError when an input does not exist, a folder cannot be read or nothing was found.
     """
+    num_named, inputs = len(inputs), [*inputs, *listed]
     if not inputs:
         raise UsageError("no input given; name an image, a folder, or - for standard input")
     paths: list[Path | Address | None] = []  # None: standard input
     roots: list[Path] = []
     remote_roots: list[tuple[str, ...]] = []
     missing: list[str] = []
-    for given in inputs:
+    vanished: list[Path] = []
+    for index, given in enumerate(inputs):
         if str(given) == STDIN:
             paths.append(None)
             continue
@@ -93,7 +107,9 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = True) -> list
             continue
         # Path("") is the current folder, but "" is more likely a shell variable that was not set.
         matches = _expand(Path(given)) if str(given) else []
-        if not matches:
+        if not matches and str(given) and index >= num_named:
+            vanished.append(Path(given))
+        elif not matches:
             missing.append(printable(given))
         for path in matches:
             if _is_dir(path):
@@ -102,6 +118,8 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = True) -> list
             else:
                 roots.append(_absolute(path).parent)
                 paths.append(path)
+    if vanished and not paths:
+        missing += map(printable, vanished)
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         listed = ", ".join(f"'{name}'" for name in missing[:5])
@@ -115,7 +133,8 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = True) -> list
             f"no images in {listed}; folders are searched for {' '.join(sorted(IMAGE_SUFFIXES))}"
             + ("" if recursive else ", and subfolders only without --no-recursive")
         )
-    return _sources(paths, roots, remote_roots)
+    roots += [_absolute(path).parent for path in vanished]
+    return _sources([*paths, *vanished], roots, remote_roots)
 
 
 def _expand(path: Path) -> list[Path]:
@@ -157,6 +176,7 @@ def _is_dir(path: Path | os.DirEntry[str]) -> bool:
 def _search(folder: Path, *, recursive: bool) -> list[Path]:
     """Image files below a folder, in natural order; linked folders are entered once, and last."""
     images: list[Path] = []
+    left_out: Counter[str] = Counter()
     searched: set[tuple[int, int]] = set()
     folders, links = [folder], list[Path]()
     while folders or links:
@@ -189,6 +209,15 @@ def _search(folder: Path, *, recursive: bool) -> list[Path]:
                     images.append(path)
                 else:
                     logger.warning("skipped %s: it is %s, not a file", printable(path), kind)
+            elif path.suffix.lower() in _OTHER_PICTURES:
+                left_out[path.suffix.lower()] += 1
+    if left_out:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
+        logger.warning(
+            "left out %s in %s: not read here; export them as JPEG or PNG",
+            counts,
+            printable(folder),
+        )
     return sorted(images, key=natural_key)
 
 
@@ -237,52 +266,6 @@ def _sources(
 def _absolute(path: Path) -> Path:
     """The absolute path without ".", ".." — and with its links, which resolve() would follow."""
     return Path(os.path.abspath(path))  # noqa: PTH100
-
-
-def read_list(source: BinaryIO | str | Path, *, nul: bool = False) -> list[str]:
-    """The paths in a list (`--from-file`): one a line, or NUL-separated as `find -print0` writes.
-
-    `source` is a binary stream, a path, an address, or "-" for standard input. Paths are relative
-    to the current folder, as `find` prints them. Blank lines and a byte order mark are ignored; a
-    line "-" is a file of that name. A list that lies at an address names addresses alone: whoever
-    wrote it has no say over this machine's files. Raises UsageError when the list cannot be read.
-    """
-    name = "the list"
-    if isinstance(source, str | Path):
-        name = f"the list '{printable(shown(str(source)))}'"
-    elsewhere = isinstance(source, str) and is_address(source)
-    try:
-        if isinstance(source, str) and elsewhere:
-            data = opening.read_address(source)
-        elif not isinstance(source, str | Path):
-            data = source.read()
-        elif str(source) == STDIN:
-            data = sys.stdin.buffer.read()
-        else:
-            data = Path(source).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {name}: {error.strerror}; check --from-file") from error
-    except ImageError as error:
-        raise UsageError(f"cannot read {name}: {error}") from None
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # what PowerShell's > writes
-        try:
-            data = data.decode("utf-16").encode()
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{name} is broken UTF-16; save it as UTF-8") from error
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if nul:
-        entries = data.split(b"\0")
-    elif b"\0" in data:
-        raise UsageError(f"{name} holds NUL bytes; read it with -0")
-    else:
-        entries = [line.removesuffix(b"\r") for line in data.split(b"\n") if line.strip()]
-    names = [os.fsdecode(entry) for entry in entries if entry]
-    if elsewhere and (own := [given for given in names if not is_address(given)]):
-        raise UsageError(
-            f"{name} names {printable(own[0])!r}, which is no address; a list from elsewhere may "
-            "not name files of this machine"
-        )
-    return [str(Path.cwd() / name) if name == STDIN else name for name in names]
 
 
 # --- opening -------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ Existing = Literal["refuse", "overwrite", "skip"]
 # Endings that make OUT a file's name and not a folder's.
 _FILE_SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".exr", ".pfm"),
-    *(".npy", ".npz", ".ply", ".glb"),
+    *(".npy", ".npz", ".ply", ".glb", ".avif", ".heic", ".jp2", ".jxl", ".svg", ".pdf"),
+    *(".pgm", ".ppm", ".pnm", ".txt", ".json", ".csv", ".html", ".zip", ".safetensors"),
 }
 
 
@@ -293,7 +294,10 @@ def refuse_unwritable(folder: Path) -> None:
         return
     nearest = folder if folder.exists() else _nearest_folder(folder)
     if not nearest.is_dir():
-        raise UsageError(f"cannot write into {str(folder)!r}: {str(nearest)!r} is a file")
+        raise UsageError(
+            f"cannot write into {str(folder)!r}: {str(nearest)!r} is a file; name a folder, or a "
+            "file with the ending of a result"
+        )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(
             f"cannot write into {str(folder)!r}: no permission or a read-only file system"

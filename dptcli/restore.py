@@ -1,6 +1,5 @@
 """From a result back to its numbers, and what a file is: `dpt restore` and `dpt info`."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from PIL import Image
 from dptcli.decode import printable
 from dptcli.depth.camera import exif_focal_35mm
 from dptcli.errors import ImageError
-from dptcli.evaluation.maps import MAP_SUFFIXES, StoredMap, read_map
-from dptcli.sidecar import FILES_KEY, TEXT_KEY, facts_beside, find_sidecar, read_sidecar
+from dptcli.evaluation.maps import MAP_SUFFIXES, StoredMap, own_facts, read_map
+from dptcli.sidecar import FILES_KEY, facts_beside, find_sidecar, read_sidecar
 
 RESTORABLE = (*MAP_SUFFIXES, ".exr")
 
@@ -49,6 +48,8 @@ def restore(path: Path) -> Restored:
     16-bit pictures within half a level (`max_error`), float formats exactly. Raises ImageError for
     a file that is no map, or a 16-bit picture that does not say what its levels mean.
     """
+    if not path.exists():
+        raise ImageError(f"{printable(path)} does not exist; check the path")
     if path.suffix.lower() not in RESTORABLE:
         raise ImageError(
             f"{printable(path)} holds no values to restore; they come from "
@@ -82,7 +83,10 @@ def _max_error(stored: StoredMap, facts: dict[str, Any]) -> float:
         return 0.0
     if "last" in facts:
         top = float(np.iinfo(stored.values.dtype).max)
-        return abs(float(facts["last"]) - float(facts["first"])) / top / 2
+        low, high = sorted((float(facts["first"]), float(facts["last"])))
+        # Values beyond a range that was asked for ended at its nearer end.
+        clipped = max(low - float(facts.get("min", low)), float(facts.get("max", high)) - high)
+        return max((high - low) / top / 2, clipped)
     return 0.5 / float(facts["scale"])  # a map of somebody else's
 
 
@@ -123,8 +127,7 @@ def _describe_image(path: Path) -> dict[str, Any]:
         with Image.open(path) as image:
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
             image.load()
-            text = getattr(image, "text", {}).get(TEXT_KEY)
-            facts = json.loads(text) if text else {}
+            facts = own_facts(image)
             about: dict[str, Any] = {
                 "format": image.format,
                 "height": image.height,
@@ -135,7 +138,7 @@ def _describe_image(path: Path) -> dict[str, Any]:
     except Exception as error:  # Pillow raises nearly every type for broken data
         reason = printable(str(error) or type(error).__name__)
         raise ImageError(f"{printable(path)} is no image, map or mesh ({reason})") from error
-    facts = {**facts, **facts_beside(path)}
+    facts = facts or facts_beside(path)  # as in read_map
     about["is"] = _what(facts, "image")
     if extrema is not None:
         about["levels"] = list(extrema)

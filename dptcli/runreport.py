@@ -25,11 +25,11 @@ from types import TracebackType
 from typing import IO, Any
 
 from dptcli import __version__
-from dptcli.decode import printable
 from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.files import atomic_path
 from dptcli.plan import Job, Plan, refuse_unwritable
 from dptcli.remote import is_address, shown
+from dptcli.remote.places import RemotePath
 from dptcli.report import Clock, Outcome
 
 SCHEMA = "dpt-report/1"
@@ -106,6 +106,12 @@ class RunReport:
 
     def planned(self, plan: Plan) -> None:
         """Take the number of images, and those whose results are there already."""
+        for job in (*plan.jobs, *plan.skipped):
+            if any(_same_file(path, self.path) for path in job.results):
+                raise UsageError(
+                    f"--report {str(self.path)!r} is a result of {job.source.name!r}; "
+                    "name another file"
+                )
         self._jobs = plan.jobs
         for job in plan.skipped:
             self._add(job, "skipped", {})
@@ -126,7 +132,7 @@ class RunReport:
 
     def _add(self, job: Job, status: str, facts: Mapping[str, Any]) -> None:
         line = {
-            "input": job.source.name,
+            "input": job.source.given,
             "output": _output(job),
             "status": status,
             "at": _now().isoformat(timespec="milliseconds"),
@@ -151,7 +157,7 @@ class RunReport:
             reached.add((line["input"], line["output"]))
             self._counts[line["status"]] += 1
         for job in self._jobs:
-            if (job.source.name, _output(job)) not in reached:
+            if (job.source.given, _output(job)) not in reached:
                 self._add(job, "not_reached", {})
 
     def _write(self, status: str) -> None:
@@ -243,7 +249,7 @@ def merge(paths: Sequence[Path], *, keep_latest: bool = False) -> dict[str, Any]
 
 
 def _output(job: Job) -> str | None:
-    return None if job.path is None else printable(job.path)
+    return None if job.path is None else str(job.path)
 
 
 def _status(counts: Mapping[str, int], runs: Sequence[Mapping[str, Any]]) -> str:
@@ -297,6 +303,14 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    if one == other or one.name != other.name:
+        return one == other
+    # An address has no place on this machine.
+    paths = [path for path in (one, other) if not isinstance(path, RemotePath)]
+    return len(paths) == 2 and os.path.abspath(one) == os.path.abspath(other)  # noqa: PTH100
 
 
 def refuse_foreign(path: Path, *, option: str) -> None:

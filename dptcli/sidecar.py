@@ -65,6 +65,9 @@ def facts_beside(path: Path) -> dict[str, Any]:
     if found is None:
         return {}
     facts = read_sidecar(found)
-    files = facts.pop(FILES_KEY, {})
-    own = files.get(path.name, {}) if isinstance(files, dict) else {}
-    return {**facts, **own}
+    files = facts.pop(FILES_KEY, None)
+    if files is None:  # somebody's own facts
+        return facts
+    own = files.get(path.name) if isinstance(files, dict) else None
+    # A file that it does not name is of an earlier run, and may be of another kind.
+    return {} if own is None else {**facts, **own}

@@ -1,5 +1,6 @@
 """Metres from relative depth: the fit, what it withstands, and when it says not to trust it."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def test_noise_is_averaged_out():
     fit = fit_inverse(*made(2000, noise=0.05))
     np.testing.assert_allclose((fit.scale, fit.shift), (0.05, 0.08), rtol=0.03)
     assert not fit.warnings
+
+
+def test_three_anchors_count_alike_in_any_order():
+    values, metres = np.array([0.5, 1.0, 1.5]), np.array([3.0, 1.4, 1.3])
+    fits = [
+        fit_inverse(values[list(order)], metres[list(order)])
+        for order in itertools.permutations(range(3))
+    ]
+    slope, shift = np.polyfit(values, 1 / metres, 1)
+    for fit in fits:
+        np.testing.assert_allclose((fit.scale, fit.shift), (slope, shift), rtol=1e-9)
+
+
+def test_an_anchor_among_three_that_fits_the_others_not_is_warned_about():
+    fit = fit_inverse(np.array([2.0, 1.0, 0.5]), np.array([0.9, 1.1, 9.0]))
+    assert fit.warnings
 
 
 def test_anchors_that_fit_nothing_are_warned_about():

@@ -23,6 +23,7 @@ STAGES = [
     "sidecar",
     "content",
     "inputs",
+    "filelist",
     "evaluation.maps",
     "evaluation.pairs",
     "processing.target_size",

@@ -244,6 +244,23 @@ def test_what_cannot_become_a_page_is_refused(folder, tmp_path, monkeypatch, cha
         build_gallery(given.pop("folder"), **given)
 
 
+def test_a_page_that_is_not_ours_is_refused(folder, tmp_path):
+    page = tmp_path / "my.html"
+    page.write_text("<h1>mine</h1>")
+    with pytest.raises(UsageError, match="is no page of dpt gallery"):
+        build_gallery(folder, page=page)
+    assert page.read_text() == "<h1>mine</h1>"
+    page.unlink()
+    pictures = tmp_path / "my_files"
+    pictures.mkdir()
+    (pictures / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"holds 'holiday\.jpg'"):
+        build_gallery(folder, page=page)
+    (pictures / "holiday.jpg").rename(pictures / "00001.photo.jpg")  # of a page cut short
+    build_gallery(folder, page=page)
+    build_gallery(folder, page=page)
+
+
 def test_the_command_prints_where_the_page_is(folder):
     done = subprocess.run(
         [*DPT, "gallery", folder], capture_output=True, text=True, check=False, env=environment()

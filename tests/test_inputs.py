@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from dptcli.errors import ImageError, UsageError
-from dptcli.inputs import ImageSource, decode_image, find_images, printable, read_list
+from dptcli.filelist import read_list
+from dptcli.inputs import ImageSource, decode_image, find_images, printable
 
 
 def write_image(path: Path) -> Path:

@@ -80,7 +80,7 @@ def test_a_report_names_options_versions_machine_and_every_image(run, model):
     assert (good["height"], good["width"]) == (30, 40)
     assert found["started"] <= good["at"] <= found["finished"]
     assert 0 < good["elapsed_s"] < found["elapsed_s"]
-    assert "is not an image" in images["photos/bad\\n.png"]["error"]
+    assert "is not an image" in images["photos/bad\n.png"]["error"]
     assert found["stage_s"].keys() >= {"load", "decode", "network", "write"}
     assert 0 < found["stage_s"]["network"] < found["elapsed_s"]
 

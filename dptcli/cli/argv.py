@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 # What someone who means a size may type, wrong forms too: it is refused as a size by the parser of
 # sizes and not taken for a path.
-_LIKE_A_SIZE = re.compile(r"original|model|auto|[\d.]+([x×*,:][\d.]*)?(px)?", re.IGNORECASE)
+_LIKE_A_SIZE = re.compile(
+    r"original|model|auto|[\d.]+(\s*[x×*,:]\s*[\d.]*)?\s*(px)?", re.IGNORECASE
+)
 # What these mean without a value, which the parser cannot leave out.
 _BARE = {"--target-size": "original", "--tile": "auto"}
 

@@ -52,7 +52,7 @@ class Reporter:
         if self._account is not None:
             self._account.planned(plan)
         for job in plan.skipped if say_skipped else ():
-            self._json_line({"input": job.source.name, "output": job.path, "status": "skipped"})
+            self._json_line({"input": job.source.given, "output": job.path, "status": "skipped"})
 
     def loaded(self, pipeline: "Pipeline") -> None:
         """Note which model does the work."""
@@ -161,7 +161,7 @@ def _fit_line(fit: Mapping[str, Any]) -> str:
 def _json_facts(outcome: "Outcome") -> dict[str, Any]:
     path = outcome.job.path
     line: dict[str, Any] = {
-        "input": outcome.job.source.name,
+        "input": outcome.job.source.given,
         "output": None if outcome.error is not None else path,
         "status": "done" if outcome.error is None else "failed",
         "elapsed_s": round(outcome.elapsed_s, 4),

@@ -24,7 +24,7 @@ WithSegments = Annotated[
         rich_help_panel=CLASSES,
         metavar="",
         help="Name what the photograph shows in the same run of the network: each class's area "
-        "and median depth, for --json and NAME.json, e.g. [cyan]--with-segments --json[/]",
+        "and median depth, in --json and the result, e.g. [cyan]--with-segments --json[/]",
     ),
 ]
 Masks = Annotated[

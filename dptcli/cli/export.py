@@ -77,7 +77,7 @@ def export(
         raise UsageError(f"--task {task!r} must be depth or segment")
     if not re.fullmatch(r"1[4-9]|20", opset):
         raise UsageError(f"--opset {opset!r} must be from 14 to 20")
-    hw = o.parse_size(fixed_size)
+    hw = o.parse_size(fixed_size, option="--fixed-size")
     if isinstance(hw, int):
         hw = (hw, hw)
 

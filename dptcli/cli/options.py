@@ -277,7 +277,7 @@ Quiet = Annotated[
         "-q",
         rich_help_panel=MESSAGES,
         metavar="",
-        help="Only failures and errors are printed, e.g. [cyan]photos/ -o depth/ -q[/]",
+        help="Print failures and errors alone, e.g. [cyan]-q[/]",
     ),
 ]
 Verbose = Annotated[
@@ -350,14 +350,14 @@ def parse_number(option: str, value: str, *, example: str) -> float:
     return number
 
 
-def parse_size(value: str | None) -> int | tuple[int, int] | None:
+def parse_size(value: str | None, *, option: str = "--size") -> int | tuple[int, int] | None:
     """Read --size: (height, width) or one number. Raises UsageError."""
     if value is None:
         return None
     found = re.fullmatch(r"([1-9]\d{0,4})(?:[xX×]([1-9]\d{0,4}))?", value)
     if found is None:
         raise UsageError(
-            f"--size {value!r} must be HEIGHTxWIDTH or one number in pixels, e.g. --size 518"
+            f"{option} {value!r} must be HEIGHTxWIDTH or one number in pixels, e.g. {option} 518"
         )
     return (int(found[1]), int(found[2])) if found[2] else int(found[1])
 

@@ -80,8 +80,10 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         raise UsageError("-0 says how a list is separated; give the list with --from-file LIST")
     if from_file == "-" and "-" in inputs:
         raise UsageError("standard input cannot be both the list (--from-file -) and an image (-)")
-    if given["output"] is None:
+    if not given["output"]:  # "" is a shell variable that was not set
         raise UsageError("where to? give -o: a file, a folder, or - for standard output")
+    if given["report"] == "-":
+        raise UsageError("--report writes a file; for lines on standard output take --json")
     if given["overwrite"] and given["skip_existing"]:
         raise UsageError("--overwrite and --skip-existing contradict each other; leave one out")
     if given["output"] == "-":
@@ -288,12 +290,13 @@ def note_failures(folder: "Path", report: "Report") -> None:
 
 def find_sources(request: Request) -> "list[ImageSource]":
     """The request's images. Raises UsageError when there are none."""
-    from dptcli.inputs import find_images, read_list
+    from dptcli.filelist import read_list
+    from dptcli.inputs import find_images
 
     listed = read_list(request.from_file, nul=request.null) if request.from_file else []
     if request.from_file and not listed and not request.inputs:
         raise UsageError(f"the list {request.from_file!r} is empty; nothing was done")
-    return find_images([*request.inputs, *listed], recursive=request.recursive)
+    return find_images(request.inputs, listed=listed, recursive=request.recursive)
 
 
 def open_for(

@@ -164,8 +164,8 @@ def write_names(
     content = buffer.getvalue()
     if path.exists() and existing != "overwrite" and path.read_bytes() != content:
         raise UsageError(
-            f"{str(path)!r} holds the names of another model's classes, or other colours; name "
-            "another folder, or replace it with --overwrite"
+            f"{str(path)!r} holds the names of another model's classes, other ids or colours; "
+            "name another folder, or replace it with --overwrite"
         )
 
     def write(stream: BinaryIO) -> None:

@@ -8,7 +8,7 @@ import typer
 from dptcli.cli import options as o
 from dptcli.cli.run import set_up_logging
 from dptcli.depth.formats import result_stem
-from dptcli.errors import UsageError
+from dptcli.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command()(restore)
-    app.command()(info)
+    app.command(epilog="Exit codes: 0 done, 1 the file could not be read, 2 wrong usage.")(restore)
+    app.command(epilog="Exit codes: 0 done, 1 some could not be read, 2 wrong usage.")(info)
 
 
 def restore(
@@ -36,14 +36,23 @@ def restore(
             help="The .npy file to write (NAME.npy by default), e.g. [cyan]-o depth.npy[/]",
         ),
     ] = None,
-    overwrite: o.Overwrite = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            metavar="",
+            rich_help_panel=o.OUTPUT,
+            help="Replace a file that exists, else it is refused, e.g. [cyan]--overwrite[/]",
+        ),
+    ] = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:
     """Give the depth values of a result back as a NumPy array, float32 (height, width).
 
-    16-bit PNGs come back within half a level, float files exactly; what a level stands for is read
-    from the PNG itself or from NAME.json beside it.
+    16-bit PNGs come back within half a level (but for values beyond a --range that was asked for),
+    float files exactly; what a level stands for is read from the PNG itself or from NAME.json
+    beside it.
 
     [cyan]dpt restore photo.depth16.png -o depth.npy[/]
     """
@@ -88,17 +97,24 @@ def info(
     """
     from pathlib import Path
 
+    from dptcli.cli.console import say
     from dptcli.restore import describe
 
+    failed = False
     for index, name in enumerate(files):
-        about = describe(Path(name))
+        try:
+            about = describe(Path(name))
+        except ImageError as error:
+            failed = True
+            say(f"dpt: {error}")
+            continue
         if as_json:
             print(json.dumps(about, default=str))
             continue
         if index:
             print()
         _print_facts(about)
-    return 0
+    return 1 if failed else 0
 
 
 def _target(source: "Path", output: str | None, *, overwrite: bool) -> "Path":

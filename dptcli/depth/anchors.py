@@ -226,7 +226,13 @@ def apply_fit(values: NDArray[np.float32], fit: Fit, *, inverse: bool) -> NDArra
 
 
 def _robust_line(values: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, float]:
-    """Fit a line to points some of which may be wrong."""
+    """Fit a line to points some of which may be wrong.
+
+    Three points cannot tell which of them is: every pair meets two of them, so all three count.
+    """
+    if len(values) == 3:
+        slope, shift = np.polyfit(values, target, 1)
+        return float(slope), float(shift)
     line = _line_of_median(values, target) if len(values) > 2 else None
     factor = np.ones_like(values)
     for _ in range(30):
@@ -293,6 +299,6 @@ def _with_warnings(
     outliers = int((errors > max(6 * 1.4826 * typical, 0.1)).sum()) if len(errors) > 2 else 0
     if typical > _BAD_RESIDUAL:
         warnings.append(f"the anchors disagree with the depth by {typical:.0%} in the middle")
-    if outliers > len(errors) / 3:
+    if outliers >= len(errors) / 3 and outliers:
         warnings.append(f"{outliers} of {len(errors)} anchors fit no common scale")
     return Fit(scale, shift, residuals, outliers, tuple(warnings))

@@ -13,7 +13,9 @@ from PIL import Image
 
 from dptcli.decode import printable
 from dptcli.errors import ImageError
-from dptcli.sidecar import TEXT_KEY, facts_beside
+from dptcli.sidecar import POLARITY, TEXT_KEY, UNIT, facts_beside
+
+_TIFF_DESCRIPTION = 270
 
 # In the order in which a folder is searched: exact floats before anything that was rounded.
 MAP_SUFFIXES = (".npy", ".npz", ".pfm", ".tiff", ".tif", ".png")
@@ -48,7 +50,7 @@ def read_map(path: Path) -> StoredMap:
     facts: dict[str, Any] = {}
     try:
         if path.suffix.lower() in (".npy", ".npz"):
-            values = _read_numpy(path)
+            values, facts = _read_numpy(path)
         elif path.suffix.lower() == ".pfm":
             values = _read_pfm(path)
         elif path.suffix.lower() == ".exr":
@@ -68,20 +70,23 @@ def read_map(path: Path) -> StoredMap:
         raise ImageError(f"{name} has shape {values.shape}; a map needs (height, width)")
     if values.dtype.kind not in "buif":
         raise ImageError(f"{name} holds {values.dtype}; a map needs integers or floats")
-    return StoredMap(values, {**facts, **facts_beside(path)})
+    # What a file says itself is about this very file; a sidecar may be of an earlier one.
+    return StoredMap(values, facts if "dpt" in facts else {**facts, **facts_beside(path)})
 
 
-def _read_numpy(path: Path) -> NDArray[Any]:
+def _read_numpy(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
+    """The array, and what its name in an .npz says of it."""
     # allow_pickle=False: a pickle may run any code.
     loaded = np.load(path, allow_pickle=False)
     if isinstance(loaded, np.ndarray):
-        return loaded
+        return loaded, {}
     with loaded:
         if len(loaded.files) != 1:
             keys = ", ".join(loaded.files) or "nothing"
             raise ImageError(f"{printable(path)} holds {keys}; a map's .npz holds one array")
-        values: NDArray[Any] = loaded[loaded.files[0]]
-        return values
+        [kind] = loaded.files
+        known = {"kind": kind, "unit": UNIT.get(kind), "polarity": POLARITY.get(kind)}
+        return loaded[kind], known if kind in UNIT else {}
 
 
 def _read_pfm(path: Path) -> NDArray[np.float32]:
@@ -120,9 +125,20 @@ def _read_picture(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
                     "back into values; write maps as 8- or 16-bit grey, e.g. dpt depth --bits 16"
                 )
             values = np.asarray(image)
-            text = getattr(image, "text", {}).get(TEXT_KEY)
-    facts = json.loads(text) if text else {}
-    return values, facts if isinstance(facts, dict) else {}
+            facts = own_facts(image)
+    return values, facts
+
+
+def own_facts(image: Image.Image) -> dict[str, Any]:
+    """What a picture that dpt wrote says about itself: a PNG's text, a TIFF's description."""
+    text = getattr(image, "text", {}).get(TEXT_KEY)
+    if text is None and image.format == "TIFF":
+        text = getattr(image, "tag_v2", {}).get(_TIFF_DESCRIPTION)
+    try:
+        facts = json.loads(text) if text else {}
+    except ValueError:  # somebody else's description
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def resize_map(values: NDArray[Any], hw: tuple[int, int]) -> NDArray[np.float32]:

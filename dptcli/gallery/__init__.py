@@ -45,6 +45,9 @@ THUMB_SIDE = 420
 
 _OURS = re.compile(r"\d{5,}\.(photo\.jpg|thumb\.jpg|result\.jpg|result\.png|view\.jpg|js)")
 
+# What stands at the beginning of our pages; the second in those of before 0.1.
+_MARKS = (b'content="dpt gallery"', b"default-src &#x27;none&#x27;; base-uri &#x27;none&#x27;")
+
 
 @dataclass(frozen=True)
 class Built:
@@ -85,6 +88,7 @@ def build_gallery(
     if photos is not None and not Path(photos).is_dir():
         raise UsageError(f"--photos {printable(photos)!r} is no folder; check the path")
     assets = page.with_name(f"{page.stem}_files")
+    _refuse_foreign(page, assets)
     found = find_results(folder, photos=Path(photos) if photos else None, leave_out=assets)
     failures = find_failures(folder)
     if not found and not failures:
@@ -258,6 +262,27 @@ def _share_names(entry: dict[str, Any], sets: list[dict[str, Any]]) -> None:
     if own not in sets:
         sets.append(own)
     entry["set"] = sets.index(own)
+
+
+def _refuse_foreign(page: Path, assets: Path) -> None:
+    """A page may replace a page of ours, and its pictures those of one. Raises UsageError."""
+    try:
+        if page.exists():
+            with page.open("rb") as stream:
+                start = stream.read(1000)
+            if not any(mark in start for mark in _MARKS):
+                raise UsageError(
+                    f"{printable(page)!r} exists and is no page of dpt gallery; name another file"
+                )
+        elif assets.is_dir():
+            for path in assets.iterdir():
+                if not _OURS.fullmatch(path.name):
+                    raise UsageError(
+                        f"{printable(assets)!r}, where the page's pictures go, holds "
+                        f"{printable(path.name)!r}; name another page with -o"
+                    )
+    except OSError as error:
+        raise UsageError(f"cannot read {printable(page)!r}: {error.strerror}") from error
 
 
 def _remove_stale(assets: Path, entries: list[dict[str, Any]]) -> None:

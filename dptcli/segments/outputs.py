@@ -1,5 +1,6 @@
 """What `dpt segment` writes for one photograph: the picture and the files beside it."""
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -9,8 +10,10 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dptcli import __version__
+from dptcli.remote.places import RemotePath
 from dptcli.segments.maskfiles import (
     Style,
     write_class_mask,
@@ -22,6 +25,7 @@ from dptcli.segments.maskfiles import (
 )
 from dptcli.segments.masks import shares
 from dptcli.segments.regions import coco
+from dptcli.sidecar import TEXT_KEY
 from dptcli.writers import write_whole
 
 Main = Literal["mask", "overlay", "layer"]
@@ -118,6 +122,7 @@ class SegmentOutputs:
         self, folder: Path, labels: NDArray[np.integer], facts: Mapping[str, object]
     ) -> None:
         kept = self.style.kept
+        written = set()
         # The classes that were asked for, there or not; else those that are there.
         for label in np.unique(labels).tolist() if kept is None else kept:
             name = file_name(label, self.names)
@@ -127,6 +132,20 @@ class SegmentOutputs:
                 write_class_mask(stream, labels, label, facts=said)
 
             write_whole(folder / f"{name}.png", write)
+            written.add(f"{name}.png")
+        if not isinstance(folder, RemotePath):
+            _remove_earlier(folder, written)
+
+
+def _remove_earlier(folder: Path, written: set[str]) -> None:
+    """Remove the masks of classes that an earlier photograph of this name had; only our own."""
+    for path in folder.glob("*.png"):
+        if path.name in written:
+            continue
+        with contextlib.suppress(OSError, ValueError), Image.open(path) as picture:
+            facts = json.loads(getattr(picture, "text", {}).get(TEXT_KEY, "{}"))
+            if facts.get("kind") == "class_mask":
+                path.unlink()
 
 
 def file_name(label: int, names: Mapping[int, str]) -> str:

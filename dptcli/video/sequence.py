@@ -140,6 +140,8 @@ def run_to_video(
             place = places[_key(job)]
             try:
                 writer.write(place, picture, seconds=seconds[place])
+            except ImageError as error:  # of another size
+                raise ImageError(f"{job.source.name} {error}") from error
             except OSError as error:
                 broken.append(describe_write_error(writer.out, error))
                 raise broken[0] from error

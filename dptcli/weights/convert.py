@@ -37,7 +37,8 @@ def convert_original(
     """
     path, folder = Path(path), Path(folder)
     if not path.is_file():
-        raise ModelError(f"{path}: no such file; name a .pt or .pth file of the authors")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise ModelError(f"{path}: {what}; name a .pt or .pth file of the authors")
     if (folder / CONFIG_NAME).exists() and not overwrite:
         raise ModelError(f"{folder}: holds a model already; name another folder, or --overwrite")
     loaded = load_model(path, device="cpu", dtype="float32", kind=kind)

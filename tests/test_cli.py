@@ -299,3 +299,13 @@ def test_the_version_names_torch_and_python():
     assert done.returncode == 0
     assert done.stdout.startswith(b"dpt ")
     assert b"torch" in done.stdout
+
+
+def test_a_file_that_begins_with_a_dash_is_told_from_an_option(models, photos):
+    (photos / "a.jpg").rename("-dash.jpg")
+    done = dpt("depth", "-dash.jpg", "-o", "out", "-m", models["depth"])
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == [
+        "dpt: '-dash.jpg' is taken for an option; the file of that name is ./-dash.jpg"
+    ]
+    assert dpt("depth", "./-dash.jpg", "-o", "out", "-m", models["depth"]).returncode == 0

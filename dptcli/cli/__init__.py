@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _complain(str(error))
             return EXIT_SOME_FAILED if isinstance(error, ImageError) else EXIT_USAGE
         except typer.TyperException as error:
-            _complain_of_usage(error)
+            _complain_of_usage(error, arguments)
             return EXIT_USAGE
         except KeyboardInterrupt:
             code = EXIT_INTERRUPTED
@@ -114,9 +114,14 @@ def _complain(message: str) -> None:
     print(f"dpt: {message}", file=sys.stderr, flush=True)
 
 
-def _complain_of_usage(error: typer.TyperException) -> None:
+def _complain_of_usage(error: typer.TyperException, arguments: Sequence[str]) -> None:
     """Say the parser's own words in one line and not in a box."""
     message = error.format_message().rstrip(".")
+    if message.startswith("No such option"):
+        for word in arguments:
+            if word.startswith("-") and os.path.lexists(word):
+                _complain(f"{word!r} is taken for an option; the file of that name is ./{word}")
+                return
     context = getattr(error, "ctx", None)
     if message:  # empty where a bare `dpt` has shown its help
         _complain(f"{message}; see {context.command_path if context else 'dpt'} --help")

@@ -179,6 +179,8 @@ def _to_video(
         reporter.summary(report, plan)
         return 1
     start = clip.seconds(getattr(sources[0], "index", 0)) if clip is not None else Fraction(0)
+    if clip is not None and wanted.audio and not clip.has_audio:
+        logger.warning("%s has no sound; the video is written without", clip.path)
     writer.finish(
         sound_of=clip if wanted.audio else None, start=start, stop=start + seconds[-1] + 1 / fps
     )

@@ -85,6 +85,7 @@ class RelativePositionBias(nn.Module):
         from_patches = torch.cat(
             (to_class[:, None].expand(-1, num_patches, 1), among_patches), dim=2
         )
+        # (A, 1 + h·w) -> (A, 1, 1 + h·w), the class token's row
         bias = torch.cat((from_class.view(num_heads, 1, -1), from_patches), dim=1)
         return bias.unsqueeze(0)
 

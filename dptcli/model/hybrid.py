@@ -72,6 +72,7 @@ class StandardizedConv(nn.Conv2d):
         self.deviation_offset = config.deviation_offset
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, I, H, W) -> (B, O, H', W')."""
         if self.same:
             x = pad_same(
                 x, kernel=self.kernel_size[0], stride=self.stride[0], dilation=self.dilation[0]
@@ -94,6 +95,7 @@ class GroupNormAct(nn.GroupNorm):
         self.activation = ActivationLayer(config.hidden_act) if activate else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
         return self.activation(super().forward(x))
 
 
@@ -135,6 +137,7 @@ class Downsample(nn.Module):
         self.norm = GroupNormAct(config, out_channels, activate=False) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, I, H, W) -> (B, O, H', W'), each side divided by the stride."""
         return self.norm(self.conv(x))
 
 
@@ -210,6 +213,7 @@ class BitStage(nn.Module):
         self.layers = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, I, H, W) -> (B, O, H', W'), each side divided by the stride."""
         return self.layers(x)
 
 

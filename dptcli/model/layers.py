@@ -59,6 +59,7 @@ class ActivationLayer(nn.Module):
         self.function = _ACTIVATIONS[activation] if isinstance(activation, str) else activation
 
     def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same."""
         return self.function(x)
 
     def extra_repr(self) -> str:
@@ -196,6 +197,7 @@ class AttentionOutput(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
         return self.dropout(self.dense(x))
 
 

@@ -187,6 +187,7 @@ class _FixedConv(nn.Module):
         self.conv.weight = nn.Parameter(conv.standardized())
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, I, H, W) -> (B, O, H', W')."""
         if self.same:
             x = pad_same(x, kernel=self.kernel, stride=self.stride, dilation=self.dilation)
         return self.conv(x)
@@ -229,6 +230,7 @@ class _ExplicitAttention(SelfAttention):
     def forward(
         self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
         if head_mask is not None or need_weights:
             return super().forward(x, head_mask=head_mask, need_weights=need_weights)
         context = explicit_attention(*self.heads(x), scale=self.scale)
@@ -283,6 +285,7 @@ class _ProjectedFirst(FusionBlock):
     def forward(
         self, x: Tensor, skip: Tensor | None = None, *, size: tuple[int, int] | None = None
     ) -> Tensor:
+        """See FusionBlock.forward."""
         x = self.projection(self.merge(x, skip))
         return self.grow(x, size)
 

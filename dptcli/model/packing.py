@@ -70,6 +70,7 @@ def _replace_in_unit(
 
 class _SummedUnit(ResidualConvUnit):
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
         return self.convolution2(self.convolution1(F.relu(x)), added=x)
 
 

@@ -35,6 +35,7 @@ class _WidenedInputs(nn.Module):
     """Mixed in: whatever tensors the module is given become float32 first."""
 
     def forward(self, *inputs: object) -> object:
+        """Any tensors; what the module makes of them."""
         return super().forward(*(_widened(value) for value in inputs))
 
 

@@ -61,7 +61,7 @@ class SwinEmbeddings(nn.Module):
                 self.position_embeddings, grid_hw, learned_hw=self.learned_hw, mode="bicubic"
             )
             tokens = tokens + positions[:, 1:]
-        return self.dropout(tokens).unflatten(1, grid_hw)
+        return self.dropout(tokens).unflatten(1, grid_hw)  # (B, h·w, D) -> (B, h, w, D)
 
 
 class SwinIntermediate(nn.Module):
@@ -73,6 +73,7 @@ class SwinIntermediate(nn.Module):
         self.activation = ActivationLayer(config.hidden_act)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, P), the MLP's width."""
         return self.activation(self.dense(x))
 
 
@@ -85,6 +86,7 @@ class SwinOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, N, P) -> (B, N, D)."""
         return self.dropout(self.dense(x))
 
 

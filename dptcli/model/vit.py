@@ -1,7 +1,7 @@
 """The plain Vision Transformer of the DPT paper and DINOv2, both with a class token.
 
 Pre-norm blocks (Dosovitskiy et al. 2020; Oquab et al. 2023). Names follow the hub's state dict.
-B batch, N tokens (the class token first), D width, H×W pixels, h×w patches.
+B batch, N tokens (the class token first), D width, M the MLP's, H×W pixels, h×w patches.
 """
 
 from collections.abc import Iterable, Sequence
@@ -91,6 +91,7 @@ class ViTIntermediate(nn.Module):
         self.activation = ActivationLayer(config.hidden_act)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, M)."""
         return self.activation(self.dense(x))
 
 
@@ -103,6 +104,7 @@ class ViTOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, N, M) -> (B, N, D)."""
         return self.dropout(self.dense(x))
 
 
@@ -184,6 +186,7 @@ class LayerScale(nn.Module):
         self.lambda1 = nn.Parameter(torch.full((config.hidden_size,), config.layerscale_value))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
         return x * self.lambda1
 
 
@@ -198,6 +201,7 @@ class Dinov2MLP(nn.Module):
         self.fc2 = nn.Linear(hidden, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
         return self.fc2(self.activation(self.fc1(x)))
 
 
@@ -212,6 +216,7 @@ class Dinov2SwiGLU(nn.Module):
         self.weights_out = nn.Linear(hidden, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
         gate, value = self.weights_in(x).chunk(2, dim=-1)
         return self.weights_out(F.silu(gate) * value)
 

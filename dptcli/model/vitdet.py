@@ -96,6 +96,7 @@ class VitDetAttention(nn.Module):
             head_mask=head_mask,
             need_weights=need_weights,
         )
+        # (B, h·w, D) -> (B, h, w, D)
         return self.proj(context).unflatten(1, (height, width)), weights
 
     def _position_bias(self, query: Tensor, grid_hw: tuple[int, int]) -> Tensor:
@@ -122,6 +123,7 @@ class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of a map (B, D, h, w)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, D, h, w) -> (B, D, h, w)."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -158,6 +160,7 @@ class VitDetMLP(nn.Module):
         self.dropout = nn.Dropout(config.dropout_prob)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, h, w, D) -> (B, h, w, D)."""
         return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(x)))))
 
 

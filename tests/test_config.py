@@ -163,6 +163,11 @@ def test_configuration_is_frozen_and_replace_checks_again() -> None:
         config.replace(readout_type="sum")
 
 
+def test_null_for_a_switch_keeps_its_default() -> None:
+    assert Dinov2Config(qkv_bias=None).qkv_bias is True
+    assert DPTConfig(return_dict=None).return_dict is True
+
+
 def test_null_where_a_backbone_stands_in_keeps_the_default() -> None:
     config = DPTConfig(
         num_hidden_layers=None,

@@ -62,6 +62,8 @@ class Config:
             )
         for field in dataclasses.fields(self):
             value = values.pop(field.name, field.default)
+            if value is None and isinstance(field.default, bool):  # null says nothing
+                value = field.default
             object.__setattr__(self, field.name, _freeze(value))
         object.__setattr__(self, "extra", values)
         self.__post_init__()

@@ -11,7 +11,8 @@ from tiny import save_tiny
 
 from dptcli.cli import main
 from dptcli.errors import ImageError, UsageError
-from dptcli.inputs import find_images, read_list
+from dptcli.filelist import read_list
+from dptcli.inputs import find_images
 from dptcli.remote import is_address, parse_address, scrub, shown, web
 from dptcli.remote.opening import open_address, read_address
 

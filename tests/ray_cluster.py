@@ -23,6 +23,7 @@ SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # by its other name: keep to 127.0.0.1
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_worker_niceness": "0",
+    "GRPC_ENABLE_FORK_SUPPORT": "0",  # see dptcli.engine_ray.driver
 }
 
 

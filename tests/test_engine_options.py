@@ -12,7 +12,7 @@ from process import environment
 
 from dptcli.cli.engine import read_engine
 from dptcli.cli.record import Kept
-from dptcli.engine_ray.driver import share_out
+from dptcli.engine_ray.driver import connected, share_out
 from dptcli.errors import UsageError
 from dptcli.files import RUN_TOKEN
 from dptcli.inputs import ImageSource
@@ -121,3 +121,35 @@ def test_a_run_ends_without_what_its_lost_workers_had_under_way(tmp_path, into_a
         subprocess.run(words, check=False, env=environment(), timeout=60)
         assert list((tmp_path / "out").glob("*.dpt-tmp"))
     assert not list((tmp_path / "out").glob("*.dpt-tmp"))
+
+
+@pytest.mark.parametrize("failures", [0, 2, 9])
+def test_joining_is_tried_again_where_the_cluster_could_not_start_a_server(monkeypatch, failures):
+    ray = pytest.importorskip("ray")
+    said = (
+        "Initialization failure from server:\nTraceback (most recent call last):\n"
+        "RuntimeError: Starting Ray client server failed. See ray_client_server_23000.err for "
+        "detailed logs."
+    )
+    tried = []
+
+    def init(**settings):
+        tried.append(settings["address"])
+        if len(tried) <= failures:
+            raise ConnectionAbortedError(said)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("dptcli.engine_ray.driver._knock", lambda _address: None)
+    if failures < 9:
+        with connected("ray://head:10001"):
+            pass
+        assert tried == ["ray://head:10001"] * (failures + 1)
+        return
+    with (
+        pytest.raises(UsageError, match="from server: RuntimeError: Starting Ray client server"),
+        connected("ray://head:10001"),
+    ):
+        raise AssertionError
+    assert len(tried) == 4

@@ -2,11 +2,13 @@
 
 import contextlib
 import logging
+import os
 import pickle
 import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 # Images in one unit of work: fewer cost Ray's own time for each, more come late to idle workers.
 UNIT = 8
+# A server for each client outside is a process of its own, and some fail to start, see _join.
+_TRIES = 4
 
 
 class ClusterPipeline(Pipeline):
@@ -102,6 +106,8 @@ def connected(address: str | None = None) -> Iterator[None]:
     address: "auto", HOST:PORT or ray://…; None is what RAY_ADDRESS says, else this machine alone.
     Leaving, for whatever reason, ends all that this run has under way there. Raises UsageError.
     """
+    # From 1.81 on gRPC may end a process that is being started before its exec (grpc issue 43055).
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         import ray
     except ImportError as error:
@@ -111,7 +117,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     on_term = signal.getsignal(signal.SIGTERM)
     try:
         _knock(address)
-        ray.init(
+        _join(
             address=address,
             log_to_driver=False,  # to standard output; what workers say comes with their results
             logging_level=level,
@@ -130,6 +136,25 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(**settings: Any) -> None:
+    """Call ray.init, and again where the cluster failed to start a server for this client.
+
+    With gRPC from 1.81 on that happens by chance, more often the busier the cluster is.
+    """
+    import ray
+
+    for left in reversed(range(_TRIES)):
+        try:
+            ray.init(**settings)
+            return
+        except (ConnectionError, RuntimeError) as error:
+            if not left or "Starting Ray client server failed" not in str(error):
+                raise
+            logger.info("the cluster could not start a server for this client; trying again")
+            ray.shutdown()
+            time.sleep(1)
 
 
 def _knock(address: str | None) -> None:

@@ -11,7 +11,6 @@ on every run.
 
 import contextlib
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from dptcli.depth.colormaps import finite_range
 from dptcli.errors import ModelError
 from dptcli.inputs import ImageSource, decode_picture
 from dptcli.jobs import ahead, failure
+from dptcli.machine import usable_cores
 from dptcli.model.memory import settle_memory
 from dptcli.network import Network, grid_of
 from dptcli.plan import Job
@@ -72,9 +72,9 @@ class Options:
     keep_scores: bool = False
     in_order: bool = False
     read: "Callable[[ImageSource], NDArray[np.uint8] | Image] | None" = None
-    # A 12-megapixel JPEG decodes in about 0.1 s: a thread in four keeps a large CPU's network fed.
-    num_readers: int = max(1, (os.cpu_count() or 1) // 4)
-    num_writers: int = max(1, (os.cpu_count() or 1) // 4)
+    # None is a thread for every fourth core, which keeps a CPU's network fed, or on a GPU half.
+    num_readers: int | None = None
+    num_writers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,9 @@ class Pipeline:
         self.clock = clock or Clock()
         self.sizes = BatchSizes(self.options.batch_size, loaded.device)
         self.network = Network(loaded, self.sizes)
+        share = max(1, usable_cores() // (2 if loaded.device.type == "cuda" else 4))
+        self.num_readers = self.options.num_readers or share
+        self.num_writers = self.options.num_writers or share
 
     def run(
         self,
@@ -158,7 +161,7 @@ class Pipeline:
 
     def _outcomes(self, jobs: Iterable[Job], save: Save) -> Generator[Outcome, None, None]:
         options = self.options
-        num_readers, num_writers = options.num_readers, options.num_writers
+        num_readers, num_writers = self.num_readers, self.num_writers
         if options.in_order:
             num_readers = num_writers = 1
         readers = ThreadPoolExecutor(num_readers, "dpt-read")

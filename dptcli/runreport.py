@@ -27,6 +27,7 @@ from typing import IO, Any
 from dptcli import __version__
 from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.files import atomic_path
+from dptcli.machine import processor_name, usable_cores
 from dptcli.plan import Job, Plan, refuse_unwritable
 from dptcli.remote import is_address, shown
 from dptcli.remote.places import RemotePath
@@ -284,25 +285,16 @@ def _masked(value: Any) -> Any:
 
 def machine() -> dict[str, Any]:
     """Describe this machine: name, system, processor, usable cores, memory in bytes."""
-    usable = getattr(os, "sched_getaffinity", None)
     memory = None
     with contextlib.suppress(AttributeError, ValueError, OSError):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "name": platform.node(),
         "system": platform.platform(),
-        "processor": _processor(),
-        "cores": len(usable(0)) if usable else os.cpu_count(),
+        "processor": processor_name(),
+        "cores": usable_cores(),
         "memory_bytes": memory,
     }
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _same_file(one: Path, other: Path) -> bool:

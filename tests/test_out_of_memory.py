@@ -245,7 +245,7 @@ def test_auto_takes_single_images_on_the_cpu_and_what_fits_on_a_gpu(models, jobs
     assert sizes.of((3, 64, 64)) == sizes.largest == 1
     assert fitting(bytes_each=2**30, bytes_free=20 * 2**30) == 16
     assert fitting(bytes_each=2**30, bytes_free=2**20) == 1
-    assert fitting(bytes_each=1, bytes_free=2**40) == 64
+    assert fitting(bytes_each=1, bytes_free=2**40) == 32
     pipeline = open_pipeline(models["depth"], task="depth", options=Options(batch_size="auto"))
     found, _ = collect(pipeline, jobs)
     assert len(found) == 5

@@ -209,7 +209,7 @@ def test_an_interrupt_ends_the_run_and_its_threads(models, photos):
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(jobs_of(photos) * 20, save=save, on_done=interrupt)
     assert len(written) < 10
-    assert threading.active_count() <= before + pipeline.options.num_readers
+    assert threading.active_count() <= before + pipeline.num_readers
 
 
 def test_the_photograph_is_handed_on_only_when_asked(models, photos):

@@ -28,8 +28,10 @@ from dptcli.plan import Job, photo_facts, plan_outputs
 from dptcli.segments.maskfiles import Style
 from dptcli.segments.outputs import SegmentOutputs
 from dptcli.segments.palettes import choose_palette
+from dptcli.weights.load import resolve_device
 
-MATRIX_SIDE = 2048
+MATRIX_SIDES = {"cuda": 8192}  # a product that fills the device for a while
+MATRIX_SIDE = 2048  # of the others
 MOST_COMPARED = 8  # photographs whose results are compared with float32's
 
 
@@ -103,17 +105,20 @@ class Ours:
         """What runs, and how much arithmetic one image of it is."""
         loaded = self.pipeline.loaded
         hw = self.sample.prepared.pixel_values.shape[-2:]
+        on_gpu = loaded.device.type == "cuda"
         return {
             "network_hw": list(hw),
             "dtype": loaded.dtype_name,
             "device": str(loaded.device),
+            "gpu": torch.cuda.get_device_name(loaded.device) if on_gpu else None,
             "gflop": count_gflop(loaded.model.config, type(loaded.model), tuple(hw)),
         }
 
     def rate(self) -> float:
         """GFLOP/s of a large matrix product in the model's dtype."""
         loaded = self.pipeline.loaded
-        matrix = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=loaded.device, dtype=loaded.dtype)
+        side = MATRIX_SIDES.get(loaded.device.type, MATRIX_SIDE)
+        matrix = torch.randn(side, side, device=loaded.device, dtype=loaded.dtype)
         spent = []
         with torch.inference_mode():
             for _ in range(6):
@@ -121,7 +126,7 @@ class Ours:
                 product = matrix @ matrix
                 float(product[0, 0])  # waits for a GPU
                 spent.append(time.perf_counter() - started)
-        return 2 * MATRIX_SIDE**3 / median(spent[1:]) / 1e9
+        return 2 * side**3 / median(spent[1:]) / 1e9
 
     def accuracy(self) -> Mapping[str, float]:
         """How far the results are from the plain model's in float32, over the photographs.
@@ -176,18 +181,22 @@ class Transformers:
         transformers.logging.set_verbosity_error()
         self.open, self.spec = Image.open, spec
         task: Any = "depth-estimation" if spec.task == "depth" else "image-segmentation"
-        self.pipe: Any = transformers.pipeline(task, model=spec.model, device="cpu")
+        device = resolve_device(spec.device)
+        self.pipe: Any = transformers.pipeline(task, model=spec.model, device=device)
         self.pixels = _network_input(spec)
 
     def forward(self) -> None:
         """As Contender's."""
         with torch.inference_mode():
-            self.pipe.model(self.pixels)
+            output = self.pipe.model(self.pixels.to(self.pipe.device))
+        map_name = "predicted_depth" if self.spec.task == "depth" else "logits"
+        getattr(output, map_name).cpu()  # waits for a GPU
 
     def photographs(self) -> Mapping[str, Any]:
-        """Photograph by photograph, as its documentation does it."""
-        for name in self.spec.images:
-            found = self.pipe(self.open(name).convert("RGB"))
+        """In batches from a generator, as its documentation has it for many."""
+        pictures = (self.open(name).convert("RGB") for name in self.spec.images)
+        results = self.pipe(pictures, batch_size=self.spec.batch_size)
+        for name, found in zip(self.spec.images, results, strict=True):
             picture = found["depth"] if self.spec.task == "depth" else found[0]["mask"]
             picture.save(Path(self.spec.out) / f"{Path(name).stem}.png")
         return {}
@@ -283,6 +292,13 @@ def peak_mib() -> float | None:
     return int(lines["VmHWM"].split()[0]) / 1024
 
 
+def device_peak_mib() -> float | None:
+    """The most memory of a GPU that this process has held for tensors, in MiB; None without one."""
+    if not torch.cuda.is_initialized():
+        return None
+    return torch.cuda.max_memory_allocated() / 2**20
+
+
 def main() -> int:
     """Answer commands until standard input ends."""
     values = json.loads(sys.argv[1])
@@ -293,7 +309,8 @@ def main() -> int:
     logging.disable(logging.WARNING)
 
     def answer(**facts: Any) -> None:
-        print(json.dumps({**facts, "peak_mib": peak_mib()}), file=answers, flush=True)
+        peaks = {"peak_mib": peak_mib(), "device_peak_mib": device_peak_mib()}
+        print(json.dumps({**facts, **peaks}), file=answers, flush=True)
 
     started = time.perf_counter()
     try:

@@ -1,21 +1,21 @@
 """A benchmark: contenders in turns, medians of what they took, ratios of pairs."""
 
 import json
-import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from dptcli.benchmark.contenders import Spec
 from dptcli.errors import ModelError
+from dptcli.machine import processor_name, usable_cores
 
 Told = Callable[[str], None]
-_OF_EVERY_ANSWER = ("elapsed_s", "peak_mib")
+_PEAKS = ("peak_mib", "device_peak_mib")
+_OF_EVERY_ANSWER = ("elapsed_s", *_PEAKS)
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Row:
     """One contender's figures; lists hold a value for each round, in order.
 
     forward_s: a batch through the network. photographs_s: all photographs, from file to file.
+    device_peak_mib: of a GPU's memory, with the photographs.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Row:
     stage_s: list[Mapping[str, float]] = field(default_factory=list)
     peak_mib: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    device_peak_mib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Benchmark:
                     "forward_ratio": self.ratio(row, "forward_s"),
                     "photographs_ratio": self.ratio(row, "photographs_s"),
                     "peak_mib": row.peak_mib,
+                    "device_peak_mib": row.device_peak_mib,
                 }
                 for row in self.rows
             ],
@@ -147,7 +150,7 @@ def run_benchmark(specs: Sequence[Spec], *, num_rounds: int, told: Told) -> Benc
             told(f"loading {spec.name}")
             processes.append(_Process(spec))
             facts = dict(processes[-1].first)
-            facts.pop("peak_mib")
+            facts = {name: facts[name] for name in facts if name not in _OF_EVERY_ANSWER}
             rows.append(Row(spec.name, facts.pop("ready_s"), facts=facts))
         rates = []
         for index in range(num_rounds):
@@ -155,7 +158,7 @@ def run_benchmark(specs: Sequence[Spec], *, num_rounds: int, told: Told) -> Benc
             rates.append(processes[0].ask("rate")["gflop_per_s"])
             for process, row in zip(processes, rows, strict=True):
                 row.forward_s.append(process.ask("forward")["elapsed_s"])
-        peaks: dict[str, float | None] = {}
+        peaks: dict[str, dict[str, Any]] = {}
         for index in range(num_rounds):
             for process, row in zip(processes, rows, strict=True):
                 if process.name in ("openvino", "onnxruntime"):
@@ -163,7 +166,7 @@ def run_benchmark(specs: Sequence[Spec], *, num_rounds: int, told: Told) -> Benc
                 told(f"photographs, round {index + 1} of {num_rounds}: {process.name}")
                 found = process.ask("photographs")
                 row.photographs_s.append(found["elapsed_s"])
-                peaks[row.name] = found["peak_mib"]
+                peaks[row.name] = {name: found[name] for name in _PEAKS}
                 if "stage_s" in found:
                     row.stage_s.append(found["stage_s"])
         accuracy: dict[str, float] = {}
@@ -172,7 +175,7 @@ def run_benchmark(specs: Sequence[Spec], *, num_rounds: int, told: Told) -> Benc
             answer = processes[0].ask("accuracy")
             accuracy = {name: answer[name] for name in answer if name not in _OF_EVERY_ANSWER}
         return Benchmark(
-            tuple(replace(row, peak_mib=peaks.get(row.name)) for row in rows),
+            tuple(replace(row, **peaks.get(row.name, {})) for row in rows),
             num_images=len(specs[0].images),
             batch_size=specs[0].batch_size,
             gflop_per_s=median(rates),
@@ -188,15 +191,9 @@ def describe_machine() -> dict[str, Any]:
     """The processor, its cores and what it can, the system and the versions that count."""
     import torch
 
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
     return {
-        "processor": model,
-        "cores": os.cpu_count(),
+        "processor": processor_name(),
+        "cores": usable_cores(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

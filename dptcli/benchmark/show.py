@@ -17,10 +17,10 @@ def stage_table(found: Benchmark) -> Table:
     stages = found.stages()
     for name, spent_s in stages.items():
         if name != "load":
-            table.add_row(name, f"{spent_s * 1e3:.0f}")
+            table.add_row(name, _ms(spent_s * 1e3))
     whole_s = median(found.rows[0].photographs_s) / found.num_images
     table.add_section()
-    table.add_row("from file to file", f"{whole_s * 1e3:.0f}")
+    table.add_row("from file to file", _ms(whole_s * 1e3))
     table.caption = f"loading took {stages.get('load', 0):.2f} s, once"
     table.caption_justify = "left"
     return table
@@ -29,16 +29,19 @@ def stage_table(found: Benchmark) -> Table:
 def contender_table(found: Benchmark) -> Table:
     """Medians, and how many times as long as ours the others take."""
     table = Table(title="Side by side", title_justify="left")
-    for heading in ("", "network ms", "ratio", "photograph ms", "ratio", "peak MiB"):
+    on_gpu = found.rows[0].device_peak_mib is not None
+    peak = "GPU peak MiB" if on_gpu else "peak MiB"
+    for heading in ("", "network ms", "ratio", "photograph ms", "ratio", peak):
         table.add_column(heading, justify="right" if heading else "left")
     for row in found.rows:
+        peak_mib = row.device_peak_mib if on_gpu else row.peak_mib
         table.add_row(
             row.name,
-            f"{_forward_ms(found, row):.0f}",
+            _ms(_forward_ms(found, row)),
             _times(found.ratio(row, "forward_s")),
-            f"{_photograph_ms(found, row):.0f}" if row.photographs_s else "–",
+            _ms(_photograph_ms(found, row)) if row.photographs_s else "–",
             _times(found.ratio(row, "photographs_s")),
-            "–" if row.peak_mib is None else f"{row.peak_mib:.0f}",
+            "–" if peak_mib is None else f"{peak_mib:.0f}",
         )
     return table
 
@@ -61,7 +64,8 @@ def summary(found: Benchmark) -> str:
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['capability']}; "
         f"torch {machine['torch']}\n"
-        f"{ours.facts['dtype']} on {ours.facts['device']}, {height}x{width}, batch "
+        f"{ours.facts['dtype']} on {ours.facts.get('gpu') or ours.facts['device']}, "
+        f"{height}x{width}, batch "
         f"{found.batch_size}: {rate:.2f} photographs/s\n"
         f"network {ours.facts['gflop']:.0f} GFLOP an image, {found.network_gflop_per_s:.0f} "
         f"GFLOP/s; a matrix product {found.gflop_per_s:.0f} ({share:.0%})"
@@ -101,6 +105,10 @@ def _forward_ms(found: Benchmark, row: Row) -> float:
 
 def _photograph_ms(found: Benchmark, row: Row) -> float:
     return median(row.photographs_s) / found.num_images * 1e3
+
+
+def _ms(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def _times(ratio: float | None) -> str:

@@ -79,7 +79,14 @@ def bench(
     device: o.Device = "auto",
     dtype: o.DType = "auto",
     optimize: o.Optimize = True,
-    batch_size: o.BatchSize = "1",
+    batch_size: Annotated[
+        str,
+        typer.Option(
+            metavar="N",
+            show_default=False,
+            help="Images for the network at once, 1 by default, e.g. [cyan]--batch-size 16[/]",
+        ),
+    ] = "1",
     as_json: Annotated[
         bool,
         typer.Option("--json", metavar="", help="Print every figure of every round as JSON."),

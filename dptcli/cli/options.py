@@ -247,8 +247,8 @@ BatchSize = Annotated[
         metavar="N|auto",
         rich_help_panel=MODEL,
         show_default=False,
-        help="Images of one shape for the network at once (1 by default); auto takes as many as a "
-        "GPU's memory holds, e.g. [cyan]--batch-size auto[/]",
+        help="Images of one shape for the network at once; auto (the default) is 1 on the CPU and "
+        "what a GPU's memory holds, 32 at most, e.g. [cyan]--batch-size 4[/]",
     ),
 ]
 Json = Annotated[

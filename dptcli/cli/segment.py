@@ -55,7 +55,7 @@ def segment(
     device: o.Device = "auto",
     dtype: o.DType = "auto",
     optimize: o.Optimize = True,
-    batch_size: o.BatchSize = "1",
+    batch_size: o.BatchSize = "auto",
     engine: o.Engine = "local",
     ray_address: o.RayAddress = None,
     workers: o.Workers = None,

@@ -94,7 +94,7 @@ def _write_all(
         height, width = prediction.values.shape
         return Outcome(job, None, (height, width), facts, time.perf_counter() - started)
 
-    num_writers = pipeline.options.num_writers
+    num_writers = pipeline.num_writers
     with ThreadPoolExecutor(num_writers, "dpt-write") as pool:
         try:
             yield from ahead(pool, write, jobs, limit=lambda: num_writers + 1)

@@ -36,6 +36,7 @@ from dptcli.gallery.results import (
     read_result,
 )
 from dptcli.inputs import decode_image
+from dptcli.machine import usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def build_gallery(
     photos: str | Path | None = None,
     title: str | None = None,
     detail: int = DEFAULT_DETAIL,
-    num_threads: int = max(1, os.cpu_count() or 1),
+    num_threads: int = usable_cores(),
     on_done: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Built:
     """Make the page for a folder of results of `dpt depth` and `dpt segment`.

@@ -26,6 +26,7 @@ from dptcli.model.checks import (
 )
 from dptcli.model.config import DEPTH_TYPES, Config
 from dptcli.model.dpt import asked_for
+from dptcli.model.layers import GrowBilinear
 from dptcli.model.losses import depth_loss
 from dptcli.model.neck import Neck
 from dptcli.model.outputs import DepthEstimatorOutput
@@ -116,15 +117,16 @@ class DepthAnythingHead(nn.Module):
         self.metric = config.depth_estimation_type == "metric"
         self.max_depth = 1.0 if config.max_depth is None else config.max_depth
         self.conv1 = nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1)
+        self.grow = GrowBilinear()
         self.conv2 = nn.Conv2d(channels // 2, config.head_hidden_size, kernel_size=3, padding=1)
         self.conv3 = nn.Conv2d(config.head_hidden_size, 1, kernel_size=1)
 
     def forward(self, fused: Sequence[Tensor], image_hw: tuple[int, int]) -> Tensor:
         """Fused maps (B, C, ·, ·) -> depth (B, H', W'), the image without an incomplete patch."""
-        size = [side // patch * patch for side, patch in zip(image_hw, self.patch_hw, strict=True)]
-        x = self.conv1(fused[self.index])
-        # align_corners=True: the released weights were trained with it.
-        x = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+        height, width = (
+            side // patch * patch for side, patch in zip(image_hw, self.patch_hw, strict=True)
+        )
+        x = self.grow(self.conv1(fused[self.index]), (height, width))
         x = self.conv3(F.relu(self.conv2(x)))
         x = torch.sigmoid(x) if self.metric else F.relu(x)
         return (x * self.max_depth).squeeze(1)

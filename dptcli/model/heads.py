@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.model.config import DPTConfig
+from dptcli.model.layers import GrowBilinear
 
 AUXILIARY_DROPOUT = 0.1  # fixed in the reference
 # The least inverse metres before the division; 100,000 km stand for infinity.
@@ -30,7 +31,7 @@ class DepthHead(nn.Module):
         )
         self.head = nn.Sequential(
             nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1),
-            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+            GrowBilinear(),
             nn.Conv2d(channels // 2, 32, kernel_size=3, padding=1),
             nn.ReLU(),
             nn.Conv2d(32, 1, kernel_size=1),
@@ -59,7 +60,7 @@ class SegmentationHead(nn.Module):
         self.index = config.head_in_index
         self.head = nn.Sequential(
             *_classifier(config, dropout=config.semantic_classifier_dropout),
-            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+            GrowBilinear(),
         )
 
     def forward(self, fused: Sequence[Tensor]) -> Tensor:

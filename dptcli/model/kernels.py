@@ -37,7 +37,7 @@ class Kernels:
     another kernel; "int8", in 8 bits, not the same function (see `int8.py`). fuse_gelu: GELU inside
     the product. conv: whether convolutions are packed. explicit_attention: two batched products
     instead of the fused form. winograd: 3×3 convolutions by fewer multiplications, see
-    `winograd.py`.
+    `winograd.py`. tensor_cores: fewer passes over a GPU's memory, see `tensorcores.py`.
     """
 
     linear: Literal["plain", "packed", "conv1x1", "int8"] = "plain"
@@ -45,15 +45,19 @@ class Kernels:
     conv: bool = False
     explicit_attention: bool = False
     winograd: bool = False
+    tensor_cores: bool = False
 
 
 def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
     """The forms for a device and dtype; plain ones where oneDNN does not help or is absent."""
+    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
+        return Kernels(tensor_cores=has_tensor_cores(device))
     if device.type != "cpu" or not _has_packed_operators():
         return Kernels()
     if dtype is torch.bfloat16 and has_native_bfloat16():
-        # The fused attention is far below a batched product there (124 to 724 GFLOP/s).
-        return Kernels(linear="packed", fuse_gelu=True, conv=True, explicit_attention=True)
+        # Without AMX the fused attention is far below a batched product (124 to 724 GFLOP/s).
+        explicit = not _cpu_has("_is_amx_tile_supported")
+        return Kernels(linear="packed", fuse_gelu=True, conv=True, explicit_attention=explicit)
     if dtype is not torch.float32:
         return Kernels()
     if _cpu_has("_is_avx512_supported"):
@@ -68,6 +72,11 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
 def has_native_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 itself (AVX512-BF16 or AMX)."""
     return _cpu_has("_is_avx512_bf16_supported") or _cpu_has("_is_amx_tile_supported")
+
+
+def has_tensor_cores(device: torch.device) -> bool:
+    """Whether an NVIDIA GPU multiplies both half precisions by tensor cores (Ampere and later)."""
+    return torch.version.cuda is not None and torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def _cpu_has(name: str) -> bool:

@@ -215,6 +215,19 @@ class Attention(nn.Module):
         return self.output(context), weights
 
 
+class GrowBilinear(nn.Module):
+    """Bilinear growing from corner to corner (align_corners), as the released weights know it."""
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """(B, C, h, w) -> (B, C, 2h, 2w), or `size`."""
+        return F.interpolate(x, size=size or twofold(x), mode="bilinear", align_corners=True)
+
+
+def twofold(x: Tensor) -> tuple[int, int]:
+    """Twice the height and width of (B, C, h, w)."""
+    return 2 * x.shape[-2], 2 * x.shape[-1]
+
+
 class PatchEmbeddings(nn.Module):
     """Cuts the image into patches and projects each to the model's width."""
 

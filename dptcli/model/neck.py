@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dptcli.errors import ShapeError
 from dptcli.model.checks import Activation
-from dptcli.model.layers import ActivationLayer, FeatureMap
+from dptcli.model.layers import ActivationLayer, FeatureMap, GrowBilinear
 
 
 class NeckConfig(Protocol):
@@ -147,6 +147,7 @@ class FusionBlock(nn.Module):
         self.projection = nn.Conv2d(channels, channels, kernel_size=1)
         self.residual_layer1 = ResidualConvUnit(config)
         self.residual_layer2 = ResidualConvUnit(config)
+        self.grow = GrowBilinear()
 
     def forward(
         self, x: Tensor, skip: Tensor | None = None, *, size: tuple[int, int] | None = None
@@ -161,12 +162,6 @@ class FusionBlock(nn.Module):
                 skip = F.interpolate(skip, size=x.shape[-2:], mode="bilinear", align_corners=False)
             x = x + self.residual_layer1(skip)
         return self.residual_layer2(x)
-
-    def grow(self, x: Tensor, size: tuple[int, int] | None) -> Tensor:
-        """(B, C, h, w) -> (B, C, 2h, 2w), or `size`."""
-        size = size or (2 * x.shape[-2], 2 * x.shape[-1])
-        # align_corners=True: the released weights were trained with it.
-        return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 class FusionStage(nn.Module):

@@ -30,6 +30,7 @@ from dptcli.model.memory import clean_file_ranges, let_go
 from dptcli.model.neck import FusionBlock, FusionStage, ReassembleStage, ResidualConvUnit
 from dptcli.model.packing import pack
 from dptcli.model.surgery import become, replace_modules
+from dptcli.model.tensorcores import use_tensor_cores
 from dptcli.model.vit import Dinov2Layer, Encoder, LayerScale, ViTEmbeddings
 from dptcli.model.winograd import winograd
 
@@ -308,6 +309,7 @@ STEPS: dict[str, Step] = {
     "heads": join_heads,
     "readout": split_readout,
     "fusion": project_before_growing,
+    "tensor-cores": use_tensor_cores,
     "winograd": winograd,
     "pack": pack,
     "channels-last": channels_last,

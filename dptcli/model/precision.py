@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dptcli.model.depth_anything import DepthAnythingHead
 from dptcli.model.heads import DepthHead, SegmentationHead
-from dptcli.model.kernels import has_native_bfloat16
+from dptcli.model.kernels import has_native_bfloat16, has_tensor_cores
 from dptcli.model.surgery import become
 from dptcli.model.zoedepth_heads import MetricHead, RelativeHead, RoutedMetricHead
 
@@ -17,7 +17,7 @@ from dptcli.model.zoedepth_heads import MetricHead, RelativeHead, RoutedMetricHe
 def native_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the processor or GPU multiplies it natively, else float32."""
     if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device)[0] >= 8  # Ampere and later
+        native = has_tensor_cores(device)
     else:
         native = device.type == "cpu" and has_native_bfloat16()
     return torch.bfloat16 if native else torch.float32

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.model.bins import BinRule, ConditionalLogBinomial, PixelMLP, depth_from_bins
+from dptcli.model.layers import GrowBilinear
 from dptcli.model.patch_transformer import DomainClassifier, PatchTransformer
 from dptcli.model.zoedepth_config import NUM_REFINEMENTS, Domain, ZoeDepthConfig
 
@@ -29,6 +30,7 @@ class RelativeHead(nn.Module):
         if config.add_projection:
             self.projection = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
         self.conv1 = nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1)
+        self.grow = GrowBilinear()
         self.conv2 = nn.Conv2d(channels // 2, num_features, kernel_size=3, padding=1)
         self.conv3 = nn.Conv2d(num_features, 1, kernel_size=1)
 
@@ -37,8 +39,7 @@ class RelativeHead(nn.Module):
         x = fused[self.index]
         if self.projection is not None:
             x = F.relu(self.projection(x))
-        # align_corners=True: the released weights were trained with it.
-        x = F.interpolate(self.conv1(x), scale_factor=2, mode="bilinear", align_corners=True)
+        x = self.grow(self.conv1(x))
         features = F.relu(self.conv2(x))
         return F.relu(self.conv3(features)).squeeze(1), features
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dptcli.batches import BatchSizes, free_memory, is_out_of_memory
 from dptcli.errors import TooLargeError
+from dptcli.model.memory import settle_memory
 from dptcli.model.pretrained import Pretrained
 from dptcli.tiles import predict_tiled, shrunk, smaller_tile
 from dptcli.weights.load import LoadedModel, load_model, require_finite
@@ -66,7 +67,7 @@ class Network:
             if not is_out_of_memory(error):
                 raise
         # Outside of `except`, whose error holds every tensor of the attempt.
-        free_memory()
+        _start_over()
         if len(images) == 1:
             return [self._in_tiles(torch.as_tensor(images[0]))]
         self.sizes.failed(shape, len(images))
@@ -104,7 +105,7 @@ class Network:
             else:
                 self._tiles[shape] = tile_hw
                 return found
-            free_memory()
+            _start_over()
             tile_hw = smaller_tile(tile_hw, multiple=multiple)
         height, width = shape[1:]
         raise TooLargeError(
@@ -158,6 +159,15 @@ class Network:
         output = model(batch.to(self.loaded.device, dtype, non_blocking=batch.is_pinned()))
         maps: Tensor = output.predicted_depth if self.loaded.task == "depth" else output.logits
         return maps.float().cpu()
+
+
+def _start_over() -> None:
+    """Give all back that a failed attempt took: blocks that malloc keeps are no use to others.
+
+    Where the address space is limited, such blocks would leave none for oneDNN's code.
+    """
+    free_memory()
+    settle_memory()
 
 
 def stacked(images: Sequence[Pixels], *, pinned: bool) -> Tensor:

@@ -55,9 +55,8 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
     if device.type != "cpu" or not _has_packed_operators():
         return Kernels()
     if dtype is torch.bfloat16 and has_native_bfloat16():
-        # Without AMX the fused attention is far below a batched product (124 to 724 GFLOP/s).
-        explicit = not _cpu_has("_is_amx_tile_supported")
-        return Kernels(linear="packed", fuse_gelu=True, conv=True, explicit_attention=explicit)
+        # The fused attention is far below a batched product there (124 to 724 GFLOP/s).
+        return Kernels(linear="packed", fuse_gelu=True, conv=True, explicit_attention=True)
     if dtype is not torch.float32:
         return Kernels()
     if _cpu_has("_is_avx512_supported"):

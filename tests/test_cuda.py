@@ -60,7 +60,8 @@ def test_float32_is_the_cpus_result(name, optimized):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_bfloat16_is_as_near_as_the_plain_form(name, dtype=torch.bfloat16):
+def test_bfloat16_is_as_near_as_the_plain_form(name):
+    dtype = torch.bfloat16
     plain, pixels = build(name), pixels_for(name)
     expected = predict(plain, pixels)
     narrow = plain.to(GPU, dtype)

@@ -65,9 +65,10 @@ def let_go(weight: Tensor) -> None:
 
 @cache
 def clean_file_ranges() -> tuple[tuple[int, int], ...]:
-    """Address ranges of this process that map a model's file and were never written to.
+    """Address ranges of this process that map a file and were never written to.
 
-    Looked up once, after loading: `clean_file_ranges.cache_clear()` when another file is loaded.
+    By whatever name: the hub's cache calls its files by their hashes. Looked up once, when a
+    model's files are open: `clean_file_ranges.cache_clear()` when other files are.
     """
     try:
         lines = Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -78,9 +79,10 @@ def clean_file_ranges() -> tuple[tuple[int, int], ...]:
         words = line.split(maxsplit=5)
         if not words[0].endswith(":"):
             low, high = (int(number, 16) for number in words[0].split("-"))
-            is_model = len(words) == 6 and words[5].endswith(".safetensors")
-            current = (low, high) if is_model else (0, 0)
-        elif words[0] == "Private_Dirty:" and words[1] == "0" and current != (0, 0):
+            current = (low, high) if words[4] != "0" else (0, 0)  # its inode
+        # A page that was written to is no longer the file's. (One that is not on the disk yet, of
+        # a file just downloaded, is dirty too, and still the file's.)
+        elif words[0] == "Anonymous:" and words[1] == "0" and current != (0, 0):
             ranges.append(current)
     return tuple(ranges)
 

@@ -16,6 +16,7 @@ from dptcli.model.config import Config
 from dptcli.model.depth_anything import DepthAnythingForDepthEstimation
 from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.model.int8 import int8_engine
+from dptcli.model.memory import clean_file_ranges, let_go
 from dptcli.model.optimize import optimize
 from dptcli.model.precision import keep_tail_float32, native_dtype
 from dptcli.model.pretrained import Pretrained
@@ -246,6 +247,7 @@ def load_pretrained(
         model = model_class(config, **init)
     named = names_for(model, checkpoint)
     check_names(model, checkpoint, named, folder=folder)
+    clean_file_ranges.cache_clear()  # the files have just been opened
     wanted_dtype = dtype_from(dtype or _file_dtype(config))
     state = {
         name: _cast(checkpoint.tensor(key), wanted_dtype, device) for name, key in named.items()
@@ -270,7 +272,11 @@ def _file_dtype(config: Config) -> str | torch.dtype:
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    return tensor.to(device, dtype if tensor.is_floating_point() else None)
+    """A file's tensor as it is wanted; where that is a copy, the file's pages leave memory."""
+    found = tensor.to(device, dtype if tensor.is_floating_point() else None)
+    if found is not tensor:
+        let_go(tensor)
+    return found
 
 
 def _first_weights(

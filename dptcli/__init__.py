@@ -36,8 +36,8 @@ _PUBLIC = {
     "ZoeDepthForDepthEstimation": "dptcli.model.zoedepth",
     "ZoeDepthImageProcessor": "dptcli.processing.zoe",
     "load_model": "dptcli.weights.load",
-    "predict_depth": "dptcli.pipeline",
-    "predict_segments": "dptcli.pipeline",
+    "predict_depth": "dptcli.predict",
+    "predict_segments": "dptcli.predict",
 }
 
 __all__ = [
@@ -94,7 +94,7 @@ if TYPE_CHECKING:
     from dptcli.model.vitdet import VitDetBackbone
     from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
     from dptcli.model.zoedepth_config import ZoeDepthConfig
-    from dptcli.pipeline import predict_depth, predict_segments
+    from dptcli.predict import predict_depth, predict_segments
     from dptcli.processing.auto import AutoImageProcessor
     from dptcli.processing.processor import DPTFeatureExtractor, DPTImageProcessor
     from dptcli.processing.zoe import ZoeDepthImageProcessor

@@ -37,9 +37,8 @@ from dptcli.network import Network, grid_of
 from dptcli.plan import Job
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
 from dptcli.processing.processor import Prepared
-from dptcli.processing.target_size import TargetSize, parse_target_size, target_hw
+from dptcli.processing.target_size import TargetSize, target_hw
 from dptcli.report import Clock, Outcome, Report
-from dptcli.weights import DEFAULT_MODEL
 from dptcli.weights.load import LoadedModel, load_model
 
 if TYPE_CHECKING:
@@ -359,45 +358,3 @@ def open_pipeline(
             resized = model.processor.with_size(size, multiple_of=grid_of(model))
             model = replace(model, processor=resized)
     return Pipeline(model, options=options, clock=clock)
-
-
-def predict_depth(
-    image: ImageInput,
-    *,
-    model: str | Path | LoadedModel = DEFAULT_MODEL,
-    device: str = "auto",
-    dtype: str = "auto",
-    size: int | tuple[int, int] | None = None,
-    target_size: str = "original",
-) -> NDArray[np.float32]:
-    """Return the depth of one photograph, float32 (H, W).
-
-    image: a file, its bytes, or RGB uint8 (H, W, 3). Relative models give inverse depth (large is
-    near, no unit), metric models metres. For many images load the model once and pass that.
-    Raises ModelError and ImageError.
-    """
-    options = Options(target_size=parse_target_size(target_size))
-    pipeline = open_pipeline(
-        model, task="depth", device=device, dtype=dtype, size=size, options=options
-    )
-    return np.asarray(pipeline.predict_one(image).values, np.float32)
-
-
-def predict_segments(
-    image: ImageInput,
-    *,
-    model: str | Path | LoadedModel = DEFAULT_MODEL,
-    device: str = "auto",
-    dtype: str = "auto",
-    size: int | tuple[int, int] | None = None,
-    target_size: str = "original",
-) -> NDArray[np.integer]:
-    """Return the class of every pixel of one photograph, ids counted from 0, integers (H, W).
-
-    The arguments and errors are those of predict_depth; `LoadedModel.labels` has the names.
-    """
-    options = Options(target_size=parse_target_size(target_size))
-    pipeline = open_pipeline(
-        model, task="segment", device=device, dtype=dtype, size=size, options=options
-    )
-    return pipeline.predict_one(image).values

@@ -19,6 +19,7 @@ PACKAGE = ROOT.name
 COMMON = {"errors", "files", "remote", "depth.formats"}
 # The way of an image, in order: a stage may import the stages before it.
 STAGES = [
+    "machine",
     "decode",
     "sidecar",
     "content",
@@ -83,6 +84,7 @@ ALLOWED = {
     "canvas": {"processing.processor"},
     "network": {"batches", "tiles", "weights", "model"},
     "pipeline": {*STAGES, "weights", "model", "batches", "canvas", "network"},
+    "predict": {*STAGES, "weights", "pipeline"},
     "video.sequence": {*STAGES, "pipeline"},
     "engine_ray": {*STAGES, "pipeline", "batches", "network", "engine_ray"},
     "export": {"weights"},

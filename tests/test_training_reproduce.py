@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from test_training_data import write_pairs
 
 from dptcli.errors import UsageError
-from dptcli.pipeline import predict_depth
+from dptcli.predict import predict_depth
 from dptcli.training import reproduce as module
 from dptcli.training.builtin import FOLDERS
 from dptcli.training.reproduce import RECIPE, Recipe, Stage, reproduce

@@ -39,6 +39,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _SIGNS.search(str(error)) is not None
 
 
+def spoils_thread(error: BaseException) -> bool:
+    """Whether oneDNN could not make its code: its generator says so ever after in that thread.
+
+    Xbyak keeps its first error for each thread, and oneDNN never clears it.
+    """
+    return "could not create a primitive" in str(error)
+
+
 def free_memory() -> None:
     """Give back what failed attempts left behind."""
     gc.collect()

@@ -8,6 +8,7 @@ more in float32.
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dptcli.batches import BatchSizes, free_memory, is_out_of_memory
+from dptcli.batches import BatchSizes, free_memory, is_out_of_memory, spoils_thread
 from dptcli.errors import TooLargeError
-from dptcli.model.memory import settle_memory
+from dptcli.model.memory import settle_memory, share_heap
 from dptcli.model.pretrained import Pretrained
 from dptcli.tiles import predict_tiled, shrunk, smaller_tile
 from dptcli.weights.load import LoadedModel, load_model, require_finite
@@ -46,6 +47,7 @@ class Network:
         self.num_redone = 0
         self._in_float32 = in_float32 or (lambda: load_in_float32(loaded))
         self._float32: nn.Module | None = None
+        self._thread: ThreadPoolExecutor | None = None  # see spoils_thread
         self._tiles: dict[tuple[int, ...], tuple[int, int]] = {}  # (C, H, W) -> a tile that fits
 
     def run(self, images: Sequence[Pixels]) -> list[Tensor]:
@@ -66,8 +68,9 @@ class Network:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            spoiled = spoils_thread(error)
         # Outside of `except`, whose error holds every tensor of the attempt.
-        _start_over()
+        self._start_over(spoiled=spoiled)
         if len(images) == 1:
             return [self._in_tiles(torch.as_tensor(images[0]))]
         self.sizes.failed(shape, len(images))
@@ -102,10 +105,11 @@ class Network:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                spoiled = spoils_thread(error)
             else:
                 self._tiles[shape] = tile_hw
                 return found
-            _start_over()
+            self._start_over(spoiled=spoiled)
             tile_hw = smaller_tile(tile_hw, multiple=multiple)
         height, width = shape[1:]
         raise TooLargeError(
@@ -125,12 +129,25 @@ class Network:
         fit = self.loaded.task == "depth"
         return predict_tiled(self._run_whole, pixels, whole, tile_hw=tile_hw, fit=fit)
 
+    def _start_over(self, *, spoiled: bool) -> None:
+        """Give all back that a failed attempt took, and go on in another thread where it must be.
+
+        Blocks that malloc keeps are no use to oneDNN, which maps its code.
+        """
+        free_memory()
+        settle_memory()
+        if spoiled:
+            share_heap()
+            if self._thread is not None:
+                self._thread.shutdown(wait=False)
+            self._thread = ThreadPoolExecutor(1, "dpt-network")
+
     def _run_whole(self, images: Sequence[Pixels]) -> list[Tensor]:
         shape = tuple(images[0].shape)
         batch = stacked(images, pinned=self.loaded.device.type == "cuda")
         started = time.perf_counter()
         with self.sizes.watching(shape, len(images)):
-            maps = self._forward(self.loaded.model, batch, self.loaded.dtype)
+            maps = self._in_thread(self.loaded.model, batch, self.loaded.dtype)
         elapsed_s = time.perf_counter() - started
         logger.debug("network: %d at %d×%d in %.3f s", len(images), *shape[1:], elapsed_s)
         if not torch.stack(torch.aminmax(maps)).isfinite().all():  # NaN shows in both
@@ -151,7 +168,12 @@ class Network:
             )
             self._float32 = self._in_float32()
         self.num_redone += len(batch)
-        return self._forward(self._float32, batch, torch.float32)
+        return self._in_thread(self._float32, batch, torch.float32)
+
+    def _in_thread(self, model: nn.Module, batch: Tensor, dtype: torch.dtype) -> Tensor:
+        if self._thread is None:
+            return self._forward(model, batch, dtype)
+        return self._thread.submit(self._forward, model, batch, dtype).result()
 
     @torch.inference_mode()
     def _forward(self, model: nn.Module, batch: Tensor, dtype: torch.dtype) -> Tensor:
@@ -159,15 +181,6 @@ class Network:
         output = model(batch.to(self.loaded.device, dtype, non_blocking=batch.is_pinned()))
         maps: Tensor = output.predicted_depth if self.loaded.task == "depth" else output.logits
         return maps.float().cpu()
-
-
-def _start_over() -> None:
-    """Give all back that a failed attempt took: blocks that malloc keeps are no use to others.
-
-    Where the address space is limited, such blocks would leave none for oneDNN's code.
-    """
-    free_memory()
-    settle_memory()
 
 
 def stacked(images: Sequence[Pixels], *, pinned: bool) -> Tensor:

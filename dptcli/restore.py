@@ -12,7 +12,7 @@ from dptcli.decode import printable
 from dptcli.depth.camera import exif_focal_35mm
 from dptcli.errors import ImageError
 from dptcli.evaluation.maps import MAP_SUFFIXES, StoredMap, own_facts, read_map
-from dptcli.sidecar import FILES_KEY, facts_beside, find_sidecar, read_sidecar
+from dptcli.sidecar import FILES_KEY, facts_about, facts_beside, find_sidecar, read_sidecar
 
 RESTORABLE = (*MAP_SUFFIXES, ".exr")
 
@@ -138,7 +138,7 @@ def _describe_image(path: Path) -> dict[str, Any]:
     except Exception as error:  # Pillow raises nearly every type for broken data
         reason = printable(str(error) or type(error).__name__)
         raise ImageError(f"{printable(path)} is no image, map or mesh ({reason})") from error
-    facts = facts or facts_beside(path)  # as in read_map
+    facts = facts_about(path, facts)
     about["is"] = _what(facts, "image")
     if extrema is not None:
         about["levels"] = list(extrema)

@@ -59,6 +59,15 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     return facts
 
 
+def facts_about(path: Path, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said about a file: its own facts where we wrote them, else its sidecar's too.
+
+    own: what the file says itself, which is about this very file; a sidecar may be of an earlier
+    one.
+    """
+    return dict(own) if "dpt" in own else {**own, **facts_beside(path)}
+
+
 def facts_beside(path: Path) -> dict[str, Any]:
     """Return what the sidecar says about one file: the image's facts and the file's own."""
     found = find_sidecar(path)

@@ -10,7 +10,7 @@ from parity import difference
 from PIL import Image
 from process import DPT, environment
 from test_optimize import MODELS, build, pixels_for, predict
-from tiny import save_tiny, save_varied
+from tiny import draw_blurred, save_both
 
 from dptcli.inputs import find_images
 from dptcli.model.optimize import optimize
@@ -25,22 +25,12 @@ GPU = torch.device("cuda")
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    return {
-        "depth": save_varied(folder / "depth"),
-        "segment": save_tiny(folder / "segment", task="segment"),
-    }
+    return save_both(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture
 def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(40):
-        coarse = Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8))
-        coarse.resize((160, 120), Image.Resampling.BICUBIC).save(folder / f"{index:02d}.png")
-    return folder
+    return draw_blurred(tmp_path / "photos", 40, size=(160, 120))
 
 
 @pytest.fixture

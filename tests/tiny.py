@@ -1,8 +1,10 @@
-"""Tiny random models in the hub's layout, saved with our own code, for tests of what uses them."""
+"""Tiny random models in the hub's layout, saved with our own code, and photographs for them."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from dptcli import (
     DPTConfig,
@@ -53,4 +55,20 @@ def save_varied(folder: Path, **changes) -> Path:
         last.bias.fill_(1.0)
     hook.remove()
     model.save_pretrained(folder)
+    return folder
+
+
+def save_both(folder: Path) -> dict[str, Path]:
+    """Write a tiny model for each task, that of depth varied."""
+    depth, segment = folder / "depth", folder / "segment"
+    return {"depth": save_varied(depth), "segment": save_tiny(segment, task="segment")}
+
+
+def draw_blurred(folder: Path, number: int, *, size: tuple[int, int]) -> Path:
+    """Write photographs of soft spots, (width, height) each, none like another."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(number):
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"{index:02d}.png")
     return folder

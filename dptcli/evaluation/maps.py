@@ -13,7 +13,7 @@ from PIL import Image
 
 from dptcli.decode import printable
 from dptcli.errors import ImageError
-from dptcli.sidecar import POLARITY, TEXT_KEY, UNIT, facts_beside
+from dptcli.sidecar import POLARITY, TEXT_KEY, UNIT, facts_about
 
 _TIFF_DESCRIPTION = 270
 
@@ -70,8 +70,7 @@ def read_map(path: Path) -> StoredMap:
         raise ImageError(f"{name} has shape {values.shape}; a map needs (height, width)")
     if values.dtype.kind not in "buif":
         raise ImageError(f"{name} holds {values.dtype}; a map needs integers or floats")
-    # What a file says itself is about this very file; a sidecar may be of an earlier one.
-    return StoredMap(values, facts if "dpt" in facts else {**facts, **facts_beside(path)})
+    return StoredMap(values, facts_about(path, facts))
 
 
 def _read_numpy(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:

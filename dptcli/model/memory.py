@@ -14,7 +14,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _KEPT_BYTES = 1 << 30
 _MADV_DONTNEED = 4  # sys/mman.h
 
@@ -40,6 +40,16 @@ def settle_memory() -> None:
     if trim is not None:
         trim(0)
     keep_freed_blocks()
+
+
+def share_heap() -> None:
+    """Let new threads take memory from the heap there is: one of their own is 64 MiB to begin with.
+
+    For a process that is short of it; many threads would wait for each other.
+    """
+    mallopt = getattr(_libc(), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def let_go(weight: Tensor) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dptcli.batches import BatchSizes, free_memory, is_out_of_memory, spoils_thread
 from dptcli.errors import TooLargeError
-from dptcli.model.memory import settle_memory, share_heap
+from dptcli.model.memory import release_reserve, settle_memory, share_heap
 from dptcli.model.pretrained import Pretrained
 from dptcli.tiles import predict_tiled, shrunk, smaller_tile
 from dptcli.weights.load import LoadedModel, load_model, require_finite
@@ -136,6 +136,7 @@ class Network:
         """
         free_memory()
         settle_memory()
+        release_reserve()
         if spoiled:
             share_heap()
             if self._thread is not None:

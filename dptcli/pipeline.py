@@ -32,7 +32,7 @@ from dptcli.errors import ModelError
 from dptcli.inputs import ImageSource, decode_picture
 from dptcli.jobs import ahead, failure
 from dptcli.machine import usable_cores
-from dptcli.model.memory import settle_memory
+from dptcli.model.memory import hold_reserve, settle_memory
 from dptcli.network import Network, grid_of
 from dptcli.plan import Job
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
@@ -351,6 +351,7 @@ def open_pipeline(
                 model, task=task, device=device, dtype=dtype, offline=offline, optimized=optimized
             )
         settle_memory()
+        hold_reserve()
         if model.task != task:
             raise ModelError(f"model {model.name!r} is for {model.task}, not for {task}")
         logger.info("%s from %s: %s, %s", model.name, model.folder, model.device, model.dtype_name)

@@ -3,6 +3,7 @@
 Both are for Linux with glibc and do nothing elsewhere.
 """
 
+import contextlib
 import ctypes
 import logging
 import mmap
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _KEPT_BYTES = 1 << 30
+_RESERVED_BYTES = 32 << 20
+_reserve: list[mmap.mmap] = []
 _MADV_DONTNEED = 4  # sys/mman.h
 
 
@@ -40,6 +43,19 @@ def settle_memory() -> None:
     if trim is not None:
         trim(0)
     keep_freed_blocks()
+
+
+def hold_reserve() -> None:
+    """Hold 32 MiB of addresses, of no memory, for what must be mapped once memory has ended."""
+    if _libc() is not None and not _reserve:
+        with contextlib.suppress(OSError):
+            _reserve.append(mmap.mmap(-1, _RESERVED_BYTES))
+
+
+def release_reserve() -> None:
+    """Let go of them: a thread's stack and oneDNN's code are mapped and don't come from malloc."""
+    while _reserve:
+        _reserve.pop().close()
 
 
 def share_heap() -> None:

@@ -29,7 +29,7 @@ from dptcli.model.layers import FeatureMap, MultiHead, SelfAttention
 from dptcli.model.memory import clean_file_ranges, let_go
 from dptcli.model.neck import FusionBlock, FusionStage, ReassembleStage, ResidualConvUnit
 from dptcli.model.packing import pack
-from dptcli.model.surgery import become, replace_modules
+from dptcli.model.surgery import become, linear_of, replace_modules
 from dptcli.model.tensorcores import use_tensor_cores
 from dptcli.model.vit import Dinov2Layer, Encoder, LayerScale, ViTEmbeddings
 from dptcli.model.winograd import winograd
@@ -207,16 +207,6 @@ def join_heads(model: nn.Module, kernels: Kernels) -> None:
         become(module, _JoinedHeads)
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    rows, columns = weight.shape
-    linear = nn.utils.skip_init(
-        nn.Linear, columns, rows, bias=bias is not None, device=weight.device, dtype=weight.dtype
-    )
-    linear.weight = nn.Parameter(weight)
-    linear.bias = None if bias is None else nn.Parameter(bias)
-    return linear
-
-
 class _JoinedHeads(MultiHead):
     joined: nn.Module
 
@@ -257,7 +247,7 @@ class _SplitProject(nn.Module):
         linear, self.activation = project
         assert isinstance(linear, nn.Linear)
         patches, readout = linear.weight.chunk(2, dim=1)
-        self.patches = _linear(patches, None)
+        self.patches = linear_of(patches, None)
         self.readout, self.bias = nn.Parameter(readout), linear.bias
 
     def forward(self, tokens: Tensor, readout: Tensor) -> Tensor:

@@ -32,8 +32,11 @@ def pack(model: nn.Module, kernels: Kernels) -> None:
     if kernels.conv:
         replace_convs(model, _is_packable, PackedConv2d.of)
     if kernels.linear != "plain":
-        for module in model.modules():
-            _pack_gelu(module, kernels)
+        fuse_gelu(
+            model,
+            lambda linear: linear.weight.numel() >= MIN_WEIGHTS,
+            lambda linear: _packed_linear([linear.weight], linear.bias, kernels, gelu=True),
+        )
     replace_modules(model, lambda module: _packed(module, kernels))
     for module in model.modules():
         if isinstance(module, ViTLayer) and isinstance(module.output.dense, ConvLinear):
@@ -119,17 +122,19 @@ def _ends_packed(block: Dinov2Layer) -> bool:
     return folded and isinstance(getattr(block.mlp, "fc2", None), ConvLinear)
 
 
-def _pack_gelu(module: nn.Module, kernels: Kernels) -> None:
-    """The first product of an MLP together with its GELU."""
-    activation = getattr(module, "activation", None)
-    if not isinstance(activation, ActivationLayer) or activation.function is not F.gelu:
-        return
-    for name in ("dense", "fc1"):
-        linear = getattr(module, name, None)
-        if type(linear) is nn.Linear and linear.weight.numel() >= MIN_WEIGHTS:
-            packed = _packed_linear([linear.weight], linear.bias, kernels, gelu=True)
-            setattr(module, name, packed)
-            module.activation = nn.Identity()
+def fuse_gelu(
+    model: nn.Module, fits: Callable[[nn.Linear], bool], make: Callable[[nn.Linear], nn.Module]
+) -> None:
+    """Put `make(linear)`, which ends in GELU, in the place of an MLP's first product and GELU."""
+    for module in model.modules():
+        activation = getattr(module, "activation", None)
+        if not isinstance(activation, ActivationLayer) or activation.function is not F.gelu:
+            continue
+        for name in ("dense", "fc1"):
+            linear = getattr(module, name, None)
+            if type(linear) is nn.Linear and fits(linear):
+                setattr(module, name, make(linear))
+                module.activation = nn.Identity()
 
 
 def _packed(module: Any, kernels: Kernels) -> nn.Module | None:

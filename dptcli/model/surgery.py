@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def become(module: nn.Module, mixin: type[nn.Module]) -> None:
@@ -19,3 +19,14 @@ def replace_modules(model: nn.Module, change: Callable[[nn.Module], nn.Module | 
             other = change(child)
             if other is not None:
                 setattr(parent, name, other)
+
+
+def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer of a weight (O, I) and a bias (O,)."""
+    rows, columns = weight.shape
+    linear = nn.utils.skip_init(
+        nn.Linear, columns, rows, bias=bias is not None, device=weight.device, dtype=weight.dtype
+    )
+    linear.weight = nn.Parameter(weight)
+    linear.bias = None if bias is None else nn.Parameter(bias)
+    return linear

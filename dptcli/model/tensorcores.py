@@ -7,6 +7,7 @@ B batch, C channels, H×W pixels.
 """
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.model.kernels import CHANNELS_LAST, JoinedLinear, Kernels
-from dptcli.model.layers import ActivationLayer, GrowBilinear, twofold
-from dptcli.model.packing import replace_convs
+from dptcli.model.layers import GrowBilinear, twofold
+from dptcli.model.packing import fuse_gelu, replace_convs
 from dptcli.model.precision import WideningConv2d
-from dptcli.model.surgery import replace_modules
+from dptcli.model.surgery import linear_of, replace_modules
 
 # A product's work for each value grows with the map: from here on interpolation is faster.
 MAX_SIDE = 512
@@ -31,8 +32,7 @@ def use_tensor_cores(model: nn.Module, kernels: Kernels) -> None:
     """Activations and biases inside products and convolutions, and growing as two products."""
     if not kernels.tensor_cores:
         return
-    for module in model.modules():
-        _fuse_gelu(module)
+    fuse_gelu(model, lambda linear: linear.bias is not None, LinearGelu)
     for module in model.modules():
         _grow_narrow(module)
     replace_convs(model, _takes_relu, ConvRelu)
@@ -41,38 +41,16 @@ def use_tensor_cores(model: nn.Module, kernels: Kernels) -> None:
 
 def _replacement(module: nn.Module) -> nn.Module | None:
     if isinstance(module, JoinedLinear):
-        return _joined(module)
+        return linear_of(torch.cat(module.weights), module.bias)
     return GrowByProducts() if type(module) is GrowBilinear else None
-
-
-def _joined(layers: JoinedLinear) -> nn.Linear:
-    weight = torch.cat(layers.weights)
-    rows, columns = weight.shape
-    linear = nn.utils.skip_init(nn.Linear, columns, rows, bias=layers.bias is not None)
-    linear.weight = nn.Parameter(weight)
-    linear.bias = None if layers.bias is None else nn.Parameter(layers.bias)
-    return linear
-
-
-def _fuse_gelu(module: nn.Module) -> None:
-    """The first product of an MLP together with its GELU."""
-    activation = getattr(module, "activation", None)
-    if not isinstance(activation, ActivationLayer) or activation.function is not F.gelu:
-        return
-    for name in ("dense", "fc1"):
-        linear = getattr(module, name, None)
-        if type(linear) is nn.Linear and linear.bias is not None:
-            setattr(module, name, LinearGelu(linear.weight, linear.bias))
-            module.activation = nn.Identity()
 
 
 class LinearGelu(nn.Module):
     """x W^T + b and GELU in one kernel, by the tanh form that it has (4e-4 apart at most)."""
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        """weight: (O, I); bias: (O,)."""
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, I) -> (…, O)."""
@@ -118,8 +96,7 @@ class ConvRelu(nn.Module):
 
 def _grow_narrow(module: nn.Module) -> None:
     """Grow in half precision what becomes float32 behind it, where a head does both."""
-    parts = module if isinstance(module, nn.Sequential) else module.__dict__["_modules"].values()
-    for conv, following in zip(list(parts)[:-1], list(parts)[1:], strict=True):
+    for conv, following in pairwise(module.children()):
         if isinstance(conv, WideningConv2d) and type(following) is GrowBilinear:
             setattr(conv, "__class__", nn.Conv2d)  # noqa: B010 - mypy knows no other way
             setattr(following, "__class__", _GrowWidening)  # noqa: B010

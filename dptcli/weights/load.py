@@ -44,6 +44,7 @@ ARCHITECTURES: dict[str, tuple[str, type[Pretrained]]] = {
 PROCESSORS: dict[type[Pretrained], type[DPTImageProcessor]] = {
     ZoeDepthForDepthEstimation: ZoeDepthImageProcessor,
 }
+_LARGE = 32_000_000  # weights of a model whose file is dropped from memory as it is copied
 INT8 = "int8"  # among the dtypes, though no torch.dtype: inputs and results are float32
 
 
@@ -249,8 +250,11 @@ def load_pretrained(
     check_names(model, checkpoint, named, folder=folder)
     clean_file_ranges.cache_clear()  # the files have just been opened
     wanted_dtype = dtype_from(dtype or _file_dtype(config))
+    # Looking up what is mapped takes 40 ms, which a small model does not repay.
+    frees = sum(weight.numel() for weight in model.parameters()) >= _LARGE
     state = {
-        name: _cast(checkpoint.tensor(key), wanted_dtype, device) for name, key in named.items()
+        name: _cast(checkpoint.tensor(key), wanted_dtype, device, frees=frees)
+        for name, key in named.items()
     }
     state.update(_first_weights(model, set(state), wanted_dtype, device))
     model.load_state_dict(state, assign=True)
@@ -271,10 +275,10 @@ def _file_dtype(config: Config) -> str | torch.dtype:
     return extra.get("dtype") or extra.get("torch_dtype") or "float32"
 
 
-def _cast(tensor: Tensor, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """A file's tensor as it is wanted; where that is a copy, the file's pages leave memory."""
+def _cast(tensor: Tensor, dtype: torch.dtype, device: torch.device | str, *, frees: bool) -> Tensor:
+    """A file's tensor as it is wanted; frees: where that is a copy, the file's pages leave."""
     found = tensor.to(device, dtype if tensor.is_floating_point() else None)
-    if found is not tensor:
+    if frees and found is not tensor:
         let_go(tensor)
     return found
 

@@ -10,31 +10,31 @@ __version__ = "0.1.0"
 
 # public name -> the module that defines it
 _PUBLIC = {
-    "AutoBackbone": "dptcli.model.auto",
+    "AutoBackbone": "dptcli.model.backbones.auto",
     "AutoImageProcessor": "dptcli.processing.auto",
-    "BeitBackbone": "dptcli.model.beit",
-    "BeitConfig": "dptcli.model.backbone_config",
-    "BitBackbone": "dptcli.model.hybrid",
-    "BitConfig": "dptcli.model.hierarchical_config",
+    "BeitBackbone": "dptcli.model.backbones.beit",
+    "BeitConfig": "dptcli.model.backbones.plain_config",
+    "BitBackbone": "dptcli.model.backbones.hybrid",
+    "BitConfig": "dptcli.model.backbones.hierarchical_config",
     "DPTConfig": "dptcli.model.config",
     "DPTFeatureExtractor": "dptcli.processing.processor",
     "DPTForDepthEstimation": "dptcli.model.dpt",
     "DPTForSemanticSegmentation": "dptcli.model.dpt",
     "DPTImageProcessor": "dptcli.processing.processor",
     "DPTModel": "dptcli.model.dpt",
-    "DepthAnythingConfig": "dptcli.model.depth_anything",
-    "DepthAnythingForDepthEstimation": "dptcli.model.depth_anything",
-    "Dinov2Backbone": "dptcli.model.vit",
-    "Dinov2Config": "dptcli.model.backbone_config",
-    "Dinov2WithRegistersBackbone": "dptcli.model.vit",
-    "Dinov2WithRegistersConfig": "dptcli.model.backbone_config",
-    "Swinv2Backbone": "dptcli.model.swinv2",
-    "Swinv2Config": "dptcli.model.hierarchical_config",
-    "VitDetBackbone": "dptcli.model.vitdet",
-    "VitDetConfig": "dptcli.model.backbone_config",
-    "ZoeDepthConfig": "dptcli.model.zoedepth_config",
-    "ZoeDepthForDepthEstimation": "dptcli.model.zoedepth",
-    "ZoeDepthImageProcessor": "dptcli.processing.zoe",
+    "DepthAnythingConfig": "dptcli.model.families.depth_anything.model",
+    "DepthAnythingForDepthEstimation": "dptcli.model.families.depth_anything.model",
+    "Dinov2Backbone": "dptcli.model.backbones.vit",
+    "Dinov2Config": "dptcli.model.backbones.plain_config",
+    "Dinov2WithRegistersBackbone": "dptcli.model.backbones.vit",
+    "Dinov2WithRegistersConfig": "dptcli.model.backbones.plain_config",
+    "Swinv2Backbone": "dptcli.model.backbones.swinv2",
+    "Swinv2Config": "dptcli.model.backbones.hierarchical_config",
+    "VitDetBackbone": "dptcli.model.backbones.vitdet",
+    "VitDetConfig": "dptcli.model.backbones.plain_config",
+    "ZoeDepthConfig": "dptcli.model.families.zoedepth.config",
+    "ZoeDepthForDepthEstimation": "dptcli.model.families.zoedepth.model",
+    "ZoeDepthImageProcessor": "dptcli.model.families.zoedepth.processor",
     "load_model": "dptcli.weights.load",
     "predict_depth": "dptcli.predict",
     "predict_segments": "dptcli.predict",
@@ -73,31 +73,31 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from dptcli.model.auto import AutoBackbone
-    from dptcli.model.backbone_config import (
+    from dptcli.model.backbones.auto import AutoBackbone
+    from dptcli.model.backbones.beit import BeitBackbone
+    from dptcli.model.backbones.hierarchical_config import BitConfig, Swinv2Config
+    from dptcli.model.backbones.hybrid import BitBackbone
+    from dptcli.model.backbones.plain_config import (
         BeitConfig,
         Dinov2Config,
         Dinov2WithRegistersConfig,
         VitDetConfig,
     )
-    from dptcli.model.beit import BeitBackbone
+    from dptcli.model.backbones.swinv2 import Swinv2Backbone
+    from dptcli.model.backbones.vit import Dinov2Backbone, Dinov2WithRegistersBackbone
+    from dptcli.model.backbones.vitdet import VitDetBackbone
     from dptcli.model.config import DPTConfig
-    from dptcli.model.depth_anything import (
+    from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation, DPTModel
+    from dptcli.model.families.depth_anything.model import (
         DepthAnythingConfig,
         DepthAnythingForDepthEstimation,
     )
-    from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation, DPTModel
-    from dptcli.model.hierarchical_config import BitConfig, Swinv2Config
-    from dptcli.model.hybrid import BitBackbone
-    from dptcli.model.swinv2 import Swinv2Backbone
-    from dptcli.model.vit import Dinov2Backbone, Dinov2WithRegistersBackbone
-    from dptcli.model.vitdet import VitDetBackbone
-    from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
-    from dptcli.model.zoedepth_config import ZoeDepthConfig
+    from dptcli.model.families.zoedepth.config import ZoeDepthConfig
+    from dptcli.model.families.zoedepth.model import ZoeDepthForDepthEstimation
+    from dptcli.model.families.zoedepth.processor import ZoeDepthImageProcessor
     from dptcli.predict import predict_depth, predict_segments
     from dptcli.processing.auto import AutoImageProcessor
     from dptcli.processing.processor import DPTFeatureExtractor, DPTImageProcessor
-    from dptcli.processing.zoe import ZoeDepthImageProcessor
     from dptcli.weights.load import load_model
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from dptcli import __version__
 from dptcli.errors import ImageError, ModelError
-from dptcli.files import atomic_path, write_text
+from dptcli.results.files import atomic_path, write_text
 from dptcli.weights.load import LoadedModel
 
 logger = logging.getLogger(__name__)

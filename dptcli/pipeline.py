@@ -24,21 +24,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dptcli.batches import BatchSize, BatchSizes, gather
-from dptcli.canvas import Tile, make_canvas
-from dptcli.decode import DEFAULT_MAX_PIXELS
 from dptcli.depth.colormaps import finite_range
 from dptcli.errors import ModelError
-from dptcli.inputs import ImageSource, decode_picture
-from dptcli.jobs import ahead, failure
-from dptcli.machine import usable_cores
-from dptcli.model.memory import hold_reserve, settle_memory
-from dptcli.network import Network, grid_of
-from dptcli.plan import Job
+from dptcli.fast.memory import hold_reserve, settle_memory
+from dptcli.inputs.decode import DEFAULT_MAX_PIXELS
+from dptcli.inputs.find import ImageSource, decode_picture
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
 from dptcli.processing.processor import Prepared
 from dptcli.processing.target_size import TargetSize, target_hw
-from dptcli.report import Clock, Outcome, Report
+from dptcli.records.report import Clock, Outcome, Report
+from dptcli.results.plan import Job
+from dptcli.running.batches import BatchSize, BatchSizes, gather
+from dptcli.running.canvas import Tile, make_canvas
+from dptcli.running.jobs import ahead, failure
+from dptcli.running.machine import usable_cores
+from dptcli.running.network import Network, grid_of
 from dptcli.weights.load import LoadedModel, load_model
 
 if TYPE_CHECKING:

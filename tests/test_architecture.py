@@ -15,113 +15,70 @@ import dptcli
 ROOT = Path(dptcli.__file__).parent
 PACKAGE = ROOT.name
 
-# Everything may import these; they import nothing of ours but each other.
-COMMON = {"errors", "files", "remote", "depth.formats"}
-# The way of an image, in order: a stage may import the stages before it.
-STAGES = [
-    "machine",
-    "decode",
-    "sidecar",
-    "content",
-    "inputs",
-    "filelist",
-    "evaluation.maps",
-    "evaluation.pairs",
-    "processing.target_size",
-    "processing.bicubic",
-    "processing.postprocess",
-    "processing.config",
-    "processing.pixels",
-    "processing.batch",
-    "processing.labels",
-    "processing.processor",
-    "processing.zoe",
-    "processing.auto",
-    "depth.colormaps",
-    "segments.palettes",
-    "segments.masks",
-    "segments.regions",
-    "depth.anchors",
-    "depth.depthmap",
-    "depth.guided",
-    "depth.camera",
-    "depth.geometry",
-    "png",
-    "writers",
-    "segments.maskfiles",
-    "segments.outputs",
-    "depth.rawfiles",
-    "depth.shapes",
-    "depth.picture",
-    "restore",
-    "plan",
-    "report",
-    "jobs",
-    "ledger",
-    "leftovers",
-    "resume",
-    "runreport",
-    "gallery",
-    "video.smoothing",
-    "video.read",
-    "video.write",
-    "evaluation.metrics",
-    "evaluation.labelmaps",
-    "evaluation.measure",
-    "evaluation.predictions",
-    "evaluation.plots",
-]
-STAGE_PACKAGES = {"depth", "evaluation", "processing", "segments", "video"}
-ALLOWED = {
-    **{package: set() for package in STAGE_PACKAGES},  # their __init__ holds one sentence
+# Everything may import these; they import nothing of ours but what their own row allows.
+COMMON = {"errors", "remote"}
+# Who may import whom, a line a package; a package may always import itself. Files may import each
+# other across two packages both ways, as long as no circle of files comes of it (tested below).
+VALUES = {"inputs", "processing", "results", "depth", "segments", "evaluation"}
+NETWORK = {"model", "fast", "weights"}
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "remote": set(),
+    "inputs": set(),
+    "processing": {"inputs", "results", "model"},
+    "model": set(),
+    "fast": {"model"},
+    "weights": {"model", "fast", "processing", "results"},
+    "results": {"inputs", "depth", "evaluation"},
+    "depth": {*VALUES, "weights", "records", "running", "pipeline"},
+    "segments": {"inputs", "results", "depth"},
+    "evaluation": {"inputs", "results", "depth"},
+    "records": {"inputs", "results", "running"},
+    "running": {*VALUES, *NETWORK, "records", "pipeline"},
+    "pipeline": {*VALUES, *NETWORK, "records", "running"},
+    "predict": {"processing", "weights", "pipeline"},
+    "video": {"inputs", "results", "records", "pipeline"},
+    "gallery": {"inputs", "results", "depth", "evaluation", "records", "running"},
+    "engine_ray": {"inputs", "results", "records", "running", "pipeline"},
+    "export": {"results", "weights"},
+    "benchmark": {*VALUES, "weights", "running", "pipeline", "export"},
+    "training": {*VALUES, *NETWORK, "pipeline"},
+    "cli": {*VALUES, "weights", "records", "running", "pipeline", "video", "gallery", "engine_ray"}
+    | {"export", "benchmark", "training"},
     "__init__": set(),
     "__main__": {"cli"},
-    "model": {"model"},
-    "weights": {"weights", "model", "processing.processor", "processing.zoe"},
-    **{stage: {*STAGES[:index], stage} for index, stage in enumerate(STAGES)},
-    "batches": set(),
-    "tiles": set(),
-    "canvas": {"processing.processor"},
-    "network": {"batches", "tiles", "weights", "model"},
-    "pipeline": {*STAGES, "weights", "model", "batches", "canvas", "network"},
-    "predict": {*STAGES, "weights", "pipeline"},
-    "video.sequence": {*STAGES, "pipeline"},
-    "engine_ray": {*STAGES, "pipeline", "batches", "network", "engine_ray"},
-    "export": {"weights"},
-    "depth.outputs": {*STAGES, "weights"},
-    "depth.twopass": {*STAGES, "weights", "pipeline"},
-    "training": {*STAGES, "weights", "model", "training", "pipeline"},
-    "together": {*STAGES, "weights", "model", "network", "pipeline"},
-    "benchmark": {*STAGES, "weights", "pipeline", "depth.outputs", "export", "benchmark"},
-    "cli": {*STAGES, "weights", "model", "training", "pipeline", "cli", "together"}
-    | {"depth.outputs", "depth.twopass", "video.sequence", "export", "benchmark", "engine_ray"},
 }
-# Imports inside a function that a layer may make beyond its row, with the reason.
+# Imports inside a function that a package may make beyond its row, with the reason.
 INSIDE_FUNCTIONS = {
-    "processing.processor": {"weights"},  # from_pretrained with a name of the hub
-    "model": {"weights"},  # from_pretrained and save_pretrained: the one bridge to the files
+    "processing": {"weights"},  # from_pretrained with a name of the hub
+    "model": {"weights", "results"},  # from_pretrained and save_pretrained: the bridge to the files
 }
-# What a layer never touches, whatever its place.
+# What a package never touches, whatever its place.
 FOREIGN_TO = {
     "model": {"PIL", "rich", "typer", "matplotlib", "safetensors", "huggingface_hub"},
-    **{stage: {"rich", "typer"} for stage in STAGES},
+    "fast": {"PIL", "rich", "typer", "matplotlib", "safetensors", "huggingface_hub"},
     "pipeline": {"rich", "typer", "PIL"},
     "weights": {"rich", "typer", "matplotlib"},
+    **{package: {"rich", "typer"} for package in (*VALUES, "records", "running", "video")},
 }
 LIGHT = {"cli", "__init__", "__main__"}  # no torch when they are imported
 HEAVY = {"torch", "transformers", "matplotlib", "safetensors", "huggingface_hub", "numpy", "PIL"}
 HEAVY |= {"pydantic"}  # Typer loads it to read options' values: not for help
 
 
-def layer_of(path):
-    return layer_name(path.relative_to(ROOT).with_suffix("").parts)
+def package_of(path):
+    return path.relative_to(ROOT).with_suffix("").parts[0]
 
 
-def layer_name(parts):
-    """A file of a package of stages is a layer of its own; other packages are one layer."""
-    if parts[0] in STAGE_PACKAGES and len(parts) > 1 and parts[1] != "__init__":
-        return ".".join(parts[:2])
-    return parts[0]
+def is_family_processor(path):
+    """A family's processor stands beside its model, and is of the processors' package."""
+    return path.match("model/families/*/processor.py")
+
+
+def module_name(path):
+    return ".".join((PACKAGE, *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
 
 
 def module_files():
@@ -139,12 +96,10 @@ def imports(path):
         if isinstance(node, ast.Import):
             found.extend((alias.name, inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide the layer"
-            module = node.module or ""
-            # `from dptcli import pipeline` imports a module, `from dptcli.x import y` a name.
-            names = [f"{module}.{alias.name}" for alias in node.names]
-            of_modules = module == PACKAGE or module.partition(".")[2] in STAGE_PACKAGES
-            found.extend((name, inside) for name in (names if of_modules else [module]))
+            assert node.level == 0, f"{path}: relative imports hide the package"
+            # `from dptcli.a import b` may import the module a.b, or a name of a.
+            named = [f"{node.module}.{alias.name}" for alias in node.names]
+            found.extend((name if name in MODULES else node.module, inside) for name in named)
         for child in ast.iter_child_nodes(node):
             inner = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             visit(child, inside or inner)
@@ -153,26 +108,40 @@ def imports(path):
     return found
 
 
+MODULES = {module_name(path): path for path in module_files()}
+
+
 @pytest.mark.parametrize("path", module_files(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_imports_only_what_its_layer_may(path):
-    layer = layer_of(path)
-    assert layer in ALLOWED | dict.fromkeys(COMMON), f"{layer} has no row in the import table"
-    allowed = COMMON | ALLOWED.get(layer, set())
+def test_a_module_imports_only_what_its_package_may(path):
+    package = "processing" if is_family_processor(path) else package_of(path)
+    assert package in ALLOWED, f"{package} has no row in the import table"
+    allowed = {package, *COMMON, *ALLOWED[package]}
     for name, inside in imports(path):
         top, _, rest = name.partition(".")
         if top != PACKAGE:
-            assert top not in FOREIGN_TO.get(layer, set()), f"{layer} may not import {name}"
+            assert top not in FOREIGN_TO.get(package, set()), f"{package} may not import {name}"
             continue
-        target = layer_name(rest.split(".")) or "__init__"
-        if target.startswith("__"):
+        target = rest.partition(".")[0]
+        if not target:
             continue  # __version__
-        extra = INSIDE_FUNCTIONS.get(layer, set()) if inside else set()
-        assert target in allowed | extra, f"{layer} may not import {name}"
+        extra = INSIDE_FUNCTIONS.get(package, set()) if inside else set()
+        assert target in allowed | extra, f"{package} may not import {name}"
+
+
+def test_no_circle_of_files():
+    graph = {
+        name: {target for target, inside in imports(path) if not inside and target in MODULES}
+        for name, path in MODULES.items()
+    }
+    # Taking away what imports nothing that is left must take away everything.
+    while leaves := {name for name, targets in graph.items() if not targets - {name}}:
+        graph = {name: targets - leaves for name, targets in graph.items() if name not in leaves}
+    assert not graph, f"these import each other in a circle: {graph}"
 
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in module_files() if layer_of(path) in LIGHT],
+    [path for path in module_files() if package_of(path) in LIGHT],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_the_command_line_loads_nothing_heavy_when_it_is_imported(path):

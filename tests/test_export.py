@@ -22,7 +22,7 @@ from dptcli import (
 from dptcli import export as exporting
 from dptcli.cli import main
 from dptcli.errors import ModelError
-from dptcli.processing.zoe import ZoeDepthImageProcessor
+from dptcli.model.families.zoedepth.processor import ZoeDepthImageProcessor
 from dptcli.weights.load import load_model
 
 FOUR = ["stage1", "stage2", "stage3", "stage4"]

@@ -12,11 +12,11 @@ from tiny import LABELS, save_tiny
 
 import dptcli
 from dptcli.errors import ConfigError, ImageError, ModelError, UsageError
-from dptcli.inputs import find_images
+from dptcli.inputs.find import find_images
 from dptcli.pipeline import Options, Pipeline, open_pipeline
-from dptcli.plan import plan_outputs
 from dptcli.processing.target_size import parse_target_size
-from dptcli.report import STAGES
+from dptcli.records.report import STAGES
+from dptcli.results.plan import plan_outputs
 from dptcli.weights.load import load_model
 
 

@@ -22,9 +22,9 @@ import torch
 
 from dptcli.depth.outputs import DepthOutputs, model_facts
 from dptcli.errors import ModelError, UsageError
-from dptcli.inputs import find_images
+from dptcli.inputs.find import find_images
 from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
-from dptcli.plan import Job, photo_facts, plan_outputs
+from dptcli.results.plan import Job, photo_facts, plan_outputs
 from dptcli.segments.maskfiles import Style
 from dptcli.segments.outputs import SegmentOutputs
 from dptcli.segments.palettes import choose_palette

@@ -11,7 +11,7 @@ from typing import Any
 
 from dptcli.benchmark.contenders import Spec
 from dptcli.errors import ModelError
-from dptcli.machine import processor_name, usable_cores
+from dptcli.running.machine import processor_name, usable_cores
 
 Told = Callable[[str], None]
 _PEAKS = ("peak_mib", "device_peak_mib")

@@ -14,7 +14,7 @@ from dptcli.benchmark import NUM_MADE
 from dptcli.benchmark.contenders import Spec
 from dptcli.benchmark.measure import Told
 from dptcli.errors import ImageError, UsageError
-from dptcli.inputs import find_images
+from dptcli.inputs.find import find_images
 from dptcli.weights.load import load_model
 
 MADE_HW = (3000, 4000)

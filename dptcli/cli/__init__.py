@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _leave_now(code: int) -> NoReturn:
     """End without waiting for threads, which may hang in a pipe or a slow disk."""
-    if (files := sys.modules.get("dptcli.files")) is not None:
+    if (files := sys.modules.get("dptcli.results.files")) is not None:
         files.discard_unfinished()
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()

@@ -141,7 +141,7 @@ def _show(found: "Benchmark", *, chart: Path | None, as_json: bool) -> None:
     from rich.console import Console
 
     from dptcli.benchmark.show import bar_chart, contender_table, stage_table, summary
-    from dptcli.files import atomic_write
+    from dptcli.results.files import atomic_write
 
     if as_json:
         print(json.dumps(found.to_dict()))

@@ -14,9 +14,9 @@ from dptcli.errors import UsageError
 if TYPE_CHECKING:
     from dptcli.cli.console import Reporter
     from dptcli.cli.run import Request
-    from dptcli.inputs import ImageSource
+    from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Save
-    from dptcli.plan import Plan
+    from dptcli.results.plan import Plan
     from dptcli.video.read import Clip
     from dptcli.weights.load import LoadedModel
 
@@ -99,8 +99,8 @@ def _to_folder(
     sidecar: str | None,
 ) -> int:
     from dptcli.cli.run import note_failures, open_for
-    from dptcli.plan import plan_outputs
-    from dptcli.report import Report
+    from dptcli.records.report import Report
+    from dptcli.results.plan import plan_outputs
 
     plan = plan_outputs(
         sources, request.out, suffixes=suffixes, sidecar=sidecar, existing=request.existing
@@ -140,8 +140,8 @@ def _to_video(
     reporter: "Reporter",
 ) -> int:
     from dptcli.cli.run import open_for
-    from dptcli.plan import Job, Plan
-    from dptcli.report import Report
+    from dptcli.records.report import Report
+    from dptcli.results.plan import Job, Plan
     from dptcli.video.read import DEFAULT_FPS
     from dptcli.video.write import VideoWriter
 
@@ -210,7 +210,7 @@ def _work(
 
 def _may_write(out: Path, sources: "list[ImageSource]", *, existing: str) -> bool:
     """Whether to go on; False when the video is there and is to be kept. Raises UsageError."""
-    from dptcli.plan import refuse_unwritable
+    from dptcli.results.plan import refuse_unwritable
     from dptcli.video.write import check_video_name
 
     check_video_name(out)

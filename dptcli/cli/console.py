@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from dptcli.decode import printable
+from dptcli.inputs.decode import printable
 from dptcli.remote import is_address
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from dptcli.pipeline import Pipeline
-    from dptcli.plan import Plan
-    from dptcli.report import Outcome, Report
-    from dptcli.runreport import RunReport
+    from dptcli.records.report import Outcome, Report
+    from dptcli.records.runreport import RunReport
+    from dptcli.results.plan import Plan
 
 
 class Reporter:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from dptcli.depth.anchors import Anchors
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.pipeline import Pipeline, Prediction, Save
-    from dptcli.plan import Job, Plan
-    from dptcli.report import Outcome, Report
+    from dptcli.records.report import Outcome, Report
+    from dptcli.results.plan import Job, Plan
     from dptcli.weights.load import LoadedModel
 
 

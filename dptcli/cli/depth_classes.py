@@ -11,7 +11,7 @@ from dptcli.errors import UsageError
 if TYPE_CHECKING:
     from dptcli.cli.run import Request
     from dptcli.depth.outputs import DepthOutputs
-    from dptcli.plan import Plan
+    from dptcli.results.plan import Plan
     from dptcli.weights.load import LoadedModel
 
 CLASSES = "Classes too"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dptcli.cli.console import progress_bar, say
-from dptcli.decode import printable
 from dptcli.errors import UsageError
+from dptcli.inputs.decode import printable
 
 if TYPE_CHECKING:
     from dptcli.evaluation.labelmaps import LabelMap
@@ -142,7 +142,7 @@ def _fit(protocol: "DepthProtocol") -> str:
 
 
 def _write(folder: Path, files: Mapping[str, str | bytes], *, quiet: bool) -> None:
-    from dptcli.files import atomic_write
+    from dptcli.results.files import atomic_write
 
     try:
         for name, content in files.items():

@@ -278,6 +278,6 @@ def _known_image(given: Path | None) -> "np.ndarray | None":
         path = next(iter(sorted(Path(folder).glob(f"{KNOWN_IMAGE}.*"))), None)
     if path is None:
         return None
-    from dptcli.inputs import decode_image
+    from dptcli.inputs.find import decode_image
 
     return decode_image(path)

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dptcli.cli.work import content_options, work_hash
-from dptcli.files import RUN_TOKEN
 from dptcli.remote.places import RemotePath, place
+from dptcli.results.files import RUN_TOKEN
 from dptcli.weights.catalog import find_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dptcli.cli.run import Request
-    from dptcli.content import InputFacts
-    from dptcli.inputs import ImageSource
-    from dptcli.ledger import Ledger
+    from dptcli.inputs.content import InputFacts
+    from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Save
-    from dptcli.plan import Job, Plan
-    from dptcli.report import Outcome, Report
+    from dptcli.records.ledger import Ledger
+    from dptcli.records.report import Outcome, Report
+    from dptcli.results.plan import Job, Plan
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +60,10 @@ class Kept:
     def settle(self, present: "Sequence[Job]", jobs: "Sequence[Job]") -> "Sequence[Job]":
         """See plan.Settle."""
         if isinstance(place(self._request.out), RemotePath):
-            from dptcli.plan import refuse_existing
+            from dptcli.results.plan import refuse_existing
 
             refuse_existing(present, jobs)
-        from dptcli.resume import settle
+        from dptcli.records.resume import settle
 
         return settle(
             present,
@@ -82,8 +82,8 @@ class Kept:
             yield
             self._sweep(folders)
             return
-        from dptcli.ledger import Ledger
-        from dptcli.leftovers import tidy
+        from dptcli.records.ledger import Ledger
+        from dptcli.records.leftovers import tidy
 
         tidy(plan.folder, folders)
         ledger = Ledger(plan.folder, task=self._request.task, work=self._work)
@@ -101,7 +101,7 @@ class Kept:
         """Remove what workers of a cluster that were lost had under way."""
         if self._request.cluster is None:
             return
-        from dptcli.leftovers import remove_unfinished
+        from dptcli.records.leftovers import remove_unfinished
 
         for folder in folders:
             if not isinstance(folder, RemotePath):
@@ -109,8 +109,8 @@ class Kept:
 
     def reader(self, max_pixels: int | None) -> "Callable[[ImageSource], Image]":
         """Return pipeline.Options.read that notes what is read."""
-        from dptcli.decode import DEFAULT_MAX_PIXELS
-        from dptcli.inputs import decode_picture
+        from dptcli.inputs.decode import DEFAULT_MAX_PIXELS
+        from dptcli.inputs.find import decode_picture
 
         limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
         return lambda source: decode_picture(source, max_pixels=limit, on_read=self.note_input)
@@ -136,8 +136,8 @@ class Kept:
         """
         if plan.folder is None:
             return
-        from dptcli.ledger import failures
-        from dptcli.report import FAILURES_NAME, write_failures
+        from dptcli.records.ledger import failures
+        from dptcli.records.report import FAILURES_NAME, write_failures
 
         folder = plan.folder
         num_failed = 0 if report is None else len(report.failed)

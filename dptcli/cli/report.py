@@ -64,8 +64,8 @@ def merge(
     import json
     import sys
 
-    from dptcli.runreport import merge as merge_reports
-    from dptcli.runreport import refuse_foreign, write_report
+    from dptcli.records.runreport import merge as merge_reports
+    from dptcli.records.runreport import refuse_foreign, write_report
 
     refuse_foreign(output, option="-o")
     merged = merge_reports(reports, keep_latest=keep_latest)

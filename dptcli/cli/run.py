@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from dptcli.cli.console import Reporter
     from dptcli.cli.record import Kept
-    from dptcli.inputs import ImageSource
+    from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Pipeline, Save
-    from dptcli.plan import Plan
-    from dptcli.report import Outcome, Report
-    from dptcli.runreport import RunReport
+    from dptcli.records.report import Outcome, Report
+    from dptcli.records.runreport import RunReport
+    from dptcli.results.plan import Plan
     from dptcli.weights.load import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -189,8 +189,8 @@ def _run_photographs(
     segment_model: str | None,
 ) -> int:
     from dptcli.cli.record import Kept
-    from dptcli.plan import Shard, plan_outputs
-    from dptcli.report import Report
+    from dptcli.records.report import Report
+    from dptcli.results.plan import Shard, plan_outputs
     from dptcli.weights.catalog import find_model
 
     if work is not None and request.shard is not None:
@@ -268,8 +268,8 @@ def _account_of(request: Request) -> "Iterator[RunReport | None]":
     if request.report is None:
         yield None
         return
+    from dptcli.records.runreport import RunReport
     from dptcli.remote.places import place
-    from dptcli.runreport import RunReport
 
     shard = None if request.shard is None else "/".join(map(str, request.shard))
     path = place(request.report)
@@ -279,7 +279,7 @@ def _account_of(request: Request) -> "Iterator[RunReport | None]":
 
 def note_failures(folder: "Path", report: "Report") -> None:
     """Write the list of failures into a folder of results, or say why not."""
-    from dptcli.report import write_failures
+    from dptcli.records.report import write_failures
 
     try:
         write_failures(folder, ((o.job.source.name, o.error) for o in report.failed))
@@ -290,8 +290,8 @@ def note_failures(folder: "Path", report: "Report") -> None:
 
 def find_sources(request: Request) -> "list[ImageSource]":
     """The request's images. Raises UsageError when there are none."""
-    from dptcli.filelist import read_list
-    from dptcli.inputs import find_images
+    from dptcli.inputs.filelist import read_list
+    from dptcli.inputs.find import find_images
 
     listed = read_list(request.from_file, nul=request.null) if request.from_file else []
     if request.from_file and not listed and not request.inputs:
@@ -323,7 +323,7 @@ def open_for(
         "options": options,
     }
     if segment_model is not None:
-        from dptcli.together import open_together
+        from dptcli.running.together import open_together
 
         return open_together(request.model, segment_model, **wanted)
     return pipeline.open_pipeline(request.model, task=request.task, **wanted)

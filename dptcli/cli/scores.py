@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from dptcli.decode import printable
 from dptcli.evaluation.measure import DepthReport, SegmentReport
 from dptcli.evaluation.metrics import DEPTH_METRICS, ORDINAL_MARGIN, DepthScores, SegmentScores
+from dptcli.inputs.decode import printable
 
 if TYPE_CHECKING:
     from dptcli.evaluation.measure import Report

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dptcli.pipeline import Prediction, Save
-    from dptcli.plan import Job, Plan
+    from dptcli.results.plan import Job, Plan
     from dptcli.segments.maskfiles import Style
     from dptcli.segments.outputs import Main
     from dptcli.weights.load import LoadedModel
@@ -89,7 +89,7 @@ def segment(
     if request.out == "-" and further:
         raise UsageError("standard output takes one file; leave --also out or name a folder")
 
-    from dptcli.plan import photo_facts
+    from dptcli.results.plan import photo_facts
     from dptcli.segments.maskfiles import Style
     from dptcli.segments.masks import parse_classes
     from dptcli.segments.outputs import SegmentOutputs
@@ -147,8 +147,8 @@ def write_names(
     plan: "Plan", names: Mapping[int, str], style: "Style", *, model: str, existing: str
 ) -> None:
     """Write labels.json for the run's folder, or beside a single file; none for standard output."""
+    from dptcli.results.writers import write_whole
     from dptcli.segments.maskfiles import write_names_json
-    from dptcli.writers import write_whole
 
     path = _names_path(plan)
     if path is None:

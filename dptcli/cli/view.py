@@ -61,8 +61,8 @@ def restore(
 
     import numpy as np
 
-    from dptcli.restore import restore as read_back
-    from dptcli.writers import write_whole
+    from dptcli.results.restore import restore as read_back
+    from dptcli.results.writers import write_whole
 
     source = Path(file)
     target = _target(source, output, overwrite=overwrite)
@@ -98,7 +98,7 @@ def info(
     from pathlib import Path
 
     from dptcli.cli.console import say
-    from dptcli.restore import describe
+    from dptcli.results.restore import describe
 
     failed = False
     for index, name in enumerate(files):
@@ -135,7 +135,7 @@ def _target(source: "Path", output: str | None, *, overwrite: bool) -> "Path":
 
 
 def _print_facts(about: dict[str, Any], indent: str = "") -> None:
-    from dptcli.decode import printable
+    from dptcli.inputs.decode import printable
 
     width = max((len(str(key)) for key in about), default=0)
     for key, value in about.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dptcli.inputs import ImageSource
+    from dptcli.inputs.find import ImageSource
 
 # Options that change no result: what is worked on and where to, and what is said about it.
 NOT_WORK = frozenset(

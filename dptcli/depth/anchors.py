@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptcli.decode import printable
 from dptcli.errors import ImageError, UsageError
 from dptcli.evaluation.maps import read_map
+from dptcli.inputs.decode import printable
 
 _MAX_SAMPLED = 20_000  # anchors that a fit takes of a dense map: more change nothing
 _MAX_PAIRS = 500

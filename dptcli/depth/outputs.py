@@ -21,14 +21,14 @@ from dptcli.depth.picture import Look
 from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
 from dptcli.errors import DptError, UsageError
-from dptcli.inputs import ImageSource
-from dptcli.plan import Job, photo_facts
+from dptcli.inputs.find import ImageSource
 from dptcli.remote.opening import open_address
+from dptcli.results.plan import Job, photo_facts
+from dptcli.results.sidecar import FILES_KEY, POLARITY, UNIT, read_sidecar, sidecar_bytes
+from dptcli.results.writers import write_picture, write_whole
 from dptcli.segments.maskfiles import Style, write_label_mask
 from dptcli.segments.masks import describe_segments
-from dptcli.sidecar import FILES_KEY, POLARITY, UNIT, read_sidecar, sidecar_bytes
 from dptcli.weights.fingerprint import weights_hash
-from dptcli.writers import write_picture, write_whole
 
 if TYPE_CHECKING:
     from dptcli.pipeline import Prediction

@@ -17,7 +17,7 @@ from PIL import Image, TiffImagePlugin
 
 from dptcli.depth.colormaps import finite_range, scale_to_levels
 from dptcli.depth.depthmap import DepthMap
-from dptcli.writers import save_png
+from dptcli.results.writers import save_png
 
 Facts = dict[str, Any]
 

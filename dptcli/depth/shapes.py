@@ -13,7 +13,7 @@ from PIL import Image
 from dptcli import __version__
 from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.geometry import normals_of, points_from, stride_for, triangles_of
-from dptcli.writers import save_png
+from dptcli.results.writers import save_png
 
 Facts = dict[str, Any]
 

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 
 from dptcli.depth.picture import merged_range
-from dptcli.files import RUN_TOKEN, SPOOL_PREFIX
-from dptcli.inputs import decode_image
-from dptcli.jobs import ahead, failure
+from dptcli.inputs.find import decode_image
 from dptcli.pipeline import Pipeline, Prediction, Save
-from dptcli.plan import Job
 from dptcli.processing.postprocess import resize_depth
 from dptcli.processing.target_size import TargetSize, target_hw
+from dptcli.records.report import Outcome, Report
 from dptcli.remote.places import RemotePath
-from dptcli.report import Outcome, Report
+from dptcli.results.files import RUN_TOKEN, SPOOL_PREFIX
+from dptcli.results.plan import Job
+from dptcli.running.jobs import ahead, failure
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from dptcli.engine_ray.stages import (
 )
 from dptcli.errors import ModelError, UsageError
 from dptcli.pipeline import Pipeline, Save
-from dptcli.plan import Job
-from dptcli.report import Outcome
+from dptcli.records.report import Outcome
+from dptcli.results.plan import Job
 
 logger = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from dptcli.batches import gather
-from dptcli.content import InputFacts
 from dptcli.errors import ModelError, UsageError
-from dptcli.files import RUN_TOKEN, write_for
-from dptcli.inputs import ImageSource, decode_picture
-from dptcli.network import Network
+from dptcli.inputs.content import InputFacts
+from dptcli.inputs.find import ImageSource, decode_picture
 from dptcli.pipeline import Item, Pipeline, Save, shape_of
-from dptcli.report import Clock, Outcome
+from dptcli.records.report import Clock, Outcome
+from dptcli.results.files import RUN_TOKEN, write_for
+from dptcli.running.batches import gather
+from dptcli.running.network import Network
 
 NoteInput = Callable[[ImageSource, InputFacts], None]
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dptcli.decode import printable
 from dptcli.errors import ImageError, UsageError
+from dptcli.inputs.decode import printable
 
 SIDES = ("target", "prediction")
 ANY = "*"

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dptcli.decode import printable
 from dptcli.errors import ImageError
-from dptcli.sidecar import POLARITY, TEXT_KEY, UNIT, facts_about
+from dptcli.inputs.decode import printable
+from dptcli.results.sidecar import POLARITY, TEXT_KEY, UNIT, facts_about
 
 _TIFF_DESCRIPTION = 270
 

@@ -16,10 +16,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dptcli.decode import printable
 from dptcli.errors import ImageError, UsageError
 from dptcli.evaluation.maps import MAP_SUFFIXES, read_map
-from dptcli.inputs import IMAGE_SUFFIXES, natural_key
+from dptcli.inputs.decode import printable
+from dptcli.inputs.find import IMAGE_SUFFIXES, natural_key
 
 PairTask = Literal["depth", "segment"]
 

@@ -32,7 +32,7 @@ from dptcli.evaluation.measure import (
     depth_maps,
 )
 from dptcli.evaluation.pairs import Pair, read_labels
-from dptcli.inputs import decode_image
+from dptcli.inputs.find import decode_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

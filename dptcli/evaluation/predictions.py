@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dptcli.decode import printable
 from dptcli.errors import ImageError, UsageError
 from dptcli.evaluation.maps import MAP_SUFFIXES, StoredMap, read_map
 from dptcli.evaluation.measure import DepthPrediction
 from dptcli.evaluation.pairs import DEPTH_KINDS, LABELS, Pair, PairSet
+from dptcli.inputs.decode import printable
 
 logger = logging.getLogger(__name__)
 

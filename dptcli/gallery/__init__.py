@@ -21,9 +21,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from dptcli.decode import printable
 from dptcli.errors import DptError, ImageError, UsageError
-from dptcli.files import atomic_write
 from dptcli.gallery.page import render
 from dptcli.gallery.results import (
     COARSE_LEVELS,
@@ -35,8 +33,10 @@ from dptcli.gallery.results import (
     find_results,
     read_result,
 )
-from dptcli.inputs import decode_image
-from dptcli.machine import usable_cores
+from dptcli.inputs.decode import printable
+from dptcli.inputs.find import decode_image
+from dptcli.results.files import atomic_write
+from dptcli.running.machine import usable_cores
 
 logger = logging.getLogger(__name__)
 

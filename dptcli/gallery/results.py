@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dptcli.decode import printable
 from dptcli.depth.colormaps import depth_lut, finite_range, scale_to_levels
 from dptcli.errors import DptError, ImageError
 from dptcli.evaluation.maps import read_map
-from dptcli.inputs import IMAGE_SUFFIXES
-from dptcli.report import FAILURES_NAME
-from dptcli.sidecar import FILES_KEY, TEXT_KEY, facts_beside, find_sidecar, read_sidecar
+from dptcli.inputs.decode import printable
+from dptcli.inputs.find import IMAGE_SUFFIXES
+from dptcli.records.report import FAILURES_NAME
+from dptcli.results.sidecar import FILES_KEY, TEXT_KEY, facts_beside, find_sidecar, read_sidecar
 
 logger = logging.getLogger(__name__)
 

@@ -142,7 +142,7 @@ class Config:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json into `folder`, which is made when it is missing."""
-        from dptcli.files import write_text
+        from dptcli.results.files import write_text
 
         write_text(Path(folder) / "config.json", self.to_json_string())
 
@@ -269,7 +269,7 @@ class DPTConfig(LabelledConfig):
         return self.is_hybrid or not getattr(self.backbone_config, "is_hierarchical", False)
 
     def _take_backbone(self) -> None:
-        from dptcli.model.backbone_config import backbone_config_from
+        from dptcli.model.backbones.plain_config import backbone_config_from
 
         if self.is_hybrid and self.readout_type != "project":
             raise ConfigError(

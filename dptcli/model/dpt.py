@@ -12,10 +12,11 @@ import torch.nn as nn
 from torch import Tensor
 
 from dptcli.errors import ConfigError, ShapeError
-from dptcli.model.auto import AutoBackbone
+from dptcli.model.backbones.auto import AutoBackbone
+from dptcli.model.backbones.hybrid import HybridEmbeddings
+from dptcli.model.backbones.vit import Encoder, ViTEmbeddings, ViTLayer
 from dptcli.model.config import Config, DPTConfig
 from dptcli.model.heads import AuxiliaryHead, DepthHead, SegmentationHead
-from dptcli.model.hybrid import HybridEmbeddings
 from dptcli.model.layers import ActivationLayer, FeatureMap, Features, map_from_tokens
 from dptcli.model.losses import depth_loss, segmentation_loss
 from dptcli.model.neck import Neck
@@ -25,7 +26,6 @@ from dptcli.model.outputs import (
     SemanticSegmenterOutput,
 )
 from dptcli.model.pretrained import Pretrained
-from dptcli.model.vit import Encoder, ViTEmbeddings, ViTLayer
 
 
 class Pooler(nn.Module):

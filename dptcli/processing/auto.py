@@ -3,8 +3,8 @@
 import os
 from typing import Any
 
+from dptcli.model.families.zoedepth.processor import ZoeDepthImageProcessor
 from dptcli.processing.processor import DPTImageProcessor, read_settings
-from dptcli.processing.zoe import ZoeDepthImageProcessor
 
 
 class AutoImageProcessor:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dptcli.decode import to_rgb
 from dptcli.errors import ConfigError, ImageError
+from dptcli.inputs.decode import to_rgb
 from dptcli.processing.config import ProcessorConfig
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def flatten_images(images: Any, *, image_ndim: int = 3) -> list[Any]:
         return [image for some in flat for image in some]
     raise ConfigError(
         f"images holds a {type(images).__name__}; allowed: Pillow images, numpy arrays, torch "
-        "tensors and lists of these. For a file, use dptcli.inputs.decode_image"
+        "tensors and lists of these. For a file, use dptcli.inputs.find.decode_image"
     )
 
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dptcli.errors import ConfigError, ImageError, ModelError
-from dptcli.files import write_text
 from dptcli.processing import pixels
 from dptcli.processing.batch import BatchFeature, stack
 from dptcli.processing.config import DEFAULT_MAX_LONG_SIDE, Padding, ProcessorConfig
 from dptcli.processing.labels import prepare_labels
+from dptcli.results.files import write_text
 
 if TYPE_CHECKING:
     import torch

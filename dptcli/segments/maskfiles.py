@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from dptcli.results.writers import save_png
 from dptcli.segments.masks import class_table, is_kept, outlines
-from dptcli.writers import save_png
 
 # A legend's measures in pixels: for reading beside a photograph, sharp on dense screens.
 _ROW, _SWATCH, _MARGIN, _FONT_SIZE, _MOST_ROWS = 40, 24, 28, 20, 24

@@ -14,6 +14,8 @@ from PIL import Image
 
 from dptcli import __version__
 from dptcli.remote.places import RemotePath
+from dptcli.results.sidecar import TEXT_KEY
+from dptcli.results.writers import write_whole
 from dptcli.segments.maskfiles import (
     Style,
     write_class_mask,
@@ -25,8 +27,6 @@ from dptcli.segments.maskfiles import (
 )
 from dptcli.segments.masks import shares
 from dptcli.segments.regions import coco
-from dptcli.sidecar import TEXT_KEY
-from dptcli.writers import write_whole
 
 Main = Literal["mask", "overlay", "layer"]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dptcli.decode import printable
 from dptcli.depth.colormaps import palette
 from dptcli.errors import UsageError
+from dptcli.inputs.decode import printable
 
 AUTO = "auto"
 PLAIN = "plain"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dptcli.errors import DptError, ModelError, UsageError
-from dptcli.files import atomic_path
+from dptcli.results.files import atomic_path
 
 PREFIX = "backbone."
 _LINEAR = re.compile(r"/backbone/(encoder/layer\.\d+/[\w/]+)/MatMul$")

@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dptcli.errors import DptError
-from dptcli.files import atomic_path, write_text
 from dptcli.model.config import DPTConfig
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
+from dptcli.results.files import atomic_path, write_text
 from dptcli.training.batches import Source, TrainOptions
 from dptcli.training.data import IMAGENET_MEAN, IMAGENET_STD, read_examples, split
 from dptcli.training.features import FeatureCache

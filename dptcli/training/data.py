@@ -19,7 +19,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from dptcli.errors import ImageError
 from dptcli.evaluation.pairs import Pair, PairTask, read_depth, read_labels
 from dptcli.evaluation.pairs import read_pairs as read_pair_set
-from dptcli.inputs import decode_image
+from dptcli.inputs.find import decode_image
 from dptcli.processing.config import ProcessorConfig
 
 IGNORE_LABEL = 255

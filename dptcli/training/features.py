@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dptcli.files import atomic_path
+from dptcli.results.files import atomic_path
 
 Key = tuple[str, int, int, tuple[int, int]]
 """Path of an image, seed and number of its variant, size (H, W)."""

@@ -16,9 +16,9 @@ from dptcli.evaluation.labelmaps import same_labels
 from dptcli.evaluation.measure import DepthPrediction, evaluate_depth, evaluate_segments
 from dptcli.evaluation.metrics import DepthProtocol
 from dptcli.evaluation.pairs import Pair, PairSet, PairTask
-from dptcli.files import atomic_write, write_text
 from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation
 from dptcli.pipeline import Pipeline
+from dptcli.results.files import atomic_write, write_text
 from dptcli.training.batches import TrainOptions
 from dptcli.training.data import Example, Normalization, read_examples, split
 from dptcli.training.loop import CHECKPOINT_NAME, History, Progress, train

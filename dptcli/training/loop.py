@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.errors import UsageError
-from dptcli.files import atomic_path
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.model.losses import segmentation_loss, silog_loss
+from dptcli.results.files import atomic_path
 from dptcli.training.batches import Batch, Source, TrainOptions, precision
 from dptcli.training.data import IGNORE_LABEL, Example
 from dptcli.training.features import FeatureCache

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dptcli.errors import DptError, UsageError
-from dptcli.files import atomic_path
+from dptcli.results.files import atomic_path
 from dptcli.training import builtin
 from dptcli.weights.catalog import BUILTIN_FOLDER
 

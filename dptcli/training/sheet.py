@@ -16,9 +16,9 @@ from PIL import Image
 
 from dptcli.depth.colormaps import depth_lut
 from dptcli.errors import DptError
-from dptcli.files import atomic_write
-from dptcli.inputs import decode_image
+from dptcli.inputs.find import decode_image
 from dptcli.pipeline import Pipeline, open_pipeline
+from dptcli.results.files import atomic_write
 from dptcli.segments.palettes import AUTO, choose_palette
 
 GAP_PX = 6

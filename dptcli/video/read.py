@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptcli.decode import printable
 from dptcli.errors import ImageError, ModelError, UsageError
-from dptcli.inputs import ImageSource
+from dptcli.inputs.decode import printable
+from dptcli.inputs.find import ImageSource
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from dptcli.errors import DptError, ImageError
-from dptcli.inputs import decode_image, natural_key
+from dptcli.inputs.find import decode_image, natural_key
 from dptcli.pipeline import Pipeline, Prediction, Save
-from dptcli.plan import Job
-from dptcli.report import Outcome, Report
+from dptcli.records.report import Outcome, Report
+from dptcli.results.plan import Job
+from dptcli.results.writers import describe_write_error
 from dptcli.video.read import evenly_spread
 from dptcli.video.smoothing import WARM_UP, Stabilizer, clip_range
 from dptcli.video.write import VideoWriter
-from dptcli.writers import describe_write_error
 
 # Frames looked at for the clip's range before the work begins: one each half minute of a short
 # film, and a tenth of the time of a clip of five seconds.

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptcli.errors import ImageError, UsageError
-from dptcli.files import atomic_path, write_text
+from dptcli.results.files import atomic_path, write_text
 from dptcli.video.read import Clip, import_av
 
 # The containers we write, and their codec: what browsers, editors and players open.

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dptcli.errors import ModelError
-from dptcli.files import atomic_path, write_text
+from dptcli.results.files import atomic_path, write_text
 from dptcli.weights.folder import (
     CONFIG_NAME,
     INDEX_NAME,

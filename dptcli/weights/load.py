@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from dptcli.errors import ConfigError, ModelError
+from dptcli.fast.int8 import int8_engine
+from dptcli.fast.memory import clean_file_ranges, let_go
+from dptcli.fast.optimize import optimize
+from dptcli.fast.precision import keep_tail_float32, native_dtype
 from dptcli.model.config import Config
-from dptcli.model.depth_anything import DepthAnythingForDepthEstimation
 from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
-from dptcli.model.int8 import int8_engine
-from dptcli.model.memory import clean_file_ranges, let_go
-from dptcli.model.optimize import optimize
-from dptcli.model.precision import keep_tail_float32, native_dtype
+from dptcli.model.families.depth_anything.model import DepthAnythingForDepthEstimation
+from dptcli.model.families.zoedepth.model import ZoeDepthForDepthEstimation
+from dptcli.model.families.zoedepth.processor import ZoeDepthImageProcessor
 from dptcli.model.pretrained import Pretrained
-from dptcli.model.zoedepth import ZoeDepthForDepthEstimation
 from dptcli.processing.processor import DPTImageProcessor
-from dptcli.processing.zoe import ZoeDepthImageProcessor
 from dptcli.weights.catalog import find_model
 from dptcli.weights.folder import CONFIG_NAME, DEPTH, SEGMENT, files_of, read_config
 from dptcli.weights.format import Checkpoint, dtype_from

@@ -1,0 +1,1 @@
+"""The same functions as `model/`, cheaper; what only predicts."""

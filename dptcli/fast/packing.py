@@ -1,0 +1,172 @@
+"""The step of `optimize` that packs weights for the processor's fastest kernels.
+
+B batch, N tokens, D width.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dptcli.fast.int8 import Int8Linear, fits_int8
+from dptcli.fast.kernels import (
+    MIN_WEIGHTS,
+    ConvLinear,
+    JoinedLinear,
+    Kernels,
+    PackedConv2d,
+    PackedLinear,
+    share_memory,
+)
+from dptcli.fast.precision import ToFloat32, WideningConv2d
+from dptcli.fast.surgery import become, replace_modules
+from dptcli.model.backbones.vit import Dinov2Layer, ViTLayer
+from dptcli.model.layers import ActivationLayer
+from dptcli.model.neck import ResidualConvUnit
+
+
+def pack(model: nn.Module, kernels: Kernels) -> None:
+    """Weights in the form of the processor's fastest kernels, activations inside them."""
+    if kernels.conv:
+        replace_convs(model, _is_packable, PackedConv2d.of)
+    if kernels.linear != "plain":
+        fuse_gelu(
+            model,
+            lambda linear: linear.weight.numel() >= MIN_WEIGHTS,
+            lambda linear: _packed_linear([linear.weight], linear.bias, kernels, gelu=True),
+        )
+    replace_modules(model, lambda module: _packed(module, kernels))
+    for module in model.modules():
+        if isinstance(module, ViTLayer) and isinstance(module.output.dense, ConvLinear):
+            become(module, _SummedViT)
+        elif isinstance(module, Dinov2Layer) and _ends_packed(module):
+            become(module, _SummedDinov2)
+    share_memory(model)
+
+
+def replace_convs(
+    model: nn.Module, fits: Callable[[Any], bool], make: Callable[..., nn.Module]
+) -> None:
+    """Put `make(conv)` in the place of convolutions that `fits` takes.
+
+    Where ReLU or a sum follows, it goes inside: `make(conv, relu=True)`, `made(x, added=y)`.
+    """
+    for module in model.modules():
+        if isinstance(module, ResidualConvUnit):
+            _replace_in_unit(module, fits, make)
+        elif isinstance(module, nn.Sequential):
+            _replace_before_relus(module, fits, make)
+    replace_modules(model, lambda module: make(module) if fits(module) else None)
+
+
+def _replace_in_unit(
+    unit: Any, fits: Callable[[Any], bool], make: Callable[..., nn.Module]
+) -> None:
+    folded = isinstance(unit.batch_norm1, nn.Identity) and isinstance(unit.batch_norm2, nn.Identity)
+    if folded and fits(unit.convolution1) and fits(unit.convolution2):
+        unit.convolution1 = make(unit.convolution1, relu=True)
+        unit.convolution2 = make(unit.convolution2)
+        become(unit, _SummedUnit)
+
+
+class _SummedUnit(ResidualConvUnit):
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return self.convolution2(self.convolution1(F.relu(x)), added=x)
+
+
+def _replace_before_relus(
+    sequence: nn.Sequential, fits: Callable[[Any], bool], make: Callable[..., nn.Module]
+) -> None:
+    """A convolution and the ReLU that follows it, with nothing between, in one."""
+    kept = [index for index, part in enumerate(sequence) if not isinstance(part, nn.Identity)]
+    for index, following in pairwise(kept):
+        if fits(sequence[index]) and isinstance(sequence[following], nn.ReLU):
+            sequence[index] = make(sequence[index], relu=True)
+            sequence[following] = nn.Identity()
+
+
+class _SummedViT(ViTLayer):
+    """Sums inside the products that end the branches."""
+
+    def forward(
+        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
+        context, weights = self.attention.attention(
+            self.layernorm_before(x), head_mask=head_mask, need_weights=need_weights
+        )
+        x = self.attention.output.dense(context, added=x)
+        return self.output.dense(self.intermediate(self.layernorm_after(x)), added=x), weights
+
+
+class _SummedDinov2(Dinov2Layer):
+    """The same; layer scale is folded into the products already."""
+
+    def forward(
+        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
+        context, weights = self.attention.attention(
+            self.norm1(x), head_mask=head_mask, need_weights=need_weights
+        )
+        x = self.attention.output.dense(context, added=x)
+        mlp: Any = self.mlp
+        return mlp.fc2(mlp.activation(mlp.fc1(self.norm2(x))), added=x), weights
+
+
+def _ends_packed(block: Dinov2Layer) -> bool:
+    folded = isinstance(block.layer_scale1, nn.Identity)
+    return folded and isinstance(getattr(block.mlp, "fc2", None), ConvLinear)
+
+
+def fuse_gelu(
+    model: nn.Module, fits: Callable[[nn.Linear], bool], make: Callable[[nn.Linear], nn.Module]
+) -> None:
+    """Put `make(linear)`, which ends in GELU, in the place of an MLP's first product and GELU."""
+    for module in model.modules():
+        activation = getattr(module, "activation", None)
+        if not isinstance(activation, ActivationLayer) or activation.function is not F.gelu:
+            continue
+        for name in ("dense", "fc1"):
+            linear = getattr(module, name, None)
+            if type(linear) is nn.Linear and fits(linear):
+                setattr(module, name, make(linear))
+                module.activation = nn.Identity()
+
+
+def _packed(module: Any, kernels: Kernels) -> nn.Module | None:
+    if kernels.conv and isinstance(module, WideningConv2d):
+        return nn.Sequential(PackedConv2d.of(module), ToFloat32())
+    if kernels.linear == "plain":
+        return None
+    if isinstance(module, JoinedLinear):
+        return _packed_linear(module.weights, module.bias, kernels)
+    if type(module) is nn.Linear and module.weight.numel() >= MIN_WEIGHTS:
+        return _packed_linear([module.weight], module.bias, kernels)
+    return None
+
+
+def _packed_linear(
+    weights: Sequence[Tensor], bias: Tensor | None, kernels: Kernels, *, gelu: bool = False
+) -> nn.Module:
+    if kernels.linear == "int8" and fits_int8(weights):
+        linear = Int8Linear(weights, bias)
+        return nn.Sequential(linear, nn.GELU()) if gelu else linear
+    if kernels.linear == "conv1x1":
+        return ConvLinear(weights, bias, gelu=gelu)
+    if kernels.fuse_gelu or not gelu:
+        return PackedLinear(weights, bias, fuse_gelu=gelu)
+    return nn.Sequential(PackedLinear(weights, bias), nn.GELU())
+
+
+def _is_packable(module: Any) -> bool:
+    return (
+        type(module) is nn.Conv2d
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+        and module.weight.numel() >= MIN_WEIGHTS
+    )

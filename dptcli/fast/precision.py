@@ -1,0 +1,72 @@
+"""Which dtype a device computes in by itself, and what stays float32 whatever the model's dtype.
+
+bfloat16 holds 8 significant bits. A depth map made of such numbers shows bands: 128 levels between
+1 and 2. So the layers behind the last narrow convolution compute in float32.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dptcli.fast.kernels import has_native_bfloat16, has_tensor_cores
+from dptcli.fast.surgery import become
+from dptcli.model.families.depth_anything.model import DepthAnythingHead
+from dptcli.model.families.zoedepth.heads import MetricHead, RelativeHead, RoutedMetricHead
+from dptcli.model.heads import DepthHead, SegmentationHead
+
+
+def native_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor or GPU multiplies it natively, else float32."""
+    if device.type == "cuda":
+        native = has_tensor_cores(device)
+    else:
+        native = device.type == "cpu" and has_native_bfloat16()
+    return torch.bfloat16 if native else torch.float32
+
+
+class WideningConv2d(nn.Conv2d):
+    """A convolution in a narrow dtype whose result is float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, I, H, W) -> float32 (B, O, H', W')."""
+        return super().forward(x).float()
+
+
+class _WidenedInputs(nn.Module):
+    """Mixed in: whatever tensors the module is given become float32 first."""
+
+    def forward(self, *inputs: object) -> object:
+        """Any tensors; what the module makes of them."""
+        return super().forward(*(_widened(value) for value in inputs))
+
+
+class ToFloat32(nn.Module):
+    """Widens what passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return x.float()
+
+
+def _widened(value: object) -> object:
+    if isinstance(value, Tensor):
+        return value.float()
+    return [_widened(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def keep_tail_float32(model: nn.Module) -> None:
+    """Make a narrow model's last layers float32, in place: from the last growing of the map on."""
+    for module in model.modules():
+        if isinstance(module, DepthHead | SegmentationHead):
+            _widen(module.head[0])
+            module.head[1:].float()
+        elif isinstance(module, DepthAnythingHead | RelativeHead):
+            _widen(module.conv1)
+            module.conv2.float()
+            module.conv3.float()
+        elif isinstance(module, MetricHead | RoutedMetricHead):
+            become(module.float(), _WidenedInputs)
+
+
+def _widen(conv: nn.Module) -> None:
+    assert type(conv) is nn.Conv2d
+    conv.__class__ = WideningConv2d

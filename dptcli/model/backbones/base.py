@@ -1,0 +1,79 @@
+"""What every backbone is: `features` for the neck, `forward` as the reference answers."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dptcli.model.backbones.config import BackboneConfig
+from dptcli.model.layers import FeatureMap, Features
+from dptcli.model.outputs import BackboneOutput
+from dptcli.model.pretrained import Pretrained
+
+
+class Backbone(Pretrained):
+    """A network that turns an image into feature maps; children implement `features`."""
+
+    base_prefix = "backbone"
+    config: BackboneConfig
+
+    def features(
+        self,
+        pixel_values: Tensor,
+        *,
+        head_mask: Tensor | None = None,
+        need_weights: bool = False,
+        need_states: bool = False,
+    ) -> Features:
+        """(B, C, H, W) -> one FeatureMap for each stage of `out_features`, shallow to deep."""
+        raise NotImplementedError
+
+    @property
+    def channels(self) -> list[int]:
+        """The number of channels of each feature map."""
+        raise NotImplementedError
+
+    @property
+    def out_features(self) -> tuple[str, ...]:
+        """The names of the stages whose maps are handed out."""
+        return tuple(self.config.out_features or ())
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> BackboneOutput | tuple[Any, ...]:
+        """Feature maps in the reference's form.
+
+        Each is (B, D, h, w); with `reshape_hidden_states=False`, tokens (B, 1 + R + h·w, D) for
+        backbones that have a class token, and R registers.
+        """
+        config = self.config
+        states, weights = output_hidden_states, output_attentions
+        found = self.features(
+            pixel_values,
+            need_states=config.output_hidden_states if states is None else states,
+            need_weights=config.output_attentions if weights is None else weights,
+        )
+        as_maps = getattr(config, "reshape_hidden_states", True)
+        output = BackboneOutput(
+            feature_maps=tuple(
+                feature.map if as_maps else to_tokens(feature) for feature in found.maps
+            ),
+            hidden_states=found.hidden_states,
+            attentions=found.attentions,
+        )
+        as_object = config.use_return_dict if return_dict is None else return_dict
+        return output if as_object else output.to_tuple()
+
+
+def to_tokens(feature: FeatureMap) -> Tensor:
+    """(B, D, h, w), its class token and R registers -> (B, 1 + R + h·w, D)."""
+    tokens = feature.map.flatten(2).transpose(1, 2)
+    if feature.readout is None:
+        return tokens
+    special = [feature.readout.unsqueeze(1)]
+    special += [] if feature.registers is None else [feature.registers]
+    return torch.cat((*special, tokens), dim=1)

@@ -1,0 +1,192 @@
+"""The configurations of the backbones, and the one place that finds one by its `model_type`."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from dptcli.errors import ConfigError
+from dptcli.model.backbones.config import BackboneConfig, check_transformer
+from dptcli.model.backbones.hierarchical_config import BitConfig, Swinv2Config
+from dptcli.model.checks import Activation, grid_of, require_int, require_number
+
+
+@dataclass(frozen=True, init=False)
+class Dinov2Config(BackboneConfig):
+    """DINOv2 as a backbone (Oquab et al. 2023): every transformer block is a stage.
+
+    `reshape_hidden_states` and `apply_layernorm` say how feature maps are handed out.
+    `position_offset` is ours: what DINOv2's own code adds to the grid when it resizes positions
+    (0.1); the reference leaves it out (0).
+    """
+
+    model_type: ClassVar[str] = "dinov2"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    mlp_ratio: float = 4
+    hidden_act: Activation = "gelu"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-6
+    image_size: int | Sequence[int] = 224
+    patch_size: int | Sequence[int] = 14
+    num_channels: int = 3
+    qkv_bias: bool = True
+    layerscale_value: float = 1.0
+    drop_path_rate: float = 0.0
+    use_swiglu_ffn: bool = False
+    apply_layernorm: bool = True
+    reshape_hidden_states: bool = True
+    use_mask_token: bool = True
+    position_offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_transformer(self)
+        require_number("mlp_ratio", self.mlp_ratio, low=0.0)
+        require_number("position_offset", self.position_offset, low=0.0, high=0.9)
+        super().__post_init__()
+
+    @property
+    def num_stages(self) -> int:
+        return self.num_hidden_layers
+
+
+@dataclass(frozen=True, init=False)
+class Dinov2WithRegistersConfig(Dinov2Config):
+    """DINOv2 trained with register tokens, which take part in attention but hold no place."""
+
+    model_type: ClassVar[str] = "dinov2_with_registers"
+
+    patch_size: int | Sequence[int] = 16
+    num_register_tokens: int = 4
+
+    def __post_init__(self) -> None:
+        require_int("num_register_tokens", self.num_register_tokens, low=1)
+        super().__post_init__()
+
+
+@dataclass(frozen=True, init=False)
+class VitDetConfig(BackboneConfig):
+    """ViTDet as a backbone (Li et al. 2022): no class token, every block is a stage.
+
+    Blocks in `window_block_indices` attend within windows of `window_size` patches, those in
+    `residual_block_indices` end in a convolution block. `pretrain_image_size` sets the grid of the
+    absolute positions, `image_size` that of the relative ones; both are resized for other inputs.
+    """
+
+    model_type: ClassVar[str] = "vitdet"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    mlp_ratio: float = 4
+    hidden_act: Activation = "gelu"
+    dropout_prob: float = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-6
+    image_size: int | Sequence[int] = 224
+    pretrain_image_size: int | Sequence[int] = 224
+    patch_size: int | Sequence[int] = 16
+    num_channels: int = 3
+    qkv_bias: bool = True
+    drop_path_rate: float = 0.0
+    window_block_indices: Sequence[int] = ()
+    residual_block_indices: Sequence[int] = ()
+    use_absolute_position_embeddings: bool = True
+    use_relative_position_embeddings: bool = False
+    window_size: int = 0
+
+    def __post_init__(self) -> None:
+        check_transformer(self, rates=("dropout_prob", "drop_path_rate"))
+        grid_of(self.pretrain_image_size, self.patch_size, name="pretrain_image_size")
+        require_number("mlp_ratio", self.mlp_ratio, low=0.0)
+        require_int("window_size", self.window_size, low=0)
+        for name in ("window_block_indices", "residual_block_indices"):
+            for index in getattr(self, name):
+                require_int(name, index, low=0, high=self.num_hidden_layers - 1)
+        super().__post_init__()
+
+    @property
+    def num_stages(self) -> int:
+        return self.num_hidden_layers
+
+
+@dataclass(frozen=True, init=False)
+class BeitConfig(BackboneConfig):
+    """BEiT as a backbone (Bao et al. 2021): every transformer block is a stage.
+
+    `image_size` sets the grid that the relative positions were learned on; other grids get them
+    resized. `layer_scale_init_value` of 0 means no layer scale.
+    """
+
+    model_type: ClassVar[str] = "beit"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: Activation = "gelu"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    image_size: int | Sequence[int] = 224
+    patch_size: int | Sequence[int] = 16
+    num_channels: int = 3
+    use_mask_token: bool = False
+    use_absolute_position_embeddings: bool = False
+    use_relative_position_bias: bool = False
+    use_shared_relative_position_bias: bool = False
+    layer_scale_init_value: float = 0.1
+    drop_path_rate: float = 0.1
+    use_mean_pooling: bool = True
+    add_fpn: bool = False
+    reshape_hidden_states: bool = True
+
+    def __post_init__(self) -> None:
+        check_transformer(self)
+        require_int("intermediate_size", self.intermediate_size, low=1)
+        require_number("layer_scale_init_value", self.layer_scale_init_value, low=0.0)
+        if self.add_fpn:
+            raise ConfigError(
+                "add_fpn: True is not supported: DPT's neck makes the pyramid; set it to False"
+            )
+        super().__post_init__()
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """The grid of patches that positions were learned on."""
+        return grid_of(self.image_size, self.patch_size)
+
+    @property
+    def num_stages(self) -> int:
+        return self.num_hidden_layers
+
+
+BACKBONE_CONFIGS: dict[str, type[BackboneConfig]] = {
+    config.model_type: config
+    for config in (
+        BeitConfig,
+        BitConfig,
+        Dinov2Config,
+        Dinov2WithRegistersConfig,
+        Swinv2Config,
+        VitDetConfig,
+    )
+}
+
+
+def backbone_config_from(values: Mapping[str, Any]) -> BackboneConfig:
+    """The backbone configuration that a dictionary with a `model_type` describes."""
+    model_type = str(values.get("model_type"))
+    if model_type not in BACKBONE_CONFIGS:
+        near = difflib.get_close_matches(model_type, BACKBONE_CONFIGS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(
+            f"backbone_config: model_type {model_type!r} must be one of "
+            f"{', '.join(BACKBONE_CONFIGS)}{hint}"
+        )
+    return BACKBONE_CONFIGS[model_type].from_dict(values)

@@ -1,0 +1,1 @@
+"""The families of models beyond DPT itself, a folder each."""

@@ -1,0 +1,1 @@
+"""ZoeDepth: BEiT, a DPT neck, metric bins over relative depth."""

@@ -1,0 +1,399 @@
+"""Where each result goes: decided and checked for the whole run before any work starts."""
+
+import hashlib
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from dptcli.depth.formats import ending
+from dptcli.errors import UsageError
+from dptcli.inputs.find import ImageSource
+from dptcli.remote import store
+from dptcli.remote.places import RemotePath, place
+
+logger = logging.getLogger(__name__)
+
+Existing = Literal["refuse", "overwrite", "skip"]
+
+# Endings that make OUT a file's name and not a folder's.
+_FILE_SUFFIXES = {
+    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".exr", ".pfm"),
+    *(".npy", ".npz", ".ply", ".glb", ".avif", ".heic", ".jp2", ".jxl", ".svg", ".pdf"),
+    *(".pgm", ".ppm", ".pnm", ".txt", ".json", ".csv", ".html", ".zip", ".safetensors"),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image and the files that its results go to; path None is standard output.
+
+    path: the first format's file. files: every format's, in their order, the first one included.
+    sidecar: where facts go that the files cannot carry. keep: those of them that stay as they are.
+    """
+
+    source: ImageSource
+    path: Path | None
+    files: tuple[Path, ...] = ()
+    sidecar: Path | None = None
+    keep: frozenset[Path] = frozenset()
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """All files that this job makes."""
+        files = self.files or ((self.path,) if self.path is not None else ())
+        return files if self.sidecar is None else (*files, self.sidecar)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work of a run: jobs to do, jobs whose result is there already, the folder of results."""
+
+    jobs: tuple[Job, ...]
+    skipped: tuple[Job, ...] = ()
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` parts of a list, counted from 1.
+
+    An image's part follows from its name below the inputs' common folder, so that every machine of
+    an array agrees and new images move no others.
+    """
+
+    index: int
+    count: int
+
+    def holds(self, source: ImageSource) -> bool:
+        """Whether an image falls to this part."""
+        name = hashlib.blake2b(os.fsencode(source.relative.as_posix()), digest_size=8)
+        return int.from_bytes(name.digest(), "big") % self.count == self.index - 1
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+Settle = Callable[[Sequence[Job], Sequence[Job]], Sequence[Job]]
+"""(jobs whose files exist, all jobs) -> those that are done; UsageError for what must stay."""
+
+
+def photo_facts(job: Job) -> dict[str, str]:
+    """Return where the photograph lies, seen from its result, for `dpt gallery` and other readers.
+
+    {"photo": a path relative to the result's folder}, so that both may move together, whole where
+    one of them is beyond this machine; nothing for standard input and output.
+    """
+    if job.source.is_stdin or job.path is None:
+        return {}
+    if job.source.path is None:
+        return {"photo": job.source.name}
+    if isinstance(job.path, RemotePath):
+        return {"photo": str(job.source.path.resolve())}
+    photo, folder = job.source.path.resolve(), job.path.parent.resolve()
+    try:
+        return {"photo": os.path.relpath(photo, folder)}
+    except ValueError:  # on another drive of Windows
+        return {"photo": str(photo)}
+
+
+def plan_outputs(
+    sources: Sequence[ImageSource],
+    out: str,
+    *,
+    suffixes: Sequence[str] = (".png",),
+    sidecar: str | None = None,
+    existing: Existing = "refuse",
+    settle: Settle | None = None,
+    shard: Shard | None = None,
+) -> Plan:
+    """Give every image its outputs: files, their place in the folder OUT, or standard output.
+
+    out: "-", a file name with the ending of one of `suffixes` (one image), else a folder, which
+    mirrors the input tree. suffixes: one for each format, e.g. ".png", ".depth16.png". sidecar: the
+    suffix of a file of facts beside them. existing: what to do with outputs that exist; "skip" also
+    keeps the files that a job has already. settle: what becomes of outputs in a folder that exist
+    when existing is "refuse". shard: plan this part of the images alone. Nothing is created here.
+    Raises UsageError when two results would share a file, a result would replace an input, OUT
+    cannot be written, or outputs exist and existing is "refuse".
+    """
+    if out == "-":
+        _require_one(sources, "standard output takes one image")
+        if len(suffixes) > 1:
+            raise UsageError(
+                f"standard output takes one format, and there are {len(suffixes)}; name a folder, "
+                "e.g. -o results/"
+            )
+        return Plan((Job(sources[0], None),))
+    folder = None if _is_file_name(out, suffixes) else place(out)
+    if folder is None:
+        _require_one(sources, f"one file, {out!r}, cannot hold several results")
+        jobs = [_named_job(sources[0], place(out), suffixes, sidecar)]
+    else:
+        jobs = [
+            _job(source, folder / _inside(source.relative).with_suffix(""), suffixes, sidecar)
+            for source in _without_results(sources, folder)
+        ]
+    if not jobs:
+        raise UsageError(f"no images to work on: all lie in the folder of results, {out!r}")
+    _refuse_collisions(jobs)
+    refuse_unwritable(folder or place(out).parent)
+    inputs = jobs  # of every shard: none of them may be replaced
+    if shard is not None:
+        if folder is None:
+            raise UsageError("--shard parts a list; name a folder for the results, e.g. -o out/")
+        jobs = [job for job in jobs if shard.holds(job.source)]
+    todo, present = _split_by_existence(jobs, existing, inputs)
+    if existing == "skip":
+        return Plan(tuple(todo), tuple(present), folder)
+    if present and existing == "refuse":
+        done = (settle if settle and folder else refuse_existing)(present, jobs)
+        skipped = {id(job) for job in done}
+        return Plan(tuple(job for job in jobs if id(job) not in skipped), tuple(done), folder)
+    return Plan(tuple(jobs), (), folder)
+
+
+def refuse_existing(present: Sequence[Job], jobs: Sequence[Job]) -> NoReturn:
+    """Say that results are in the way."""
+    first = next(path for path in present[0].results if path.exists() or path.is_symlink())
+    raise UsageError(
+        f"{len(present)} of {len(jobs)} results exist already, the first is "
+        f"{str(first)!r}; add --overwrite to replace or --skip-existing to keep them"
+    )
+
+
+def _job(source: ImageSource, base: Path, suffixes: Sequence[str], sidecar: str | None) -> Job:
+    """Give an image its files in a folder: `base` and the suffix of each format."""
+    files = tuple(base.with_name(base.name + suffix) for suffix in suffixes)
+    beside = None if sidecar is None else base.with_name(base.name + sidecar)
+    return Job(source, files[0], files, beside)
+
+
+def _named_job(source: ImageSource, out: Path, suffixes: Sequence[str], sidecar: str | None) -> Job:
+    """Give one image the file OUT for the format of that ending, and the others beside it."""
+    own = _suffix_of(str(out), suffixes)
+    assert own is not None
+    name = out.name
+    base = out.with_name(name[: -len(own)] if name.lower().endswith(own) else out.stem)
+    job = _job(source, base, suffixes, sidecar)
+    files = tuple(
+        out if suffix == own else file for suffix, file in zip(suffixes, job.files, strict=True)
+    )
+    return Job(source, files[0], files, job.sidecar)
+
+
+def _suffix_of(out: str, suffixes: Sequence[str]) -> str | None:
+    """Return the format's suffix that OUT ends in; depth.png is also a name for .depth16.png."""
+    whole = [suffix for suffix in suffixes if Path(out).name.lower().endswith(suffix)]
+    last = [suffix for suffix in suffixes if ending(f"x{suffix}") == ending(out)]
+    return max(whole, key=len) if whole else last[0] if last else None
+
+
+def _require_one(sources: Sequence[ImageSource], why: str) -> None:
+    if len(sources) != 1:
+        raise UsageError(f"{why}, and there are {len(sources)}; name a folder, e.g. -o results/")
+
+
+def _is_file_name(out: str, suffixes: Sequence[str]) -> bool:
+    if out.endswith(("/", os.sep)) or place(out).is_dir():
+        return False
+    if _suffix_of(out, suffixes) is not None:
+        return True
+    if place(out).suffix.lower() in _FILE_SUFFIXES:
+        better = place(out).with_suffix(suffixes[0])
+        raise UsageError(
+            f"results are {suffixes[0]} files; instead of {out!r} name {str(better)!r}"
+        )
+    return False
+
+
+def _inside(relative: Path) -> Path:
+    """Keep a mirrored path below its folder whatever the input was called."""
+    return Path(*(part for part in relative.parts if part not in {"..", relative.anchor}))
+
+
+def _without_results(sources: Sequence[ImageSource], folder: Path) -> list[ImageSource]:
+    """Leave out images in OUT when OUT lies in an input folder: they are an earlier run's results.
+
+    `dpt depth photos -o photos/depth` run twice must not take depth maps for photographs.
+    """
+    if isinstance(folder, RemotePath):
+        return [s for s in sources if s.url is None or not _is_earlier_result(s, str(folder))]
+    out = folder.resolve()
+    kept = []
+    may_hold: dict[tuple[Path, int], bool] = {}  # one answer for all images of a folder
+    for source in sources:
+        if source.path is not None:
+            place = source.path.parent, len(source.relative.parts)
+            if place not in may_hold:
+                path = source.path.absolute()
+                root = path.parents[min(place[1], len(path.parents)) - 1].resolve()
+                may_hold[place] = root in out.parents
+            if may_hold[place] and out in source.path.resolve().parents:
+                continue
+        kept.append(source)
+    if (num_left_out := len(sources) - len(kept)) > 0:
+        logger.warning("left out %d images in the folder of results, %s", num_left_out, folder)
+    return kept
+
+
+def _is_earlier_result(source: ImageSource, folder: str) -> bool:
+    """Whether an object lies in a folder of results that lies below the inputs' own folder."""
+    assert source.url is not None
+    below = len(source.relative.parts)
+    root = source.url.rsplit("/", below)[0]
+    return f"{folder}/".startswith(f"{root}/") and source.url.startswith(f"{folder}/")
+
+
+def _refuse_collisions(jobs: Sequence[Job]) -> None:
+    taken: dict[str, Job] = {}
+    fold: Callable[[str], str] = str
+    results = [(job, path) for job in jobs for path in job.results]
+    if len({str(path).casefold() for _, path in results}) < len(results):
+        fold = _case_rule(results[0][1])
+    for job, path in results:
+        other = taken.setdefault(fold(str(path)), job)
+        if other is not job:
+            raise UsageError(
+                f"{other.source.name!r} and {job.source.name!r} would both be written to "
+                f"{str(path)!r}; rename one or run them into different folders"
+            )
+    for job, path in results:
+        for parent in path.parents:
+            if (file := taken.get(fold(str(parent)))) is not None:
+                raise UsageError(
+                    f"the result of {file.source.name!r} would be the file {str(parent)!r}, where "
+                    f"{job.source.name!r} needs a folder; run them into different folders"
+                )
+
+
+def _case_rule(path: Path) -> Callable[[str], str]:
+    """Return how this file system tells names apart: str as they are, or case-folded."""
+    if isinstance(path, RemotePath):
+        return str
+    with tempfile.NamedTemporaryFile(prefix="dpt-case-", dir=_nearest_folder(path)) as probe:
+        lower = Path(probe.name)
+        same = lower.with_name(lower.name.swapcase()).exists()
+    return str.casefold if same else str
+
+
+def _nearest_folder(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise UsageError when nothing can be made in a folder, which need not exist yet.
+
+    What a store's credentials allow shows with the first result.
+    """
+    if isinstance(folder, RemotePath):
+        return
+    nearest = folder if folder.exists() else _nearest_folder(folder)
+    if not nearest.is_dir():
+        raise UsageError(
+            f"cannot write into {str(folder)!r}: {str(nearest)!r} is a file; name a folder, or a "
+            "file with the ending of a result"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"cannot write into {str(folder)!r}: no permission or a read-only file system"
+        )
+
+
+def _split_by_existence(
+    jobs: Sequence[Job], existing: Existing, with_inputs: Sequence[Job]
+) -> tuple[list[Job], list[Job]]:
+    """Part jobs by whether their outputs exist; refuse outputs that no run should replace.
+
+    With "skip" a job is present when all its files are, else when any is.
+    """
+    inputs: dict[tuple[int, int], ImageSource] | None = None
+    if jobs and isinstance(jobs[0].path, RemotePath):
+        return _split_by_listing(jobs, existing, with_inputs)
+    todo: list[Job] = []
+    present: list[Job] = []
+    for job in jobs:
+        found = []
+        for path in job.results:
+            facts = _existing(path)
+            if facts is None:
+                continue
+            found.append(path)
+            if isinstance(facts, str):
+                continue
+            # By identity and not by name, so that links and capitals cannot hide an input.
+            inputs = _identities(with_inputs) if inputs is None else inputs
+            if (source := inputs.get((facts.st_dev, facts.st_ino))) is not None:
+                raise UsageError(
+                    f"the result of {job.source.name!r} would replace the input {source.name!r}; "
+                    "name another output"
+                )
+        _sort_in(job, found, existing, todo, present)
+    return todo, present
+
+
+def _sort_in(
+    job: Job, found: Sequence[Path], existing: Existing, todo: list[Job], present: list[Job]
+) -> None:
+    """Put a job, of whose results some are there, into one of two lists."""
+    if found and existing == "skip" and len(found) < len(job.results):
+        kept = frozenset(found) - {job.sidecar}
+        todo.append(replace(job, keep=frozenset(path for path in kept if path is not None)))
+    else:
+        (present if found else todo).append(job)
+
+
+def _split_by_listing(
+    jobs: Sequence[Job], existing: Existing, with_inputs: Sequence[Job]
+) -> tuple[list[Job], list[Job]]:
+    """Part jobs whose results go to a store; it is asked once for all that is there."""
+    todo: list[Job] = []
+    present: list[Job] = []
+    inputs = {job.source.url: job.source for job in with_inputs}
+    results = {path: str(path) for job in jobs for path in job.results}
+    try:
+        if len(results) < 10:  # a prefix may hold millions of other objects
+            there = {url for url in results.values() if store.exists(url)}
+        else:
+            there = set(store.find(str(RemotePath(os.path.commonpath(results.values())))))
+    except OSError as error:
+        raise UsageError(store.refusal(next(iter(results.values())), error)) from None
+    for job in jobs:
+        for path in job.results:
+            if (source := inputs.get(results[path])) is not None:
+                raise UsageError(
+                    f"the result of {job.source.name!r} would replace the input {source.name!r}; "
+                    "name another output"
+                )
+        found = [path for path in job.results if results[path] in there]
+        _sort_in(job, found, existing, todo, present)
+    return todo, present
+
+
+def _existing(path: Path) -> os.stat_result | Literal["dangling link"] | None:
+    """Return what stands at `path`; a dangling link is a file too. Refuses folders and devices."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return "dangling link" if path.is_symlink() else None
+    except OSError as error:
+        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"cannot write {str(path)!r}: it exists and is no ordinary file")
+    return found
+
+
+def _identities(jobs: Sequence[Job]) -> dict[tuple[int, int], ImageSource]:
+    found = {}
+    for job in jobs:
+        try:
+            facts = job.source.path.stat() if job.source.path else None
+        except OSError:
+            continue  # gone or unreadable: its own failure comes when it is decoded
+        if facts is not None:
+            found[facts.st_dev, facts.st_ino] = job.source
+    return found

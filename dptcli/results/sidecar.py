@@ -1,0 +1,82 @@
+"""What a result says about itself: in a PNG's text, and in NAME.json beside files without one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dptcli.errors import ImageError
+from dptcli.inputs.decode import printable
+
+# The key of the PNG text chunk that holds our facts as JSON, for programs that read results.
+TEXT_KEY = "dptcli"
+
+# The key of NAME.json under which each file of the image has what holds for it alone.
+FILES_KEY = "files"
+
+POLARITY = {
+    "inverse_depth": "large is near",
+    "depth_m": "large is far",
+}
+UNIT = {
+    "inverse_depth": "none (scale and shift are unknown)",
+    "depth_m": "metre",
+}
+
+
+def sidecar_bytes(facts: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Return NAME.json: the facts of the image, and under "files" those of each file."""
+    content = {**facts, FILES_KEY: files}
+    return (json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n").encode(
+        errors="surrogateescape"
+    )
+
+
+def find_sidecar(path: Path) -> Path | None:
+    """Return the sidecar of a result: NAME.json for NAME.npy, and for NAME.depth16.png too."""
+    base = path
+    while base.suffix:
+        candidate = base.with_suffix(".json")
+        # a.b.json is about a.b.png whatever it says; a.json must name a.b.png.
+        if candidate != path and candidate.is_file() and (base == path or _names(candidate, path)):
+            return candidate
+        base = base.with_suffix("")
+    return None
+
+
+def _names(sidecar: Path, path: Path) -> bool:
+    return path.name in read_sidecar(sidecar).get(FILES_KEY, {})
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Read NAME.json. Raises ImageError where it is no JSON object."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except ValueError as error:
+        raise ImageError(f"{printable(path)} is not JSON ({error}); remove it") from error
+    if not isinstance(facts, dict):
+        raise ImageError(f"{printable(path)} must hold an object, e.g. {{'kind': 'depth_m'}}")
+    return facts
+
+
+def facts_about(path: Path, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said about a file: its own facts where we wrote them, else its sidecar's too.
+
+    own: what the file says itself, which is about this very file; a sidecar may be of an earlier
+    one.
+    """
+    return dict(own) if "dpt" in own else {**own, **facts_beside(path)}
+
+
+def facts_beside(path: Path) -> dict[str, Any]:
+    """Return what the sidecar says about one file: the image's facts and the file's own."""
+    found = find_sidecar(path)
+    if found is None:
+        return {}
+    facts = read_sidecar(found)
+    files = facts.pop(FILES_KEY, None)
+    if files is None:  # somebody's own facts
+        return facts
+    own = files.get(path.name) if isinstance(files, dict) else None
+    # A file that it does not name is of an earlier run, and may be of another kind.
+    return {} if own is None else {**facts, **own}

@@ -1,0 +1,208 @@
+"""The network on batches, calm where a device gives out.
+
+Where memory ends, the batch is halved; where one image alone is too large, it is cut into tiles;
+where even those don't fit, that image fails. Where half precision overflows, the batch runs once
+more in float32.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dptcli.errors import TooLargeError
+from dptcli.fast.memory import release_reserve, settle_memory, share_heap
+from dptcli.model.pretrained import Pretrained
+from dptcli.running.batches import BatchSizes, free_memory, is_out_of_memory, spoils_thread
+from dptcli.running.tiles import predict_tiled, shrunk, smaller_tile
+from dptcli.weights.load import LoadedModel, load_model, require_finite
+
+logger = logging.getLogger(__name__)
+
+Pixels = Tensor | NDArray[np.float32]
+
+
+class Network:
+    """Runs a loaded model.
+
+    sizes: how many images at once. in_float32: gives the same model in float32; it is called once,
+    and only where half precision overflowed. num_redone: images that took float32.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        sizes: BatchSizes,
+        *,
+        in_float32: Callable[[], nn.Module] | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self.sizes = sizes
+        self.num_redone = 0
+        self._in_float32 = in_float32 or (lambda: load_in_float32(loaded))
+        self._float32: nn.Module | None = None
+        self._thread: ThreadPoolExecutor | None = None  # see spoils_thread
+        self._tiles: dict[tuple[int, ...], tuple[int, int]] = {}  # (C, H, W) -> a tile that fits
+
+    def run(self, images: Sequence[Pixels]) -> list[Tensor]:
+        """Images (3, H, W) of one shape, float32, on the CPU -> for each depth or logits.
+
+        Float32, on the CPU: (h, w) or (C, h, w). Raises TooLargeError where one image does not fit
+        into memory, not even in tiles.
+        """
+        shape = tuple(images[0].shape)
+        if shape in self._tiles:
+            return [self._in_tiles(torch.as_tensor(image)) for image in images]
+        most = self.sizes.of(shape)
+        if len(images) > most:
+            parts = (images[start : start + most] for start in range(0, len(images), most))
+            return [found for part in parts for found in self.run(part)]
+        try:
+            return self._run_whole(images)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            spoiled = spoils_thread(error)
+        # Outside of `except`, whose error holds every tensor of the attempt.
+        self._start_over(spoiled=spoiled)
+        if len(images) == 1:
+            return [self._in_tiles(torch.as_tensor(images[0]))]
+        self.sizes.failed(shape, len(images))
+        logger.warning(
+            "memory ended at a batch of %d; going on with %d, as --batch-size %d would",
+            len(images),
+            self.sizes.of(shape),
+            self.sizes.of(shape),
+        )
+        return self.run(images)
+
+    def run_tiled(self, canvas: Pixels, whole: Tensor, *, tile_hw: tuple[int, int]) -> Tensor:
+        """A map of a canvas (3, H, W) from tiles; whole: the map of the same picture, smaller."""
+        return predict_tiled(
+            self.run,
+            torch.as_tensor(canvas),
+            whole,
+            tile_hw=tile_hw,
+            fit=self.loaded.task == "depth",
+            batch_size=self.sizes.of((canvas.shape[0], *tile_hw)),
+        )
+
+    def _in_tiles(self, pixels: Tensor) -> Tensor:
+        """One image (3, H, W) that memory cannot hold whole, in the largest tiles that it can."""
+        shape = tuple(pixels.shape)
+        multiple = grid_of(self.loaded)
+        known = self._tiles.get(shape)
+        tile_hw = known or smaller_tile((shape[1], shape[2]), multiple=multiple)
+        while tile_hw is not None:
+            try:
+                found = self._tiled_once(pixels, tile_hw, multiple)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                spoiled = spoils_thread(error)
+            else:
+                self._tiles[shape] = tile_hw
+                return found
+            self._start_over(spoiled=spoiled)
+            tile_hw = smaller_tile(tile_hw, multiple=multiple)
+        height, width = shape[1:]
+        raise TooLargeError(
+            f"the network does not fit into memory at {height}×{width}, not even in tiles; "
+            "take a smaller --size or model"
+        )
+
+    def _tiled_once(self, pixels: Tensor, tile_hw: tuple[int, int], multiple: int) -> Tensor:
+        height, width = tile_hw
+        if tuple(pixels.shape) not in self._tiles:
+            logger.warning(
+                "memory ended at %d×%d; trying tiles of %d×%d (a smaller --size needs none)",
+                *(*pixels.shape[1:], height, width),
+            )
+        small = shrunk(pixels, pixels=height * width, multiple=multiple)
+        [whole] = self._run_whole([small])
+        fit = self.loaded.task == "depth"
+        return predict_tiled(self._run_whole, pixels, whole, tile_hw=tile_hw, fit=fit)
+
+    def _start_over(self, *, spoiled: bool) -> None:
+        """Give all back that a failed attempt took, and go on in another thread where it must be.
+
+        Blocks that malloc keeps are no use to oneDNN, which maps its code.
+        """
+        free_memory()
+        settle_memory()
+        release_reserve()
+        if spoiled:
+            share_heap()
+            if self._thread is not None:
+                self._thread.shutdown(wait=False)
+            self._thread = ThreadPoolExecutor(1, "dpt-network")
+
+    def _run_whole(self, images: Sequence[Pixels]) -> list[Tensor]:
+        shape = tuple(images[0].shape)
+        batch = stacked(images, pinned=self.loaded.device.type == "cuda")
+        started = time.perf_counter()
+        with self.sizes.watching(shape, len(images)):
+            maps = self._in_thread(self.loaded.model, batch, self.loaded.dtype)
+        elapsed_s = time.perf_counter() - started
+        logger.debug("network: %d at %d×%d in %.3f s", len(images), *shape[1:], elapsed_s)
+        if not torch.stack(torch.aminmax(maps)).isfinite().all():  # NaN shows in both
+            # Looked for only now: reading every weight once would make loading 20 times slower.
+            require_finite(self.loaded)
+            if self.loaded.dtype is not torch.float32 or self.loaded.int8:
+                maps = self._redo(batch)
+        return list(maps.unbind(0))
+
+    def _redo(self, batch: Tensor) -> Tensor:
+        """The batch in float32, for values that a narrow dtype cannot hold."""
+        if self._float32 is None:
+            logger.warning(
+                "%s overflows in %s: such images are done again in float32, which takes longer; "
+                "--dtype float32 spares the first attempt",
+                self.loaded.name,
+                self.loaded.dtype_name,
+            )
+            self._float32 = self._in_float32()
+        self.num_redone += len(batch)
+        return self._in_thread(self._float32, batch, torch.float32)
+
+    def _in_thread(self, model: nn.Module, batch: Tensor, dtype: torch.dtype) -> Tensor:
+        if self._thread is None:
+            return self._forward(model, batch, dtype)
+        return self._thread.submit(self._forward, model, batch, dtype).result()
+
+    @torch.inference_mode()
+    def _forward(self, model: nn.Module, batch: Tensor, dtype: torch.dtype) -> Tensor:
+        """(B, 3, H, W) on the CPU -> maps on the CPU, float32."""
+        output = model(batch.to(self.loaded.device, dtype, non_blocking=batch.is_pinned()))
+        maps: Tensor = output.predicted_depth if self.loaded.task == "depth" else output.logits
+        return maps.float().cpu()
+
+
+def stacked(images: Sequence[Pixels], *, pinned: bool) -> Tensor:
+    """Images (3, H, W) as a batch (B, 3, H, W); pinned memory reaches a GPU without a detour."""
+    first = images[0]
+    batch = torch.empty((len(images), *first.shape), dtype=torch.float32, pin_memory=pinned)
+    for place, image in zip(batch, images, strict=True):
+        place.copy_(torch.as_tensor(image))
+    return batch
+
+
+def grid_of(loaded: LoadedModel) -> int:
+    """What the sides of the network's input must be multiples of: its patch, at least."""
+    backbone = getattr(loaded.model.config, "backbone_config", None)
+    patch = getattr(backbone or loaded.model.config, "patch_size", 1)
+    own = loaded.processor.ensure_multiple_of
+    return max(int(own) if own >= 1 else 1, patch if isinstance(patch, int) else 1)
+
+
+def load_in_float32(loaded: LoadedModel) -> Pretrained:
+    """The model once more, from its files: rounded and packed weights don't go back."""
+    path: Path = loaded.folder
+    device = str(loaded.device)
+    return load_model(path, task=loaded.task, device=device, dtype="float32", offline=True).model

@@ -1,0 +1,119 @@
+"""An optimised model computes what the plain one does, step by step and all together."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from optimizable import CPU, FORMS, MODELS, above_zero, assert_same, build, dpt, pixels_for, predict
+from parity import TOLERANCE, difference, randomize
+from torch import nn
+
+from dptcli import (
+    DPTForDepthEstimation,
+)
+from dptcli.fast.kernels import ConvLinear, Kernels, PackedConv2d, PackedLinear, kernels_for
+from dptcli.fast.optimize import STEPS, optimize
+from dptcli.fast.precision import keep_tail_float32
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_steps_together_change_nothing_but_rounding(name):
+    plain, optimized = assert_same(name)
+    # Other sizes and batches than the one that weights were packed for, and back again.
+    for batch in (1, 3, 2):
+        pixels = pixels_for(name, batch=batch, seed=batch).transpose(-1, -2)
+        assert difference(predict(optimized, pixels), predict(plain, pixels)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", MODELS)
+def test_each_step_on_its_own_changes_nothing_but_rounding(name, step):
+    assert_same(name, steps=[step])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["vit, project", "dinov2", "beit", "vit, segmentation"])
+def test_every_kernel_computes_the_same(name, form):
+    assert_same(name, kernels=FORMS[form])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_configurations_are_equal_too(seed):
+    draw = torch.Generator().manual_seed(seed)
+
+    def pick(*options):
+        return options[int(torch.randint(len(options), (), generator=draw))]
+
+    taps = sorted(torch.randperm(6, generator=draw)[:4].tolist())
+    config = dpt(
+        num_hidden_layers=6,
+        backbone_out_indices=taps,
+        readout_type=pick("ignore", "add", "project"),
+        hidden_act=pick("gelu", "relu", "gelu_new"),
+        use_batch_norm_in_fusion_residual=pick(True, False),
+        use_bias_in_fusion_residual=pick(True, False, None),
+        qkv_bias=pick(True, False),
+        add_projection=pick(True, False),
+        patch_size=pick(8, 16),
+        intermediate_size=pick(96, 256),
+        head_in_index=pick(-1, 2),
+    )
+    model = above_zero(randomize(DPTForDepthEstimation(config), seed=seed))
+    hw = pick((64, 64), (48, 96), (80, 64))
+    pixels = torch.randn(1, 3, *hw, generator=draw)
+    expected = predict(model, pixels)
+    assert difference(predict(optimize(model), pixels), expected) <= TOLERANCE
+
+
+def test_blocks_behind_the_last_tap_are_gone():
+    model = optimize(build("vit, project"), steps=["leave-out"])
+    assert len(model.dpt.encoder.layer) == 4
+    assert not any("residual_layer1" in name and ".0." in name for name in model.state_dict())
+
+
+def test_what_the_processor_packs_fast_is_packed():
+    model = build("vit, segmentation")
+    kernels = kernels_for(CPU, torch.float32)
+    kinds = {type(module) for module in optimize(model).modules()}
+    assert (PackedConv2d in kinds) == kernels.conv
+    assert (ConvLinear in kinds) == (kernels.linear == "conv1x1")
+    assert (PackedLinear in kinds) == (kernels.linear == "packed")
+
+
+def test_long_rows_are_cut_and_summed():
+    draw = torch.Generator().manual_seed(1)
+    linear = nn.Linear(5000, 96)
+    x = torch.randn(2, 7, 5000, generator=draw)
+    with torch.inference_mode():
+        packed = ConvLinear([linear.weight], linear.bias, gelu=True)(x)
+        assert difference(packed, nn.functional.gelu(linear(x))) <= TOLERANCE
+
+
+def test_a_gpu_gets_no_kernels_of_the_cpu():
+    assert kernels_for(torch.device("cuda"), torch.float32) == Kernels()
+
+
+@pytest.mark.parametrize("name", ["vit, project", "depth anything", "zoedepth"])
+def test_bfloat16_keeps_thousands_of_levels_in_a_depth_map(name):
+    model = build(name)
+    model, pixels = model.to(torch.bfloat16), pixels_for(name, batch=1)
+    banded = predict(model, pixels.bfloat16()).unique().numel()
+    keep_tail_float32(model)
+    depth = predict(model, pixels.bfloat16())
+    assert depth.dtype is torch.float32
+    levels = depth.unique().numel()
+    assert levels > max(2000, 4 * banded), (levels, banded, depth.numel())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_with_all_steps_stays_near_float32(name):
+    plain, pixels = build(name), pixels_for(name)
+    expected = predict(plain, pixels)
+    narrow = plain.to(torch.bfloat16)
+    keep_tail_float32(narrow)
+    unoptimized = difference(predict(narrow, pixels.bfloat16()), expected)
+    native = kernels_for(CPU, torch.bfloat16)
+    optimized = optimize(narrow, kernels=replace(native, explicit_attention=True))
+    found = difference(predict(optimized, pixels.bfloat16()), expected)
+    # As near as the plain bfloat16 model, whose error depends on the random weights.
+    assert found <= max(2 * unoptimized, 0.02), (found, unoptimized)

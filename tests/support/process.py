@@ -1,0 +1,38 @@
+"""Running the installed `dpt`, and small programs, as processes."""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from places import ROOT
+
+_SCRIPT = shutil.which("dpt", path=str(Path(sys.executable).parent))
+DPT = [_SCRIPT] if _SCRIPT else [sys.executable, "-m", "dptcli"]
+
+
+def environment(**changes):
+    """This process's environment for a child: it finds this checkout and its tests, on one core."""
+    support = Path(__file__).parent
+    path = os.pathsep.join(filter(None, [str(ROOT), str(support), os.environ.get("PYTHONPATH")]))
+    inherited = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    return {**inherited, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **changes}
+
+
+def hear_ctrl_c():
+    """For a child before its program (preexec_fn): what runs in the background may ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# For the start of a child's program. Not getrusage's maximum: that one is inherited from the
+# parent through fork, so that a large test process would hide what the child takes.
+PEAK_KIB = """
+def peak_kib():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+"""
+NEEDS_PROC = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc"
+)

@@ -1,0 +1,94 @@
+"""The built-in models: they load strictly, share one backbone and see a real photograph."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from places import SAMPLES
+from safetensors.torch import load_file
+
+from dptcli.training.builtin import (
+    FOLDERS,
+    blend_head,
+    builtin_config,
+    save_builtin,
+    start_model,
+)
+from dptcli.weights.catalog import BUILTIN_FOLDER
+from dptcli.weights.load import LoadedModel, load_model
+
+LIMIT_MB = 60
+
+
+def predict(loaded: LoadedModel, path: Path) -> torch.Tensor:
+    rgb = np.asarray(Image.open(path).convert("RGB"))
+    inputs = loaded.processor(rgb, return_tensors="pt")
+    with torch.inference_mode():
+        output = loaded.model(inputs["pixel_values"])
+    values: torch.Tensor = output[0][0].float()
+    return values
+
+
+@pytest.fixture(scope="module")
+def depth() -> LoadedModel:
+    return load_model("dpt-small", task="depth", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def segment() -> LoadedModel:
+    return load_model("dpt-small", task="segment", device="cpu")
+
+
+def test_the_floor_before_the_camera_is_nearer_than_the_far_wall(depth: LoadedModel) -> None:
+    inverse = predict(depth, SAMPLES / "room.jpg")
+    assert torch.isfinite(inverse).all()
+    assert (inverse >= 0).all()
+    height = len(inverse)
+    assert inverse[-height // 8 :].median() > 1.3 * inverse[height // 3 : height // 2].median()
+
+
+def test_sky_and_ground_are_told_apart(segment: LoadedModel) -> None:
+    labels = predict(segment, SAMPLES / "city.jpg").argmax(dim=0)
+    sky = labels == list(segment.labels.values()).index("sky")
+    height, width = labels.shape
+    # Open sky between two tall buildings, a flat roof below.
+    assert sky[: height // 8, int(0.47 * width) : int(0.55 * width)].float().mean() > 0.8
+    assert sky[-height // 8 :].float().mean() < 0.05
+
+
+def test_both_tasks_share_one_backbone_file() -> None:
+    files = sorted(BUILTIN_FOLDER.rglob("*.safetensors"))
+    assert sum(path.name == "backbone.safetensors" for path in files) == 1
+    total = sum(path.stat().st_size for path in BUILTIN_FOLDER.rglob("*") if path.is_file())
+    assert total < LIMIT_MB * 1e6
+
+
+def test_a_saved_builtin_folder_loads_strictly(tmp_path: Path) -> None:
+    source = BUILTIN_FOLDER / FOLDERS["depth"] / "backbone.safetensors"
+    (tmp_path / FOLDERS["depth"]).mkdir()
+    shutil.copy(source, tmp_path / FOLDERS["depth"])
+    for task in FOLDERS:
+        model = start_model(task, tmp_path, seed=0)
+        folder = save_builtin(model, task, tmp_path)
+        loaded = load_model(folder, task=task, device="cpu").model
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_blended_head_is_the_mean_of_two() -> None:
+    source = BUILTIN_FOLDER / FOLDERS["depth"]
+    model = start_model("depth", BUILTIN_FOLDER, seed=3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    blend_head(model, source / "head.safetensors")
+    other = load_file(source / "head.safetensors")
+    for name, value in model.state_dict().items():
+        theirs = other.get(name, before[name]).float()
+        torch.testing.assert_close(value, (before[name] + theirs) / 2, rtol=1e-5, atol=1e-7)
+
+
+def test_the_class_names_are_the_rendered_ones() -> None:
+    assert builtin_config("segment").id2label[0] == "sky"
+    assert builtin_config("segment").num_labels == 8

@@ -1,0 +1,100 @@
+"""The whole way of the built-in model, at a tiny scale: frames, backbone, stages, resumption."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+from written_pairs import write_pairs
+
+from dptcli.errors import UsageError
+from dptcli.predict import predict_depth
+from dptcli.training import reproduce as module
+from dptcli.training.builtin import FOLDERS
+from dptcli.training.reproduce import RECIPE, Recipe, Stage, reproduce
+from dptcli.weights.load import load_model
+
+OPTIONS = "--batch-size 2 --variants 1 --shapes 42x56 --warmup 1 --checkpoint-every 1 --levels 1 -1"
+TINY = Recipe(
+    seed=0,
+    scenes=((0, 3),),
+    samples=1,
+    stages=(
+        Stage("first", "depth", f"{OPTIONS} --steps 2"),
+        Stage(
+            "second",
+            "depth",
+            f"{OPTIONS} --steps 1 --go-on --blend {{runs}}/first/head.safetensors",
+        ),
+        Stage("classes", "segment", f"{OPTIONS} --steps 1"),
+    ),
+)
+
+
+def rendered(out: Path, scenes: tuple[int, int]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_pairs(out, count=scenes[1] - scenes[0])
+
+
+def heads(models: Path) -> dict[str, dict[str, np.ndarray]]:
+    return {task: load_file(models / FOLDERS[task] / "head.safetensors") for task in FOLDERS}
+
+
+def quiet(_line: str) -> None: ...
+
+
+def test_frames_become_both_models(tmp_path: Path) -> None:
+    models = reproduce(tmp_path, TINY, render=rendered, threads=1, say=quiet)
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.full((40, 60, 3), 128, np.uint8)).save(photo)
+    assert predict_depth(photo, model=models / FOLDERS["depth"], size=42).shape == (40, 60)
+    assert load_model(models / FOLDERS["segment"], task="segment").labels[0] == "sky"
+
+
+def test_a_run_that_is_cut_short_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = heads(reproduce(tmp_path / "whole", TINY, render=rendered, threads=1, say=quiet))
+
+    class KilledError(Exception):
+        pass
+
+    real = module.builtin.save_builtin
+    saved: list[str] = []
+
+    def killed(model: object, task: str, folder: Path) -> Path:
+        real(model, task, folder)  # type: ignore[arg-type]  # as it comes
+        saved.append(task)
+        if len(saved) == 2:  # the second stage's head stands, but nothing says so yet
+            raise KilledError
+        return folder
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.builtin, "save_builtin", killed)
+        with pytest.raises(KilledError):
+            reproduce(tmp_path / "cut", TINY, render=rendered, threads=1, say=quiet)
+    resumed = heads(reproduce(tmp_path / "cut", TINY, render=rendered, threads=1, say=quiet))
+    for task, tensors in whole.items():
+        for name, value in tensors.items():
+            np.testing.assert_array_equal(resumed[task][name], value, err_msg=name)
+
+
+def test_a_finished_run_does_nothing_again(tmp_path: Path) -> None:
+    models = reproduce(tmp_path, TINY, render=rendered, threads=1, say=quiet)
+    before = {path: path.stat().st_mtime_ns for path in models.rglob("*")}
+    reproduce(tmp_path, TINY, render=rendered, threads=1, say=quiet)
+    assert before == {path: path.stat().st_mtime_ns for path in models.rglob("*")}
+
+
+def test_without_frames_nothing_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing was rendered"):
+        reproduce(tmp_path, TINY, render=lambda _out, _scenes: None, say=quiet)
+
+
+def test_the_recipe_begins_both_heads_anew_and_then_goes_on() -> None:
+    for task in FOLDERS:
+        stages = [stage for stage in RECIPE.stages if stage.task == task]
+        assert [("--go-on" in stage.options) for stage in stages] == [
+            index > 0 for index in range(len(stages))
+        ]

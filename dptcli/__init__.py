@@ -22,8 +22,6 @@ _PUBLIC = {
     "DPTForSemanticSegmentation": "dptcli.model.dpt",
     "DPTImageProcessor": "dptcli.processing.processor",
     "DPTModel": "dptcli.model.dpt",
-    "DepthAnythingConfig": "dptcli.model.families.depth_anything.model",
-    "DepthAnythingForDepthEstimation": "dptcli.model.families.depth_anything.model",
     "Dinov2Backbone": "dptcli.model.backbones.vit",
     "Dinov2Config": "dptcli.model.backbones.plain_config",
     "Dinov2WithRegistersBackbone": "dptcli.model.backbones.vit",
@@ -32,9 +30,6 @@ _PUBLIC = {
     "Swinv2Config": "dptcli.model.backbones.hierarchical_config",
     "VitDetBackbone": "dptcli.model.backbones.vitdet",
     "VitDetConfig": "dptcli.model.backbones.plain_config",
-    "ZoeDepthConfig": "dptcli.model.families.zoedepth.config",
-    "ZoeDepthForDepthEstimation": "dptcli.model.families.zoedepth.model",
-    "ZoeDepthImageProcessor": "dptcli.model.families.zoedepth.processor",
     "load_model": "dptcli.weights.load",
     "predict_depth": "dptcli.predict",
     "predict_segments": "dptcli.predict",
@@ -53,8 +48,6 @@ __all__ = [
     "DPTForSemanticSegmentation",
     "DPTImageProcessor",
     "DPTModel",
-    "DepthAnythingConfig",
-    "DepthAnythingForDepthEstimation",
     "Dinov2Backbone",
     "Dinov2Config",
     "Dinov2WithRegistersBackbone",
@@ -63,9 +56,6 @@ __all__ = [
     "Swinv2Config",
     "VitDetBackbone",
     "VitDetConfig",
-    "ZoeDepthConfig",
-    "ZoeDepthForDepthEstimation",
-    "ZoeDepthImageProcessor",
     "__version__",
     "load_model",
     "predict_depth",
@@ -88,20 +78,25 @@ if TYPE_CHECKING:
     from dptcli.model.backbones.vitdet import VitDetBackbone
     from dptcli.model.config import DPTConfig
     from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation, DPTModel
-    from dptcli.model.families.depth_anything.model import (
-        DepthAnythingConfig,
-        DepthAnythingForDepthEstimation,
-    )
-    from dptcli.model.families.zoedepth.config import ZoeDepthConfig
-    from dptcli.model.families.zoedepth.model import ZoeDepthForDepthEstimation
-    from dptcli.model.families.zoedepth.processor import ZoeDepthImageProcessor
     from dptcli.predict import predict_depth, predict_segments
     from dptcli.processing.auto import AutoImageProcessor
     from dptcli.processing.processor import DPTFeatureExtractor, DPTImageProcessor
     from dptcli.weights.load import load_model
 
 
+def _of_families() -> dict[str, str]:
+    """What the families beside DPT add to the public names, {name: module}."""
+    from dptcli.model.families import families
+
+    return {name: where for family in families() for name, where in family.public_names().items()}
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    where = _PUBLIC.get(name) or _of_families().get(name)
+    if where is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    return getattr(importlib.import_module(where), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_of_families()})

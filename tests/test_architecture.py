@@ -11,6 +11,7 @@ import pytest
 from process import DPT, environment
 
 import dptcli
+from dptcli.model.families import families
 
 ROOT = Path(dptcli.__file__).parent
 PACKAGE = ROOT.name
@@ -43,13 +44,24 @@ ALLOWED: dict[str, set[str]] = {
     "export": {"results", "weights"},
     "benchmark": {*VALUES, "weights", "running", "pipeline", "export"},
     "training": {*VALUES, *NETWORK, "pipeline"},
-    "cli": {*VALUES, "weights", "records", "running", "pipeline", "video", "gallery", "engine_ray"}
+    "cli": {
+        *VALUES,
+        "model",
+        "weights",
+        "records",
+        "running",
+        "pipeline",
+        "video",
+        "gallery",
+        "engine_ray",
+    }
     | {"export", "benchmark", "training"},
     "__init__": set(),
     "__main__": {"cli"},
 }
 # Imports inside a function that a package may make beyond its row, with the reason.
 INSIDE_FUNCTIONS = {
+    "__init__": {"model"},  # the public names that families add
     "processing": {"weights"},  # from_pretrained with a name of the hub
     "model": {"weights", "results"},  # from_pretrained and save_pretrained: the bridge to the files
 }
@@ -126,6 +138,23 @@ def test_a_module_imports_only_what_its_package_may(path):
             continue  # __version__
         extra = INSIDE_FUNCTIONS.get(package, set()) if inside else set()
         assert target in allowed | extra, f"{package} may not import {name}"
+
+
+def test_a_family_is_named_in_its_own_folder_alone():
+    names = {family.package.rpartition(".")[2] for family in families()} - {"dpt"}
+    classes = {
+        name for family in families() if family.title != "DPT" for name in family.public_names()
+    }
+    assert names
+    for path in module_files():
+        if "families" in path.parts:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        used |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        used |= {part for name, _ in imports(path) for part in name.split(".")}
+        named = {str(name) for name in used} & (names | classes)
+        assert not named, f"{path}: names {named}; a family's own folder knows it"
 
 
 def test_no_circle_of_files():

@@ -7,6 +7,7 @@ import typer
 
 from dptcli.cli import options as o
 from dptcli.cli.run import set_up_logging
+from dptcli.model.families import families
 
 _EPILOG = "Exit codes: 0 done, 2 wrong usage, or a file that cannot be read or does not fit."
 
@@ -22,8 +23,9 @@ def convert(
         typer.Argument(
             metavar="FILE",
             show_default=False,
-            help="A .pt of isl-org/DPT (large, hybrid) or a .pth of Depth-Anything (v1, V2), "
-            "e.g. [cyan]dpt_hybrid_kitti-cb926ef4.pt[/]",
+            help="A .pt or .pth of the authors of "
+            + ", ".join(family.title for family in families() if family.has_originals)
+            + ", e.g. [cyan]dpt_hybrid_kitti-cb926ef4.pt[/]",
         ),
     ],
     folder: Annotated[
@@ -39,9 +41,8 @@ def convert(
         typer.Option(
             metavar="KIND",
             show_default=False,
-            help="What the file's tensors cannot tell, where its name does not either: midas, "
-            "kitti, nyu, depth-anything-v1, depth-anything-v2, depth-anything-v2-indoor or "
-            "depth-anything-v2-outdoor, e.g. [cyan]--kind kitti[/]",
+            help="What the file's tensors cannot tell, where its name does not either; a wrong "
+            "one names those that fit, e.g. [cyan]--kind kitti[/]",
         ),
     ] = None,
     overwrite: Annotated[

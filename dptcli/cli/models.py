@@ -15,10 +15,10 @@ from dptcli.cli import options as o
 from dptcli.cli.commands import Group
 from dptcli.cli.run import set_up_logging
 from dptcli.errors import ModelError, UsageError
+from dptcli.model.families.entry import CatalogEntry
 from dptcli.weights import hub
 from dptcli.weights.catalog import (
     CATALOG,
-    CatalogEntry,
     entries_for,
     find_model,
     hub_name,

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from dptcli.fast.kernels import has_native_bfloat16, has_tensor_cores
 from dptcli.fast.surgery import become
-from dptcli.model.families.depth_anything.model import DepthAnythingHead
-from dptcli.model.families.zoedepth.heads import MetricHead, RelativeHead, RoutedMetricHead
-from dptcli.model.heads import DepthHead, SegmentationHead
+from dptcli.model.heads import Head
 
 
 def native_dtype(device: torch.device) -> torch.dtype:
@@ -56,15 +54,15 @@ def _widened(value: object) -> object:
 def keep_tail_float32(model: nn.Module) -> None:
     """Make a narrow model's last layers float32, in place: from the last growing of the map on."""
     for module in model.modules():
-        if isinstance(module, DepthHead | SegmentationHead):
-            _widen(module.head[0])
-            module.head[1:].float()
-        elif isinstance(module, DepthAnythingHead | RelativeHead):
-            _widen(module.conv1)
-            module.conv2.float()
-            module.conv3.float()
-        elif isinstance(module, MetricHead | RoutedMetricHead):
+        if not isinstance(module, Head):
+            continue
+        last_narrow, behind = module.tail()
+        if last_narrow is None:
             become(module.float(), _WidenedInputs)
+            continue
+        _widen(last_narrow)
+        for part in behind:
+            part.float()
 
 
 def _widen(conv: nn.Module) -> None:

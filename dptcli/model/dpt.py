@@ -15,7 +15,8 @@ from dptcli.errors import ConfigError, ShapeError
 from dptcli.model.backbones.auto import AutoBackbone
 from dptcli.model.backbones.hybrid import HybridEmbeddings
 from dptcli.model.backbones.vit import Encoder, ViTEmbeddings, ViTLayer
-from dptcli.model.config import Config, DPTConfig
+from dptcli.model.base_config import Config
+from dptcli.model.config import DPTConfig
 from dptcli.model.heads import AuxiliaryHead, DepthHead, SegmentationHead
 from dptcli.model.layers import ActivationLayer, FeatureMap, Features, map_from_tokens
 from dptcli.model.losses import depth_loss, segmentation_loss

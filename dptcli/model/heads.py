@@ -4,6 +4,7 @@ C channels of the fused maps, h×w their size.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +17,19 @@ AUXILIARY_DROPOUT = 0.1  # fixed in the reference
 MIN_INVERSE_M = 1e-8
 
 
-class DepthHead(nn.Module):
+class Head(nn.Module):
+    """What ends a network, and where its numbers must stop being narrow."""
+
+    def tail(self) -> tuple[nn.Conv2d | None, Sequence[nn.Module]]:
+        """The last convolution that half precision does not harm, and the modules behind it.
+
+        bfloat16 holds 8 significant bits: a map made of such numbers shows bands. Without such a
+        convolution the whole head is the tail.
+        """
+        return None, [self]
+
+
+class DepthHead(Head):
     """Three convolutions to one positive value for each pixel (paper, supplement)."""
 
     def __init__(self, config: DPTConfig) -> None:
@@ -38,6 +51,9 @@ class DepthHead(nn.Module):
             nn.ReLU(),
         )
 
+    def tail(self) -> tuple[nn.Conv2d | None, Sequence[nn.Module]]:
+        return cast("nn.Conv2d", self.head[0]), [self.head[1:]]
+
     def forward(self, fused: Sequence[Tensor]) -> Tensor:
         """Fused maps (B, C, h, w) -> depth (B, 2h, 2w) of the map at `head_in_index`.
 
@@ -52,7 +68,7 @@ class DepthHead(nn.Module):
         return 1.0 / (self.scale * x + self.shift).clamp(min=MIN_INVERSE_M)
 
 
-class SegmentationHead(nn.Module):
+class SegmentationHead(Head):
     """Class scores at twice the size of the fused map."""
 
     def __init__(self, config: DPTConfig) -> None:
@@ -62,6 +78,9 @@ class SegmentationHead(nn.Module):
             *_classifier(config, dropout=config.semantic_classifier_dropout),
             GrowBilinear(),
         )
+
+    def tail(self) -> tuple[nn.Conv2d | None, Sequence[nn.Module]]:
+        return cast("nn.Conv2d", self.head[0]), [self.head[1:]]
 
     def forward(self, fused: Sequence[Tensor]) -> Tensor:
         """Fused maps (B, C, h, w) -> logits (B, num_labels, 2h, 2w)."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dptcli.errors import ConfigError
-from dptcli.model.config import Config
+from dptcli.model.base_config import Config
 
 
 class Pretrained(nn.Module):

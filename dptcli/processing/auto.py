@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from dptcli.model.families.zoedepth.processor import ZoeDepthImageProcessor
+from dptcli.model.families import families
 from dptcli.processing.processor import DPTImageProcessor, read_settings
 
 
@@ -14,11 +14,13 @@ class AutoImageProcessor:
         raise TypeError("AutoImageProcessor is not built itself: use from_pretrained")
 
     @classmethod
-    def from_pretrained(
-        cls, source: str | os.PathLike[str], **overrides: Any
-    ) -> DPTImageProcessor | ZoeDepthImageProcessor:
+    def from_pretrained(cls, source: str | os.PathLike[str], **overrides: Any) -> DPTImageProcessor:
         """Read a folder's preprocessor_config.json; see DPTImageProcessor.from_pretrained."""
         _, values = read_settings(source)
-        kind = str(values.get("image_processor_type", values.get("feature_extractor_type", "")))
-        processor = ZoeDepthImageProcessor if kind.startswith("ZoeDepth") else DPTImageProcessor
-        return processor.from_pretrained(source, **overrides)
+        wanted = str(values.get("image_processor_type", values.get("feature_extractor_type", "")))
+        for family in families():
+            # The reference adds Fast or Pil to the name.
+            if family.processor is not None and wanted.startswith(family.processor):
+                processor: type[DPTImageProcessor] = family.processor_class()
+                return processor.from_pretrained(source, **overrides)
+        return DPTImageProcessor.from_pretrained(source, **overrides)

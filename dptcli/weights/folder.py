@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dptcli.errors import ModelError
+from dptcli.model.families.family import DEPTH, SEGMENT
 
 CONFIG_NAME = "config.json"
 PROCESSOR_NAME = "preprocessor_config.json"
@@ -22,8 +23,6 @@ WEIGHT_NAMES = (WEIGHTS_NAME, INDEX_NAME, PICKLE_NAME, PICKLE_INDEX_NAME)
 # The authors' own files, which hold the weights alone.
 ORIGINAL_SUFFIXES = (".pt", ".pth", ".ckpt")
 
-DEPTH = "depth"
-SEGMENT = "segment"
 TASKS = (DEPTH, SEGMENT)
 # How the name of an architecture ends -> the task.
 TASK_SUFFIXES = {"ForDepthEstimation": DEPTH, "ForSemanticSegmentation": SEGMENT}

@@ -16,15 +16,13 @@ from dptcli.fast.int8 import int8_engine
 from dptcli.fast.memory import clean_file_ranges, let_go
 from dptcli.fast.optimize import optimize
 from dptcli.fast.precision import keep_tail_float32, native_dtype
-from dptcli.model.config import Config
-from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
-from dptcli.model.families.depth_anything.model import DepthAnythingForDepthEstimation
-from dptcli.model.families.zoedepth.model import ZoeDepthForDepthEstimation
-from dptcli.model.families.zoedepth.processor import ZoeDepthImageProcessor
+from dptcli.model.base_config import Config
+from dptcli.model.families import families
+from dptcli.model.families.family import SEGMENT, Family
 from dptcli.model.pretrained import Pretrained
 from dptcli.processing.processor import DPTImageProcessor
 from dptcli.weights.catalog import find_model
-from dptcli.weights.folder import CONFIG_NAME, DEPTH, SEGMENT, files_of, read_config
+from dptcli.weights.folder import CONFIG_NAME, files_of, read_config
 from dptcli.weights.format import Checkpoint, dtype_from
 from dptcli.weights.names import NEVER_RUN, check_names, listed, names_for
 from dptcli.weights.originals import Original, OriginalTensors, read_original
@@ -33,17 +31,6 @@ logger = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=Pretrained)
 
-# architectures in config.json -> the task and the class
-ARCHITECTURES: dict[str, tuple[str, type[Pretrained]]] = {
-    "DepthAnythingForDepthEstimation": (DEPTH, DepthAnythingForDepthEstimation),
-    "DPTForDepthEstimation": (DEPTH, DPTForDepthEstimation),
-    "DPTForSemanticSegmentation": (SEGMENT, DPTForSemanticSegmentation),
-    "ZoeDepthForDepthEstimation": (DEPTH, ZoeDepthForDepthEstimation),
-}
-# models whose processor is not the family's
-PROCESSORS: dict[type[Pretrained], type[DPTImageProcessor]] = {
-    ZoeDepthForDepthEstimation: ZoeDepthImageProcessor,
-}
 _LARGE = 32_000_000  # weights of a model whose file is dropped from memory as it is copied
 INT8 = "int8"  # among the dtypes, though no torch.dtype: inputs and results are float32
 
@@ -101,7 +88,8 @@ def load_model(
     if original is None:
         files_of(folder)
     values = read_config(folder) if original is None else original.config
-    found_task, model_class = architecture_of(values, folder=folder, task=task)
+    architecture, family = architecture_of(values, folder=folder, task=task)
+    found_task, model_class = family.tasks[architecture], family.model_class(architecture)
     if task is not None and found_task != task:
         raise ModelError(f"model {str(name)!r} is for `dpt {found_task}`, not for `dpt {task}`")
     target = resolve_device(device)
@@ -111,7 +99,7 @@ def load_model(
     target_dtype = torch.float32 if int8 else resolve_dtype(dtype, target)
     if original is None:
         model = load_pretrained(model_class, folder, dtype=target_dtype, device=target)
-        processor = load_processor(PROCESSORS.get(model_class, DPTImageProcessor), folder)
+        processor = load_processor(family.processor_class() or DPTImageProcessor, folder)
     else:
         model = build_original(original, model_class, dtype=target_dtype, device=target)
         processor = DPTImageProcessor(**original.processor)
@@ -136,16 +124,23 @@ def load_model(
 
 def architecture_of(
     values: Mapping[str, Any], *, folder: Path, task: str | None
-) -> tuple[str, type[Pretrained]]:
-    """The task and class that a config.json names; without a name, the wanted task's."""
+) -> tuple[str, Family]:
+    """The architecture that a config.json names, and its family.
+
+    A config.json without a name means the wanted task's architecture of its model_type.
+    """
+    known = {name: family for family in families() for name in family.tasks}
     names = values.get("architectures")
     names = names if isinstance(names, list) else []
     for name in names:
-        if name in ARCHITECTURES:
-            return ARCHITECTURES[name]
-    if not names and task is not None and values.get("model_type") == "dpt":
-        return next(found for found in ARCHITECTURES.values() if found[0] == task)
-    raise ModelError(f"{folder}: architectures {names} must name one of {', '.join(ARCHITECTURES)}")
+        if name in known:
+            return name, known[name]
+    if not names and task is not None:
+        for name, family in known.items():
+            of_type = family.model_class(name).config_class.model_type == values.get("model_type")
+            if of_type and family.tasks[name] == task:
+                return name, family
+    raise ModelError(f"{folder}: architectures {names} must name one of {', '.join(sorted(known))}")
 
 
 def build_original(

@@ -1,9 +1,11 @@
-"""The authors' own files (isl-org/DPT .pt, Depth-Anything .pth) as models of ours.
+"""The authors' own files (.pt, .pth) as models of ours.
 
-What a file holds is read from its tensors' names and shapes. What these cannot tell (which taps,
-metres or not) is a kind: asked for, or told by the public file's name.
+What a file holds is read from its tensors' names and shapes, by the families' `originals.py`. What
+these cannot tell (which taps, metres or not) is a kind: asked for, or told by the public file's
+name.
 """
 
+import csv
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,23 +15,14 @@ from typing import Any
 from torch import Tensor
 
 from dptcli.errors import ModelError
+from dptcli.model.families import families
+from dptcli.model.families.original import Kind, OriginalFormat, rename
 from dptcli.weights.format import Checkpoint, read_pickle
-from dptcli.weights.original_configs import (
-    ADE,
-    DEPTH_ANYTHING_KINDS,
-    DPT_KINDS,
-    Kind,
-    depth_anything_config,
-    dpt_config,
-)
-from dptcli.weights.original_keys import DEPTH_ANYTHING, DPT_HYBRID, DPT_VIT, rename
 
 logger = logging.getLogger(__name__)
 
-HALF = [0.5, 0.5, 0.5]
-IMAGENET: dict[str, Any] = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 BICUBIC = 3
-KINDS = tuple(kind.name for kind in (*DPT_KINDS, ADE, *DEPTH_ANYTHING_KINDS))
+_LABEL_SETS = Path(__file__).parent.parent / "segments" / "label_sets"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,37 +36,39 @@ class Original:
     tensors: dict[str, Tensor]
 
 
+def formats() -> tuple[OriginalFormat, ...]:
+    """Every layout of original files that can be read."""
+    return tuple(found for family in families() for found in family.originals())
+
+
 def read_original(path: str | Path, *, kind: str | None = None) -> Original:
     """Read an original file. Tensors are mapped from it, so reading costs little.
 
-    kind: one of KINDS; None reads it from the file's name.
+    kind: the name of a Kind; None reads it from the file's name.
     Raises ModelError for a file that is none of these, or broken, or of another kind, with the
     names that it does not know.
     """
     path = Path(path)
     tensors = tensors_of(read_pickle(path), path=path)
-    if "depth_head.projects.0.weight" in tensors:
-        chosen = choose_kind(path, DEPTH_ANYTHING_KINDS, kind)
-        config = depth_anything_config(tensors, chosen, path=path)
-        table, processor = DEPTH_ANYTHING, {**IMAGENET, "ensure_multiple_of": 14}
-    elif "pretrained.model.blocks.0.attn.qkv.weight" in tensors:
-        segments = "scratch.output_conv.1.weight" in tensors  # its batch norm
-        chosen = choose_kind(path, (ADE,) if segments else DPT_KINDS, kind)
-        config = dpt_config(tensors, chosen, path=path)
-        table = DPT_HYBRID if config["is_hybrid"] else DPT_VIT
-        processor = {"image_mean": HALF, "image_std": HALF, "ensure_multiple_of": 32}
-    else:
+    found = next((layout for layout in formats() if layout.fits(tensors)), None)
+    if found is None:
+        titles = ", ".join(dict.fromkeys(layout.title for layout in formats()))
         raise ModelError(
-            f"{path}: none of the files that can be read here (isl-org's DPT large and hybrid, "
-            "Depth-Anything v1 and V2); its first tensors are "
+            f"{path}: none of the files that can be read here ({titles}); its first tensors are "
             f"{', '.join(list(tensors)[:3]) or 'none'}. Other families: use the hub's model"
         )
-    renamed, unknown = rename(tensors, table)
+    chosen = choose_kind(path, found, kind)
+    config = found.config(tensors, chosen, path)
+    label_set = config.pop("label_set", None)
+    if label_set is not None:
+        config["id2label"] = dict(enumerate(label_names(label_set)))
+    renamed, unknown = rename(tensors, found.table(tensors))
     if unknown:
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
         raise ModelError(f"{path}: unknown tensors {', '.join(unknown[:8])}{more}")
     height, width = chosen.network_hw
-    processor |= {
+    processor = {
+        **found.processor,
         "image_processor_type": "DPTImageProcessor",
         "size": {"height": height, "width": width},
         "keep_aspect_ratio": True,
@@ -82,6 +77,12 @@ def read_original(path: str | Path, *, kind: str | None = None) -> Original:
     return Original(
         path=path, kind=chosen.name, config=config, processor=processor, tensors=renamed
     )
+
+
+def label_names(label_set: str) -> list[str]:
+    """The names of a public label set, such as "ade20k", in the order of their ids."""
+    with (_LABEL_SETS / f"{label_set}.csv").open(encoding="utf-8", newline="") as stream:
+        return [row["name"] for row in csv.DictReader(stream)]
 
 
 def tensors_of(state: Mapping[str, Any], *, path: Path) -> dict[str, Tensor]:
@@ -95,22 +96,24 @@ def tensors_of(state: Mapping[str, Any], *, path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
-def choose_kind(path: Path, kinds: tuple[Kind, ...], wanted: str | None) -> Kind:
+def choose_kind(path: Path, layout: OriginalFormat, wanted: str | None) -> Kind:
     """The kind that is asked for, else the one that the file's name tells."""
-    names = ", ".join(kind.name for kind in kinds)
+    names = ", ".join(kind.name for kind in layout.kinds)
     if wanted is not None:
-        for kind in kinds:
+        for kind in layout.kinds:
             if kind.name == wanted:
                 return kind
         raise ModelError(f"{path}: its tensors fit the kinds {names}, not {wanted!r}")
-    for kind in kinds:
+    for kind in layout.kinds:
         if kind.hint in path.name.lower().replace("-", "_"):
             return kind
-    if len(kinds) == 1:
-        return kinds[0]
-    if kinds is DPT_KINDS:
-        logger.warning("%s: taken for inverse depth without unit (kind midas)", path)
-        return kinds[-1]
+    if len(layout.kinds) == 1:
+        return layout.kinds[0]
+    if layout.fallback is not None:
+        logger.warning(
+            "%s: taken for inverse depth without unit (kind %s)", path, layout.fallback.name
+        )
+        return layout.fallback
     raise ModelError(
         f"{path}: its tensors do not tell which of {names} it is, nor does its name; "
         "say it with `dpt convert --kind`"

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dptcli.model.families.entry import KnownNumbers
 from dptcli.weights import hub
-from dptcli.weights.catalog import KnownNumbers, entries_for, find_model
+from dptcli.weights.catalog import entries_for, find_model
 from dptcli.weights.load import LoadedModel, load_model, non_finite
 
 # The publishers' numbers were printed with other releases of torch and Pillow.

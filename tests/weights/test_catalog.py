@@ -11,8 +11,9 @@ from process import DPT, environment
 from tiny import save_tiny
 
 from dptcli.errors import ModelError
+from dptcli.model.families import families
 from dptcli.weights.catalog import CATALOG, entries_for, find_model
-from dptcli.weights.load import ARCHITECTURES, load_model
+from dptcli.weights.load import load_model
 
 LARGE_VIT = {
     "hidden_size": 1024,
@@ -127,23 +128,19 @@ def configuration(name: str) -> dict:
     }
 
 
-def architecture(entry) -> str:
-    if entry.name.startswith("depth-anything"):
-        return "DepthAnythingForDepthEstimation"
-    if entry.name.startswith("zoedepth"):
-        return "ZoeDepthForDepthEstimation"
-    return "DPTForSemanticSegmentation" if entry.task == "segment" else "DPTForDepthEstimation"
-
-
 PUBLISHED = [entry for entry in CATALOG if entry.repository is not None]
 
 
 @pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: entry.name)
 def test_the_number_of_parameters_is_the_models_own(entry) -> None:
-    task, model_class = ARCHITECTURES[architecture(entry)]
+    [model_class] = [
+        family.model_class(name)
+        for family in families()
+        for name, task in family.tasks.items()
+        if entry in family.catalogue() and task == entry.task
+    ]
     with torch.device("meta"):  # names and shapes, no memory
         model = model_class(model_class.config_class.from_dict(configuration(entry.name)))
-    assert task == entry.task
     assert sum(parameter.numel() for parameter in model.parameters()) == entry.parameters
 
 

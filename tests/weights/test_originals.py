@@ -28,10 +28,12 @@ from process import DPT, environment
 from dptcli import DepthAnythingForDepthEstimation, DPTForDepthEstimation, load_model
 from dptcli.cli import main
 from dptcli.errors import ModelError
+from dptcli.model.families.depth_anything.originals import KINDS as DEPTH_ANYTHING_KINDS
+from dptcli.model.families.depth_anything.originals import TABLE as DEPTH_ANYTHING
+from dptcli.model.families.dpt.originals import ADE, DPT_HYBRID, DPT_KINDS, DPT_VIT
+from dptcli.model.families.original import rename
 from dptcli.weights.convert import convert_original
-from dptcli.weights.original_configs import ADE, DEPTH_ANYTHING_KINDS, DPT_KINDS
-from dptcli.weights.original_keys import DEPTH_ANYTHING, DPT_HYBRID, DPT_VIT, rename
-from dptcli.weights.originals import KINDS, read_original
+from dptcli.weights.originals import formats, read_original
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -222,7 +224,9 @@ def test_a_kind_of_other_tensors_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_kind_has_its_own_name() -> None:
-    assert len(set(KINDS)) == len(KINDS) == len((*DPT_KINDS, ADE, *DEPTH_ANYTHING_KINDS))
+    names = [kind.name for layout in formats() for kind in layout.kinds]
+    assert {kind.name for kind in (*DPT_KINDS, ADE, *DEPTH_ANYTHING_KINDS)} <= set(names)
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("wrap", ["model", "state_dict"])

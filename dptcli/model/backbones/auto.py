@@ -13,7 +13,7 @@ from dptcli.model.backbones.plain_config import backbone_config_from
 from dptcli.model.backbones.swinv2 import Swinv2Backbone
 from dptcli.model.backbones.vit import Dinov2Backbone, Dinov2WithRegistersBackbone
 from dptcli.model.backbones.vitdet import VitDetBackbone
-from dptcli.model.config import Config, overridden
+from dptcli.model.base_config import Config, overridden
 
 BACKBONES: dict[str, type[Backbone]] = {
     backbone.config_class.model_type: backbone

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dptcli.errors import ConfigError
+from dptcli.model.base_config import Config
 from dptcli.model.checks import grid_of, require_activation, require_int, require_number
-from dptcli.model.config import Config
 
 
 @dataclass(frozen=True, init=False)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from dptcli.errors import ConfigError
+from dptcli.model.base_config import Config
 from dptcli.model.checks import Activation, require_choice, require_int, require_number
-from dptcli.model.config import Config, DPTConfig
+from dptcli.model.config import DPTConfig
 
 NUM_REFINEMENTS = 4  # the bins are refined once at each of four resolutions
 DEFAULT_BACKBONE = {

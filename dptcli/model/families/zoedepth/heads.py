@@ -17,6 +17,7 @@ from dptcli.model.families.zoedepth.bins import (
 )
 from dptcli.model.families.zoedepth.config import NUM_REFINEMENTS, Domain, ZoeDepthConfig
 from dptcli.model.families.zoedepth.patch_transformer import DomainClassifier, PatchTransformer
+from dptcli.model.heads import Head
 from dptcli.model.layers import GrowBilinear
 
 SEED_HIDDEN_SIZE = 256  # fixed in the reference where there is one domain,
@@ -24,7 +25,7 @@ PROJECTOR_HIDDEN_SIZE = 128  # and this one too
 ROUTED_ATTRACTORS = 16  # with several domains, the reference always takes as many at each step
 
 
-class RelativeHead(nn.Module):
+class RelativeHead(Head):
     """Relative depth, and the features that it comes from, at twice the fused map's size."""
 
     def __init__(self, config: ZoeDepthConfig) -> None:
@@ -39,6 +40,9 @@ class RelativeHead(nn.Module):
         self.conv2 = nn.Conv2d(channels // 2, num_features, kernel_size=3, padding=1)
         self.conv3 = nn.Conv2d(num_features, 1, kernel_size=1)
 
+    def tail(self) -> tuple[nn.Conv2d | None, Sequence[nn.Module]]:
+        return self.conv1, [self.conv2, self.conv3]
+
     def forward(self, fused: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Fused maps (B, C, h, w) -> relative depth (B, 2h, 2w), features (B, F, 2h, 2w)."""
         x = fused[self.index]
@@ -49,7 +53,7 @@ class RelativeHead(nn.Module):
         return F.relu(self.conv3(features)).squeeze(1), features
 
 
-class MetricHead(nn.Module):
+class MetricHead(Head):
     """Metres by the bins of a single domain."""
 
     def __init__(self, config: ZoeDepthConfig) -> None:
@@ -98,7 +102,7 @@ class MetricHead(nn.Module):
         return depth_m, None
 
 
-class RoutedMetricHead(nn.Module):
+class RoutedMetricHead(Head):
     """Metres by the bins of the domain that a small transformer chooses for each image."""
 
     def __init__(self, config: ZoeDepthConfig) -> None:

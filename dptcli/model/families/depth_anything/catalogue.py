@@ -1,0 +1,77 @@
+"""The public checkpoints of Depth Anything 1 and 2."""
+
+from dptcli.model.families.entry import (
+    APACHE,
+    METRIC,
+    NON_COMMERCIAL,
+    RELATIVE,
+    UNSTATED,
+    CatalogEntry,
+)
+from dptcli.model.families.family import DEPTH
+
+SIZES = ("small", "base", "large")
+PARAMETERS = dict(zip(SIZES, (24_785_089, 97_470_785, 335_315_649), strict=True))
+
+
+def _depth_anything() -> list[CatalogEntry]:
+    return [
+        CatalogEntry(
+            name=f"depth-anything-{version}{size}",
+            family=family,
+            task=DEPTH,
+            gives=RELATIVE,
+            backbone=f"DINOv2-{size[0].upper()}",
+            parameters=PARAMETERS[size],
+            input_size="518",
+            licence=NON_COMMERCIAL if version and size != "small" else APACHE,
+            good_for=good_for,
+            repository=repository.format(size=size, Size=size.capitalize()),
+        )
+        for version, family, good_for, repository in (
+            (
+                "",
+                "Depth Anything (Yang et al. 2024)",
+                "any scene, robust",
+                "LiheYoung/depth-anything-{size}-hf",
+            ),
+            (
+                "v2-",
+                "Depth Anything V2 (Yang et al. 2024)",
+                "any scene, fine detail and thin structures",
+                "depth-anything/Depth-Anything-V2-{Size}-hf",
+            ),
+        )
+        for size in SIZES
+    ]
+
+
+def _depth_anything_metric() -> list[CatalogEntry]:
+    note = (
+        "Its own page states no licence; the project's README puts the small weights under "
+        "Apache-2.0 and the base and large ones under CC-BY-NC-4.0."
+    )
+    return [
+        CatalogEntry(
+            name=f"depth-anything-v2-metric-{place}-{size}",
+            family="Depth Anything V2, in metres",
+            task=DEPTH,
+            gives=METRIC,
+            backbone=f"DINOv2-{size[0].upper()}",
+            parameters=PARAMETERS[size],
+            input_size="518",
+            licence=UNSTATED if size == "small" else NON_COMMERCIAL,
+            good_for=good_for,
+            repository="depth-anything/Depth-Anything-V2-Metric-"
+            f"{place.capitalize()}-{size.capitalize()}-hf",
+            note=note,
+        )
+        for place, good_for in (
+            ("indoor", "rooms, up to 20 m"),
+            ("outdoor", "roads, up to 80 m"),
+        )
+        for size in SIZES
+    ]
+
+
+ENTRIES = (*_depth_anything(), *_depth_anything_metric())

@@ -1,0 +1,56 @@
+"""What the catalogue knows of a named model. Needs no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+RELATIVE = "relative"
+METRIC = "metric"
+LABELS = "labels"
+
+APACHE = "Apache-2.0"
+MIT = "MIT"
+NON_COMMERCIAL = "CC-BY-NC-4.0"
+UNSTATED = "not stated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownNumbers:
+    """What the publisher's own test expects for COCO val2017 000000039769.
+
+    first: the first values of the first row of the output (of the first class for labels),
+    divided by `divisor`. shape: the whole output's, as far as it is known.
+    """
+
+    first: tuple[float, float, float]
+    shape: tuple[int, ...] | None = None
+    divisor: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogEntry:
+    """One named model.
+
+    repository: on the hub, or None for a built-in one, which lies in `folder`. revision: the
+    commit that is fetched, or None for the newest. gives: relative (inverse depth), metric
+    (metres) or labels. parameters: a count. input_size: what the network sees, in pixels.
+    """
+
+    name: str
+    family: str
+    task: str
+    gives: str
+    backbone: str
+    parameters: int
+    input_size: str
+    licence: str
+    good_for: str
+    repository: str | None = None
+    revision: str | None = None
+    folder: Path | None = None
+    note: str = ""
+    known: KnownNumbers | None = None
+
+    @property
+    def is_non_commercial(self) -> bool:
+        """Whether the licence forbids commercial use."""
+        return "-NC" in self.licence

@@ -1,0 +1,68 @@
+"""What the rest of the tree may ask of a family, whichever it is. Needs no torch."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dptcli.model.families.entry import CatalogEntry
+    from dptcli.model.families.original import OriginalFormat
+    from dptcli.model.pretrained import Pretrained
+
+DEPTH = "depth"
+SEGMENT = "segment"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One family of models; its parts are imported when they are asked for.
+
+    package: where its files lie. title: as messages name it. tasks: {architecture in config.json:
+    task}; the class of that name is in `models`. processor: the class in processor.py, None for
+    DPT's own. public: further names that `dptcli` hands out, {name: module}.
+    """
+
+    package: str
+    title: str
+    tasks: Mapping[str, str]
+    models: str = "model"
+    processor: str | None = None
+    has_originals: bool = False
+    public: Mapping[str, str] = field(default_factory=dict)
+
+    def model_class(self, architecture: str) -> "type[Pretrained]":
+        """The class that an architecture of config.json names."""
+        found: type[Pretrained] = getattr(self._module(self.models), architecture)
+        return found
+
+    def processor_class(self) -> Any:
+        """The class of its own image processor; None where DPT's serves."""
+        if self.processor is None:
+            return None
+        return getattr(self._module("processor"), self.processor)
+
+    def catalogue(self) -> "tuple[CatalogEntry, ...]":
+        """The public checkpoints."""
+        entries: tuple[CatalogEntry, ...] = self._module("catalogue").ENTRIES
+        return entries
+
+    def originals(self) -> "tuple[OriginalFormat, ...]":
+        """The authors' own files that can be read."""
+        if not self.has_originals:
+            return ()
+        formats: tuple[OriginalFormat, ...] = self._module("originals").FORMATS
+        return formats
+
+    def public_names(self) -> dict[str, str]:
+        """{public name: the module that defines it}."""
+        names = {name: self._path(self.models) for name in self.tasks}
+        if self.processor is not None:
+            names[self.processor] = self._path("processor")
+        return names | {name: self._path(module) for name, module in self.public.items()}
+
+    def _path(self, name: str) -> str:
+        return name if "." in name else f"{self.package}.{name}"
+
+    def _module(self, name: str) -> Any:
+        return importlib.import_module(self._path(name))

@@ -60,10 +60,10 @@ def run_clip(
         )
         options = {"keep_rgb": keep_rgb, "keep_scores": keep_scores, "in_order": True, "read": read}
         code = work(request, wanted, saver, sources, clip, options, reporter)
-    if clip is not None and clip.num_missing and (frames.stop or 1 << 60) > len(clip.times):
-        total = len(clip.times) + clip.num_missing
+    if clip is not None and clip.num_missing and (frames.stop or 1 << 60) > clip.num_frames:
+        total = clip.num_frames + clip.num_missing
         logger.error(
-            "%s breaks off after %d of %d frames; those are done", clip.path, len(clip.times), total
+            "%s breaks off after %d of %d frames; those are done", clip.path, clip.num_frames, total
         )
         return 1
     return code

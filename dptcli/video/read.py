@@ -4,9 +4,10 @@ PyAV (the extra `video`) is imported when a clip is opened. A clip's frames are 
 the order in which they are shown. Nothing holds more than one decoded frame.
 """
 
+import itertools
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.inputs.decode import printable
 from dptcli.inputs.find import ImageSource
+from dptcli.video.index import UNSHOWN, Packet, index_packets
+from dptcli.video.picture import PictureReader
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +63,9 @@ def import_av() -> Any:
         import av
     except ImportError as error:
         raise ModelError("video needs PyAV; install it with pip install 'dptcli[video]'") from error
-    av.logging.set_level(av.logging.PANIC)  # what matters comes as an exception or is counted
+    # What matters comes as an exception or is counted. None and no threshold: FFmpeg's threads
+    # would ask for the interpreter's lock to drop a message, while closing holds it and waits.
+    av.logging.set_level(None)
     return av
 
 
@@ -79,8 +84,8 @@ class FrameSource(ImageSource):
 class Clip:
     """A video file: its frames' times, and their pixels.
 
-    times: of every frame that the file holds, ascending, in units of time_base. num_missing: how
-    many frames fewer the file holds than it says, where it is cut off.
+    num_frames: those that the file holds and shows. num_missing: how many packets fewer the file
+    holds than it says, where it is cut off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,11 +95,18 @@ class Clip:
         try:
             with self._open() as container:
                 stream = container.streams.video[0]
-                self.time_base = Fraction(stream.time_base)
                 rate = Fraction(stream.average_rate or DEFAULT_FPS)
                 self.has_audio = bool(container.streams.audio)
-                self.times = self._index(container, stream, rate)
+                packets = self._packets(container, stream)
+                self._index = index_packets(
+                    [packet for packet in packets if packet.size],
+                    time_base=Fraction(stream.time_base),
+                    frame_s=1 / rate,
+                    reorders=bool(stream.codec_context.has_b_frames),
+                    states_times=_states_times(container.format.name),
+                )
                 declared = int(stream.frames or 0)
+                self._picture = PictureReader(path, stream)
         except IndexError as error:
             raise ImageError(f"{printable(path)} holds no video; name a file that does") from error
         except (self._av.FFmpegError, OSError) as error:
@@ -102,52 +114,52 @@ class Clip:
             raise ImageError(
                 f"{printable(path)} cannot be read as video ({reason}); check the file"
             ) from error
-        if not self.times:
+        self.num_frames = len(self._index.times)
+        if not self.num_frames:
             raise ImageError(f"{printable(path)} holds no video frames; check the file")
         # Of the times themselves: some containers state a rate that is only their clock's.
-        span = self.seconds(len(self.times) - 1) - self.seconds(0)
-        self.fps = ((len(self.times) - 1) / span).limit_denominator(1001) if span else rate
-        self.num_missing = max(0, declared - len(self.times))
-        self._frames: Iterator[Any] | None = None
-        self._held: Any = None
+        span = self.seconds(self.num_frames - 1) - self.seconds(0)
+        self.fps = ((self.num_frames - 1) / span).limit_denominator(1001) if span else rate
+        self.num_missing = max(0, declared - len(packets))
+        self._is_timed = self._index.is_timed
+        self._may_seek = len(self._index.keys) > 1
+        self._first = 0  # the frame that decoding began with
+        self._frames: Iterator[tuple[int, Any]] | None = None
+        self._held: tuple[int, Any] | None = None
         self._container: Any = None
 
     def _open(self) -> Any:
         return self._av.open(str(self.path), metadata_errors="replace")
 
-    def _index(self, container: Any, stream: Any, rate: Fraction) -> list[int]:
-        """The presentation times; where a file has none, the frames are counted."""
-        times: list[int | None] = []
+    def _packets(self, container: Any, stream: Any) -> list[Packet]:
+        """All packets, those without content too, up to the end or the break in a damaged file."""
+        packets: list[Packet] = []
         try:
-            times.extend(
-                packet.pts
+            packets.extend(
+                _describe(packet)
                 for packet in container.demux(stream)
-                if packet.size and not packet.is_discard
+                if packet.size or packet.dts is not None  # the last one only ends the stream
             )
-        except self._av.FFmpegError as error:  # the break in a damaged file
-            logger.debug("%s ends after %d packets: %s", self.path, len(times), error)
-        self.is_timed = None not in times and len(set(times)) == len(times)
-        if self.is_timed:
-            return sorted(time for time in times if time is not None)
-        step = 1 / (rate * self.time_base)
-        return [round(number * step) for number in range(len(times))]
+        except self._av.FFmpegError as error:
+            logger.debug("%s ends after %d packets: %s", self.path, len(packets), error)
+        return packets
 
     def seconds(self, index: int) -> Fraction:
         """When a frame is shown, from the file's own zero."""
-        return self.times[index] * self.time_base
+        return self._index.seconds(index)
 
     def sources(self, frames: FrameRange) -> list[FrameSource]:
         """The frames of a range as inputs. Raises UsageError for a range behind the end."""
-        wanted = frames.of(len(self.times))
+        wanted = frames.of(self.num_frames)
         if not wanted:
             raise UsageError(
-                f"{printable(self.path)} has {len(self.times)} frames, none from {frames.start} on"
+                f"{printable(self.path)} has {self.num_frames} frames, none from {frames.start} on"
             )
-        digits = max(6, len(str(len(self.times))))
+        digits = max(6, len(str(self.num_frames)))
         return [FrameSource(self.path, Path(f"{i:0{digits}d}.png"), i) for i in wanted]
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """One frame as RGB uint8 (H, W, 3), turned as the file says; fast in ascending order.
+        """One frame as RGB uint8 (H, W, 3), as players show it; fast in ascending order.
 
         Raises ImageError for a frame that is damaged or missing.
         """
@@ -158,60 +170,134 @@ class Clip:
             raise self._damaged(index, str(error)) from error
         if frame is None:
             raise self._damaged(index, "no picture comes out of it")
-        rgb = frame.to_ndarray(format="rgb24")
-        quarter_turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
-        return np.ascontiguousarray(np.rot90(rgb, quarter_turns))
+        return self._picture.rgb(frame)
 
     def _damaged(self, index: int, reason: str) -> ImageError:
         return ImageError(f"{printable(self.path)} frame {index} cannot be decoded ({reason})")
 
     def _find(self, index: int) -> Any:
         """The decoded frame, or None where the file has a hole; the next one is kept."""
-        number, frame = self._held if self._held is not None else (-1, None)
-        if self._frames is None or number > index or (number < index - 300 and self.is_timed):
+        number = self._held[0] if self._held is not None else -1
+        if self._frames is None or number > index or self._is_far(number, index):
             self._start(index)
-            frame = None
-            number = -1
+        frame = self._advance(index)
+        if frame is None and self._first > 0:
+            # The seek promised this frame, so the seek or the file is wrong: the start decides.
+            self._start(0)
+            frame = self._advance(index)
+            self._may_seek = frame is None
+        return frame
+
+    def _is_far(self, number: int, index: int) -> bool:
+        """Whether a seek leads to a frame sooner than decoding on."""
+        return self._may_seek and number < index - 300
+
+    def _advance(self, index: int) -> Any:
+        """Decode up to a frame; None when a later one comes, or none."""
+        number, frame = self._held if self._held is not None else (-1, None)
         while number < index:
             assert self._frames is not None
-            frame = next(self._frames, None)
-            if frame is None:
+            try:
+                number, frame = next(self._frames)
+            except StopIteration:
                 return None
-            number = self._number(frame)
+            except _WrongTimesError:
+                logger.debug("%s: the times are not those of presentation", self.path)
+                self._is_timed = self._may_seek = False
+                self._start(0)
+                number, frame = -1, None
+                continue
             self._held = (number, frame)
         return frame if number == index else None
 
-    def _number(self, frame: Any) -> int:
-        if not self.is_timed or frame.pts is None:
-            self._count += 1
-            return self._count - 1
-        return int(np.searchsorted(self.times, frame.pts))
-
     def _start(self, index: int) -> None:
-        """Begin to decode at the last key frame before a frame."""
+        """Begin to decode at the last key frame before a frame, or at the first."""
+        if index > 0 and self._may_seek:
+            last = self._index.key_before(index)
+            # Some seeks land behind the packet that they were asked for: then further ahead.
+            for place in dict.fromkeys((last, max(0, last - 1), max(0, last - 4))):
+                if place > 0 and self._seek(self._index.keys[place]):
+                    return
+        self._reopen()
+        self._first = 0
+        packets = enumerate(self._demux())
+        self._frames = self._decode(packets)
+
+    def _reopen(self) -> None:
         self.close()
         self._container = self._open()
-        stream = self._container.streams.video[0]
-        stream.thread_type = "AUTO"
-        self._count = 0
-        if self.is_timed and index > 0:
-            self._container.seek(self.times[index], stream=stream, backward=True)
-        self._frames = self._decode(self._container, stream)
+        self._container.streams.video[0].thread_type = "AUTO"
 
-    def _decode(self, container: Any, stream: Any) -> Iterator[Any]:
-        """Decoded frames; a damaged packet loses its own frame and not those behind it."""
-        packets = container.demux(stream)
+    def _seek(self, key: tuple[int, int]) -> bool:
+        """Stand before a key frame's packet; False where the container does not lead there."""
+        self._first, wanted = key
+        packet = self._index.packets[wanted]
+        for time in dict.fromkeys((packet.pts, packet.dts)):
+            if time is None:
+                continue
+            self._reopen()
+            stream = self._container.streams.video[0]
+            try:
+                self._container.seek(time, stream=stream, backward=True)
+            except self._av.FFmpegError:
+                continue
+            packets = self._demux()
+            for packet in packets:
+                found = self._index.place(_describe(packet))
+                if found is not None:
+                    break
+            else:
+                continue
+            if found <= wanted:
+                rest = enumerate(itertools.chain([packet], packets), start=found)
+                # Frames before the key frame need what the seek has passed over.
+                self._frames = self._decode(pair for pair in rest if pair[0] >= wanted)
+                return True
+        return False
+
+    def _demux(self) -> Iterator[Any]:
+        """Packets with content, then the empty one that empties the decoder."""
+        packets = self._container.demux(self._container.streams.video[0])
         while True:
             try:
                 packet = next(packets, None)
-            except self._av.FFmpegError:
-                packet = None
+            except self._av.FFmpegError:  # the break in a damaged file
+                return
             if packet is None:
                 return
+            if packet.size or packet.dts is None:
+                yield packet
+
+    def _decode(self, packets: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        """Frames with their numbers; a damaged packet loses its own frame and not those behind it.
+
+        packets: with their places in the index. Raises _WrongTimesError where frames of a whole
+        file come in another order than their numbers: then times do not tell those.
+        """
+        last, is_damaged = self._first - 1, False
+        for place, packet in packets:
+            if packet.size:
+                # The number travels through the decoder in place of the time.
+                packet.pts = self._index.ranks[place] if place < len(self._index.ranks) else UNSHOWN
+                packet.dts = place
             try:
-                yield from packet.decode()
+                frames = packet.decode()
             except self._av.FFmpegError as error:
                 logger.debug("%s: a damaged packet: %s", self.path, error)
+                is_damaged = True
+                continue
+            for frame in frames:
+                number = frame.pts
+                if number == UNSHOWN:
+                    continue
+                if number is None or not self._is_timed:
+                    number = last + 1
+                if number <= last:
+                    if not is_damaged and number >= self._first:
+                        raise _WrongTimesError
+                    continue
+                last = number
+                yield number, frame
 
     def close(self) -> None:
         """Let go of the file; a later read opens it again."""
@@ -219,6 +305,26 @@ class Clip:
         if self._container is not None:
             self._container.close()
             self._container = None
+
+
+class _WrongTimesError(Exception):
+    """Frames do not come out of the decoder in the order of their packets' times."""
+
+
+def _describe(packet: Any) -> Packet:
+    return Packet(
+        position=packet.pos,
+        size=packet.size,
+        pts=packet.pts,
+        dts=packet.dts,
+        is_key=packet.is_keyframe,
+        is_discarded=packet.is_discard,
+    )
+
+
+def _states_times(format_name: str) -> bool:
+    """Whether a container says when a frame is shown; AVI and bare streams know decoding only."""
+    return bool({"mp4", "mpegts", "flv"} & set(format_name.split(",")))
 
 
 def evenly_spread(num: int, at_most: int) -> Sequence[int]:

@@ -17,16 +17,40 @@ def photograph(height=96, width=128, *, seed=0):
     return rgb.astype(np.uint8)
 
 
-def write_clip(path, frames, *, times=None, sound=False, fps=25, codec="libx264"):
-    """Write frames (RGB uint8) at times in units of 1/1000 s; sound: a tone of the same length."""
+def numbered(number):
+    """A small picture that tells its number, 0 … 63, and differs much from its neighbours."""
+    rgb = np.full((64, 96, 3), 40, np.uint8)
+    for bit in range(6):
+        if number >> bit & 1:
+            rgb[:32, bit * 16 : (bit + 1) * 16] = 230
+    rgb[32:] = number * 5 % 256
+    return rgb
+
+
+def number_in(rgb):
+    """The number that a picture of `numbered` tells."""
+    return sum(int(rgb[16, bit * 16 + 8].mean() > 135) << bit for bit in range(6))
+
+
+def write_clip(
+    path, frames, *, times=None, sound=False, fps=25, codec="libx264", aspect=None, **encoding
+):
+    """Write frames (RGB uint8) at times in units of 1/1000 s; sound: a tone of the same length.
+
+    aspect: a pixel's width by its height. encoding: the codec's own options.
+    """
     options = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=options) as container:
         stills = codec == "mjpeg"
-        options = {"qscale": "2"} if stills else {"crf": "5"}
+        options = ({"qscale": "2"} if stills else {"crf": "5"}) | encoding
         video = container.add_stream(codec, rate=fps, options=options)
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuvj420p" if stills else "yuv420p"
-        video.codec_context.time_base = Fraction(1, 1000)
+        # AVI and the older codecs count frames and know no finer time.
+        counts = path.suffix == ".avi" or codec.startswith("mpeg")
+        video.codec_context.time_base = Fraction(1, fps if counts else 1000)
+        if aspect:
+            video.codec_context.sample_aspect_ratio = aspect
         audio = container.add_stream("aac", rate=8000, layout="mono") if sound else None
         for place, rgb in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")

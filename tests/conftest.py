@@ -6,7 +6,9 @@ suite its count.
 
 import logging
 import os
+import runpy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads only 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+if os.environ.get("DPT_TEST_PLAYS"):  # a processor that this one is not, here and in children
+    _playing = Path(__file__).parent / "support" / "playing"
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(_playing), os.environ.get("PYTHONPATH")])
+    )
+    runpy.run_path(str(_playing / "sitecustomize.py"))
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "gallery": {"inputs", "results", "depth", "evaluation", "records", "running"},
     "engine_ray": {"inputs", "results", "records", "running", "pipeline"},
     "export": {"results", "weights"},
-    "benchmark": {*VALUES, "weights", "running", "pipeline", "export"},
+    "benchmark": {*VALUES, "fast", "weights", "running", "pipeline", "export"},
     "training": {*VALUES, *NETWORK, "pipeline"},
     "cli": {
         *VALUES,

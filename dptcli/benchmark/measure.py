@@ -191,10 +191,12 @@ def describe_machine() -> dict[str, Any]:
     """The processor, its cores and what it can, the system and the versions that count."""
     import torch
 
+    from dptcli.fast.capabilities import processor
+
     return {
         "processor": processor_name(),
         "cores": usable_cores(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
+        "capability": processor().level,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,

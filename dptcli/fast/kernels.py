@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dptcli.fast.capabilities import packs_bfloat16, processor
 from dptcli.fast.memory import let_go
 
 # Longer rows fall to a slow kernel of the 1×1 convolution (24 instead of 155 GFLOP/s at 3072).
@@ -54,33 +55,23 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
         return Kernels(tensor_cores=has_tensor_cores(device))
     if device.type != "cpu" or not _has_packed_operators():
         return Kernels()
-    if dtype is torch.bfloat16 and has_native_bfloat16():
+    if dtype is torch.bfloat16 and packs_bfloat16():
         # The fused attention is far below a batched product there (124 to 724 GFLOP/s).
         return Kernels(linear="packed", fuse_gelu=True, conv=True, explicit_attention=True)
     if dtype is not torch.float32:
         return Kernels()
-    if _cpu_has("_is_avx512_supported"):
+    if processor().has("avx512"):
         return Kernels(linear="packed", fuse_gelu=True, conv=True)
-    if _cpu_has("_is_avx2_supported"):
+    if processor().has("avx2"):
         # On two Zen 2 cores: Linear 118, packed 130, as a convolution 176 GFLOP/s; GELU inside
         # the convolution costs more than PyTorch's after it.
         return Kernels(linear="conv1x1", conv=True, winograd=True)
     return Kernels()
 
 
-def has_native_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself (AVX512-BF16 or AMX)."""
-    return _cpu_has("_is_avx512_bf16_supported") or _cpu_has("_is_amx_tile_supported")
-
-
 def has_tensor_cores(device: torch.device) -> bool:
     """Whether an NVIDIA GPU multiplies both half precisions by tensor cores (Ampere and later)."""
     return torch.version.cuda is not None and torch.cuda.get_device_capability(device)[0] >= 8
-
-
-def _cpu_has(name: str) -> bool:
-    found = getattr(torch.cpu, name, None)
-    return found is not None and bool(found())
 
 
 def _has_packed_operators() -> bool:

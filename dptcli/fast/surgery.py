@@ -4,12 +4,18 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+_mixed: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
+
 
 def become(module: nn.Module, mixin: type[nn.Module]) -> None:
     """Give a module another behaviour with the parts that it has."""
     kind = type(module)
-    if not issubclass(kind, mixin):
-        module.__class__ = type(f"{kind.__name__}{mixin.__name__}", (mixin, kind), {})
+    if isinstance(module, mixin):
+        return
+    # Two modules that became the same are of one type, as they were before.
+    if (kind, mixin) not in _mixed:
+        _mixed[kind, mixin] = type(f"{kind.__name__}{mixin.__name__}", (mixin, kind), {})
+    module.__class__ = _mixed[kind, mixin]
 
 
 def replace_modules(model: nn.Module, change: Callable[[nn.Module], nn.Module | None]) -> None:

@@ -15,7 +15,7 @@ from dptcli.errors import ConfigError, ModelError
 from dptcli.fast.int8 import int8_engine
 from dptcli.fast.memory import clean_file_ranges, let_go
 from dptcli.fast.optimize import optimize
-from dptcli.fast.precision import keep_tail_float32, native_dtype
+from dptcli.fast.precision import keep_tail_float32, native_dtype, take_float32
 from dptcli.model.base_config import Config
 from dptcli.model.families import families
 from dptcli.model.families.family import SEGMENT, Family
@@ -39,8 +39,9 @@ INT8 = "int8"  # among the dtypes, though no torch.dtype: inputs and results are
 class LoadedModel:
     """A model with what belongs to it.
 
-    dtype: of its inputs. labels: class id -> name, empty for depth. optimized: made cheaper, so it
-    only predicts. int8: its linear layers are in 8 bits then, and its dtype is float32.
+    dtype: what it computes in; whichever that is, it takes float32 pixels and gives float32.
+    labels: class id -> name, empty for depth. optimized: made cheaper, so it only predicts. int8:
+    its linear layers are in 8 bits then, and its dtype is float32.
     """
 
     model: Pretrained
@@ -70,7 +71,7 @@ def load_model(
     *,
     task: str | None = None,
     device: str = "auto",
-    dtype: str = "auto",
+    dtype: str | None = None,
     offline: bool = False,
     kind: str | None = None,
     optimized: bool = False,
@@ -78,7 +79,8 @@ def load_model(
     """Load a model by name, repository, folder or original file, with its processor, on a device.
 
     task: "depth", "segment", or None for whatever the model does. device: auto, cpu, cuda[:n] or
-    mps. dtype: auto, float32, bfloat16, float16 or, on the CPU and optimized, int8. offline: never
+    mps. dtype: float32, bfloat16, float16, auto (what the device is fast in) or, on the CPU and
+    optimized, int8; None is auto when optimized, else float32 on every machine. offline: never
     download. kind: of an original file, see `read_original`. optimized: the same function, cheaper,
     for predictions alone.
     Raises ModelError when the model is unknown, broken or for another task.
@@ -93,6 +95,7 @@ def load_model(
     if task is not None and found_task != task:
         raise ModelError(f"model {str(name)!r} is for `dpt {found_task}`, not for `dpt {task}`")
     target = resolve_device(device)
+    dtype = dtype or ("auto" if optimized else "float32")
     int8 = dtype == INT8
     if int8:
         require_int8(target)
@@ -104,6 +107,7 @@ def load_model(
         model = build_original(original, model_class, dtype=target_dtype, device=target)
         processor = DPTImageProcessor(**original.processor)
     if target_dtype is not torch.float32:
+        take_float32(model)
         keep_tail_float32(model)
     if optimized:
         optimize(model, int8=int8)

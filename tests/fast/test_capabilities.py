@@ -1,0 +1,127 @@
+"""What the processor can do is known in one place, can be lowered, and decides no plain model."""
+
+import subprocess
+
+import pytest
+import torch
+from optimizable import CPU
+from places import SAMPLES
+from process import DPT, environment
+from tiny import save_tiny
+
+from dptcli import DPTForDepthEstimation, load_model
+from dptcli.errors import UsageError
+from dptcli.fast import capabilities
+from dptcli.fast.capabilities import LEVELS, Processor, processor
+from dptcli.fast.int8 import largest_weight
+from dptcli.fast.kernels import Kernels, kernels_for
+from dptcli.fast.precision import native_dtype
+from dptcli.pipeline import open_pipeline
+
+
+@pytest.fixture
+def play(monkeypatch):
+    """Play a processor: its level, and whether it has VNNI."""
+
+    def choose(level, *, wide_sums=True):
+        monkeypatch.delenv("DPT_CPU", raising=False)
+        found = Processor(level, wide_sums=wide_sums)
+        monkeypatch.setattr(capabilities, "detected", lambda: found)
+        # Below AVX-512 the answer is no anyway; above, of whatever machine the tests run on.
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+
+    return choose
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {task: save_tiny(root / task, task=task) for task in ("depth", "segment")}
+
+
+@pytest.mark.parametrize("own", LEVELS)
+@pytest.mark.parametrize("wanted", LEVELS)
+def test_the_variable_lowers_and_never_raises(play, monkeypatch, own, wanted):
+    play(own)
+    monkeypatch.setenv("DPT_CPU", wanted)
+    assert processor().level == min(own, wanted, key=LEVELS.index)
+
+
+@pytest.mark.parametrize("value", ["AVX2", "amx", "avx512,bfloat16"])
+def test_a_level_that_is_none_is_refused(monkeypatch, value):
+    monkeypatch.setenv("DPT_CPU", value)
+    with pytest.raises(UsageError, match=f"DPT_CPU '{value}' must be default, avx2, avx512 or bf"):
+        processor()
+
+
+def test_a_command_says_so_in_one_line(tmp_path):
+    done = subprocess.run(
+        [*DPT, "depth", SAMPLES / "city.jpg", "-o", tmp_path / "out.png"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(DPT_CPU="avx1"),
+    )
+    assert done.returncode == 2
+    assert done.stderr == "dpt: DPT_CPU 'avx1' must be default, avx2, avx512 or bfloat16\n"
+
+
+def test_without_vnni_the_weights_of_int8_give_a_bit(play, monkeypatch):
+    play("avx512", wide_sums=False)
+    assert largest_weight() == 64
+    play("bfloat16")
+    assert largest_weight() == 127
+    monkeypatch.setenv("DPT_CPU", "avx512")
+    assert largest_weight() == 127
+    monkeypatch.setenv("DPT_CPU", "avx2")
+    assert largest_weight() == 64
+
+
+def test_each_level_has_its_forms(play):
+    found = {}
+    for level in LEVELS:
+        play(level)
+        found[level] = [kernels_for(CPU, dtype) for dtype in (torch.float32, torch.bfloat16)]
+    plain = Kernels()
+    assert found["default"] == [plain, plain]
+    assert found["avx2"] == [Kernels(linear="conv1x1", conv=True, winograd=True), plain]
+    packed = Kernels(linear="packed", fuse_gelu=True, conv=True)
+    narrow = Kernels(linear="packed", fuse_gelu=True, conv=True, explicit_attention=True)
+    assert found["avx512"] == found["bfloat16"] == [packed, narrow]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("task", ["depth", "segment"])
+def test_a_plain_model_is_float32_on_every_processor(play, folders, level, task):
+    play(level)
+    loaded = load_model(folders[task], task=task, device="cpu")
+    assert loaded.dtype is torch.float32
+    assert {tensor.dtype for tensor in loaded.model.parameters()} == {torch.float32}
+    loaded.model(torch.zeros(1, 3, 32, 32))
+
+
+def test_a_class_gives_what_the_file_has_on_every_processor(play, folders):
+    play("bfloat16")
+    assert DPTForDepthEstimation.from_pretrained(folders["depth"]).dtype is torch.float32
+
+
+def test_only_what_predicts_takes_the_fast_dtype(play, folders):
+    folder = folders["depth"]
+    for level, fast in (("avx512", torch.float32), ("bfloat16", torch.bfloat16)):
+        play(level)
+        assert native_dtype(CPU) is fast
+        assert load_model(folder, device="cpu", dtype="auto").dtype is fast
+        assert load_model(folder, device="cpu", optimized=True).dtype is fast
+        assert open_pipeline(folder, task="depth", device="cpu").loaded.dtype is fast
+
+
+@pytest.mark.parametrize("optimized", [False, True])
+@pytest.mark.parametrize("task", ["depth", "segment"])
+def test_a_narrow_model_takes_and_gives_float32(folders, task, optimized):
+    loaded = load_model(folders[task], device="cpu", dtype="bfloat16", optimized=optimized)
+    assert loaded.dtype is torch.bfloat16
+    pixels = torch.rand(1, 3, 32, 48)
+    with torch.inference_mode():
+        found, again = (loaded.model(x)[0] for x in (pixels, pixels.bfloat16()))
+    assert found.dtype is torch.float32
+    assert torch.equal(found, again)

@@ -72,7 +72,7 @@ def by_hand(model_folder, path, task):
 def test_every_batch_size_gives_what_the_classes_give_one_by_one(models, photos, task, batch_size):
     options = Options(batch_size=batch_size)
     found, report = collect(
-        open_pipeline(models[task], task=task, options=options), jobs_of(photos)
+        open_pipeline(models[task], task=task, dtype="float32", options=options), jobs_of(photos)
     )
     assert report.num_done == 5
     for path in photos.iterdir():

@@ -81,8 +81,10 @@ def test_every_devices_way_to_say_it_is_understood(error):
 
 @pytest.mark.parametrize("error", ENDS.values(), ids=ENDS)
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(models, jobs, caplog, error):
-    plain, _ = collect(open_pipeline(models["depth"], task="depth"), jobs)
-    pipeline = open_pipeline(models["depth"], task="depth", options=Options(batch_size=4))
+    plain, _ = collect(open_pipeline(models["depth"], task="depth", dtype="float32"), jobs)
+    pipeline = open_pipeline(
+        models["depth"], task="depth", dtype="float32", options=Options(batch_size=4)
+    )
     ran = limited(pipeline, 2 * 64 * 64, error)
     found, report = collect(pipeline, jobs * 3)
     assert report.num_done == 15

@@ -209,7 +209,7 @@ def test_both_tasks_run_in_tiles_and_give_the_photographs_size(tmp_path, photo, 
 
 def test_a_run_of_dpt_with_tiles_is_near_the_run_without(tmp_path, photo):
     folder = save_varied(tmp_path / "m")
-    words = [*DPT, "depth", str(photo), "-m", str(folder), "-f", "npy"]
+    words = [*DPT, "depth", str(photo), "-m", str(folder), "-f", "npy", "--dtype", "float32"]
     for name, extra in (("plain", []), ("tiled", ["--tile"])):
         subprocess.run(
             [*words, "-o", str(tmp_path / f"{name}.npy"), *extra],

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dptcli.errors import UsageError
-from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation
 from dptcli.model.layers import FeatureMap
 from dptcli.training.data import (
     IGNORE_LABEL,
@@ -21,6 +20,7 @@ from dptcli.training.data import (
     number_of,
 )
 from dptcli.training.features import FeatureCache, Item
+from dptcli.training.twins import Learner, feature_maps, segmenter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class TrainOptions:
         return self.backbone_rate == 0
 
 
-def precision(model: DensePredictor, options: TrainOptions) -> torch.autocast:
+def precision(model: Learner, options: TrainOptions) -> torch.autocast:
     """The context in which the network runs in the chosen dtype."""
     dtype = getattr(torch, options.dtype)
     return torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not torch.float32)
@@ -86,7 +86,8 @@ def precision(model: DensePredictor, options: TrainOptions) -> torch.autocast:
 class Batch:
     """Features or pixels (B, …) with their targets (B, H, W), on the model's device.
 
-    level: the fused map that the head reads, from deep to shallow; -1 the finest.
+    level: the fused map that the head reads, from deep to shallow; -1 the finest. absent: bool
+    (B, num_labels), classes that unlabelled pixels are not; None where nothing is known of them.
     """
 
     maps: list[FeatureMap] | None
@@ -95,13 +96,26 @@ class Batch:
     valid: Tensor
     labels: Tensor
     level: int = -1
+    absent: Tensor | None = None
+
+    def where(self, wanted: Tensor) -> "Batch":
+        """The targets of the images where `wanted` (bool, B) holds, without features or pixels."""
+        return Batch(
+            maps=None,
+            pixel_values=None,
+            inverse_depth=self.inverse_depth[wanted],
+            valid=self.valid[wanted],
+            labels=self.labels[wanted],
+            level=self.level,
+            absent=None if self.absent is None else self.absent[wanted],
+        )
 
 
 @dataclass
 class Source:
     """Batches of a list of examples, with the features of a frozen backbone kept."""
 
-    model: DensePredictor
+    model: Learner
     examples: Sequence[Example]
     options: TrainOptions
     augment: bool = True
@@ -143,14 +157,14 @@ class Source:
             chosen = rng.choice(count, options.batch_size, replace=count < options.batch_size)
             pairs = [(int(i), int(rng.integers(2**20))) for i in chosen]
         items = [self.item(i, variant, options.shapes_hw[shape]) for i, variant in pairs]
-        return self._collate(items, level)
+        return self._collate(items, level, [self.examples[i] for i, _ in pairs])
 
     def batches(self) -> "list[Batch]":
         """Every example once for each level, whole and undistorted, in batches of one."""
         shapes = self.options.shapes_hw
         return [
-            self._collate([self.item(index, 0, shapes[self._nearest(index)])], level)
-            for index in range(len(self.examples))
+            self._collate([self.item(index, 0, shapes[self._nearest(index)])], level, [example])
+            for index, example in enumerate(self.examples)
             for level in dict.fromkeys(self.options.levels)
         ]
 
@@ -182,17 +196,18 @@ class Source:
             zoom=options.zoom,
             normalization=options.normalization,
         )
-        if isinstance(self.model, DPTForSemanticSegmentation):
-            _check_labels(sample.labels, self.model.config.num_labels, example)
+        teller = segmenter(self.model)
+        if teller is not None:
+            _check_labels(sample.labels, teller.config.num_labels, example)
         pixels = torch.from_numpy(sample.pixel_values)
         maps = None
         if options.is_frozen:
             with torch.no_grad(), precision(self.model, options):
-                found = self.model.features(pixels[None].to(self.model.device))
+                found = feature_maps(self.model, pixels[None].to(self.model.device))
             # Rounded whether it is kept or not, so that the cache changes nothing.
             maps = [
                 (m.map[0].half().cpu(), None if m.readout is None else m.readout[0].half().cpu())
-                for m in found.maps
+                for m in found
             ]
         item = Item(
             maps=maps,
@@ -205,7 +220,7 @@ class Source:
             self.cache.add(key, item, limit=options.cache_gb * 1e9)
         return item
 
-    def _collate(self, items: list[Item], level: int) -> Batch:
+    def _collate(self, items: list[Item], level: int, examples: Sequence[Example]) -> Batch:
         device = self.model.device
         maps = None
         if items[0].maps is not None:
@@ -227,7 +242,18 @@ class Source:
             valid=torch.stack([item.valid for item in items]).to(device),
             labels=torch.stack([item.labels for item in items]).to(device),
             level=level,
+            absent=self._absent(examples),
         )
+
+    def _absent(self, examples: Sequence[Example]) -> Tensor | None:
+        """The classes that unlabelled pixels are not, bool (B, num_labels)."""
+        teller = segmenter(self.model)
+        if teller is None or not any(example.absent for example in examples):
+            return None
+        absent = torch.zeros(len(examples), teller.config.num_labels, dtype=torch.bool)
+        for row, example in zip(absent, examples, strict=True):
+            row[list(example.absent)] = True
+        return absent.to(self.model.device)
 
 
 def _check_labels(labels: NDArray[np.int64], num_labels: int, example: Example) -> None:

@@ -1,7 +1,11 @@
-"""Make the built-in model from rendered frames: `python -m dptcli.training.builtin`.
+"""Train the heads of the built-in model: `python -m dptcli.training.builtin`.
 
     python -m dptcli.training.builtin FRAMES --work RUN --builtin dptcli/weights/builtin
+    python -m dptcli.training.builtin TRAIN/segment --tasks segment --go-on ...
+    python -m dptcli.training.builtin TRAIN TAUGHT --together --go-on --backbone-rate 1e-5 ...
 
+FRAMES are rendered ones, TRAIN a folder of sets of photographs with labels or depth, TAUGHT what
+`python -m dptcli.training.teach` makes.
 The converted backbone (`python -m dptcli.training.backbone`) must lie there as
 dpt-small-depth/backbone.safetensors. It stands on disk once; each task's index points to it.
 """
@@ -22,10 +26,12 @@ from dptcli.model.config import DPTConfig
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.results.files import atomic_path, write_text
 from dptcli.training.batches import Source, TrainOptions
-from dptcli.training.data import IMAGENET_MEAN, IMAGENET_STD, read_examples, split
+from dptcli.training.data import IMAGENET_MEAN, IMAGENET_STD, split
 from dptcli.training.features import FeatureCache
 from dptcli.training.furniture import CLASSES
 from dptcli.training.loop import Progress, train
+from dptcli.training.photographs import read_material
+from dptcli.training.twins import Twins
 
 BACKBONE_FILE = "backbone.safetensors"
 HEAD_FILE = "head.safetensors"
@@ -179,6 +185,40 @@ def save_builtin(model: DensePredictor, task: str, builtin: Path) -> Path:
     return folder
 
 
+def save_backbone(model: DensePredictor, builtin: Path) -> Path:
+    """Write the backbone that both tasks share, in float16; without the mask that nothing reads."""
+    path = builtin / FOLDERS["depth"] / BACKBONE_FILE
+    tensors = {
+        name: value.detach().half().contiguous()
+        for name, value in model.state_dict().items()
+        if name.startswith(PREFIX) and "mask_token" not in name
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    return path
+
+
+def _begin(task: str, builtin: Path, *, go_on: bool, seed: int) -> DensePredictor:
+    """The model that a run starts from."""
+    model = start_model(task, builtin, seed=seed)
+    if go_on:
+        take_head(model, builtin / FOLDERS[task])
+    elif task == "segment" and (builtin / FOLDERS["depth"] / HEAD_FILE).is_file():
+        # What tells near from far tells one thing from another: a shorter way.
+        take_head(model, builtin / FOLDERS["depth"], prefix="neck.")
+    # Convolutions are faster so on a CPU.
+    for part in (model.neck, model.head):
+        part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def _twins(models: dict[str, DensePredictor]) -> Twins:
+    depth, segment = models["depth"], models["segment"]
+    assert isinstance(depth, DPTForDepthEstimation)
+    assert isinstance(segment, DPTForSemanticSegmentation)
+    return Twins(depth, segment)
+
+
 def _print(progress: Progress) -> None:
     if progress.step % 20 == 0 or progress.validation is not None:
         known = "" if progress.validation is None else f"  validation {progress.validation:.4f}"
@@ -201,12 +241,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("frames", type=Path, help="a rendered folder with pairs.csv")
+    parser.add_argument(
+        "sets", type=Path, nargs="+", help="a folder with pairs.csv, or of such folders"
+    )
     parser.add_argument("--work", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--builtin", type=Path, required=True, help="dptcli/weights/builtin")
+    parser.add_argument("-o", "--output", type=Path, help="where the result goes (--builtin)")
+    parser.add_argument(
+        "--together", action="store_true", help="both tasks at once, on the backbone they share"
+    )
     parser.add_argument("--tasks", nargs="+", choices=sorted(FOLDERS), default=sorted(FOLDERS))
     parser.add_argument("--go-on", action="store_true", help="start from the heads that lie there")
     parser.add_argument("--segment-steps", type=int, help="steps of that task (--steps)")
+    parser.add_argument(
+        "--hold-out", type=int, default=20, help="one scene in so many; 0: none", metavar="N"
+    )
     parser.add_argument("--threads", type=int, default=2)
     defaults = TrainOptions()
     parser.add_argument(
@@ -236,37 +285,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shapes_hw=tuple(_parse_hw(text) for text in options.shapes),
             levels=tuple(options.levels),
         )
-        examples, _ = read_examples(options.frames, task="depth")
-        pairs, held_out = split(examples, by_scene=True)
+        examples = [item for folder in options.sets for item in read_material(folder)]
+        pairs, held_out = split(examples, every=options.hold_out, by_scene=True)
+        held_out = list(dict.fromkeys(held_out))  # each once, however often it would be trained on
         print(f"{len(pairs)} frames, {len(held_out)} held out", file=sys.stderr)
         cache = FeatureCache(options.features)
         if options.only_features:
             model = start_model("depth", options.builtin, seed=chosen.seed)
             print(f"{Source(model, pairs, chosen, cache=cache).fill()} samples", flush=True)
             return 0
-        for task in options.tasks:
-            steps = options.segment_steps if task == "segment" else None
-            model = start_model(task, options.builtin, seed=chosen.seed)
-            if options.go_on:
-                take_head(model, options.builtin / FOLDERS[task])
-            elif task == "segment" and (options.builtin / FOLDERS["depth"] / HEAD_FILE).is_file():
-                # What tells near from far tells one thing from another: a shorter way.
-                take_head(model, options.builtin / FOLDERS["depth"], prefix="neck.")
-            # Convolutions are faster so on a CPU.
-            for part in (model.neck, model.head):
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        learners = ["both"] if options.together else options.tasks
+        for name in learners:
+            steps = options.segment_steps if name == "segment" else None
+            wanted = sorted(FOLDERS) if options.together else [name]
+            models = {
+                task: _begin(task, options.builtin, go_on=options.go_on, seed=chosen.seed)
+                for task in wanted
+            }
             train(
-                model,
+                _twins(models) if options.together else models[name],
                 pairs,
-                options.work / task,
+                options.work / name,
                 options=replace(chosen, steps=steps or chosen.steps),
                 held_out=held_out,
                 cache=cache,
                 report=_print,
             )
             if options.blend is not None:
-                blend_head(model, options.blend)
-            print(save_builtin(model, task, options.builtin), flush=True)
+                blend_head(models[name], options.blend)
+            output = options.output or options.builtin
+            if not (chosen.is_frozen and (output / FOLDERS["depth"] / BACKBONE_FILE).is_file()):
+                save_backbone(models[wanted[0]], output)
+            for task, model in models.items():
+                print(save_builtin(model, task, output), flush=True)
     except DptError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

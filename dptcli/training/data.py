@@ -37,12 +37,17 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Example:
-    """A photograph with its depth, its labels or both. sky: the class id of sky in the labels."""
+    """A photograph with its depth, its labels or both.
+
+    sky: the class id of sky in the labels. absent: the classes that pixels without a label
+    certainly are not, such as person where every person is labelled and nothing else.
+    """
 
     image: Path
     depth: Pair | None
     labels: Pair | None
     sky: int | None = None
+    absent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.errors import UsageError
-from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
+from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
+from dptcli.model.layers import FeatureMap
 from dptcli.model.losses import segmentation_loss, silog_loss
 from dptcli.results.files import atomic_path
 from dptcli.training.batches import Batch, Source, TrainOptions, precision
 from dptcli.training.data import IGNORE_LABEL, Example
 from dptcli.training.features import FeatureCache
-from dptcli.training.losses import relative_depth_loss
+from dptcli.training.losses import possible_label_loss, relative_depth_loss
 from dptcli.training.optimizers import make_optimizers
+from dptcli.training.twins import Learner, Twins, backbone_of, feature_maps, select
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_NAME = "checkpoint.pt"
+LABEL_WEIGHT = 1.0
+"""What the loss of classes counts beside that of depth, where both are trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,23 +44,56 @@ class Progress:
     validation: float | None
 
 
-def batch_loss(model: DensePredictor, batch: Batch) -> Tensor:
-    """The training loss of either task on a batch."""
+def batch_loss(model: Learner, batch: Batch) -> Tensor:
+    """The training loss of either task, or of both, on a batch."""
     maps = batch.maps
     if maps is None:
         assert batch.pixel_values is not None
-        maps = model.features(batch.pixel_values).maps
-    fused = model.neck(maps, num_fused=None if batch.level < 0 else batch.level + 1)
+        maps = feature_maps(model, batch.pixel_values)
+    if isinstance(model, Twins):
+        return _both_losses(model, maps, batch)
     if isinstance(model, DPTForSemanticSegmentation):
-        auxiliary = None if model.auxiliary_head is None else model.auxiliary_head(fused)
-        return segmentation_loss(
-            model.head(fused),
-            auxiliary,
-            batch.labels,
-            ignore_index=IGNORE_LABEL,
-            auxiliary_weight=model.config.auxiliary_loss_weight,
-        )
+        return _label_loss(model, maps, batch)
     assert isinstance(model, DPTForDepthEstimation)
+    return _depth_loss(model, maps, batch)
+
+
+def _both_losses(model: Twins, maps: list[FeatureMap], batch: Batch) -> Tensor:
+    """The sum over both tasks, each on the images that tell something of it."""
+    has_depth = batch.valid.flatten(1).any(dim=1)
+    has_labels = (batch.labels != IGNORE_LABEL).flatten(1).any(dim=1)
+    if batch.absent is not None:
+        has_labels = has_labels | batch.absent.any(dim=1)
+    # A sum of nothing has no gradient; this one has that of zero.
+    total = 0.0 * maps[-1].map.mean()
+    if has_depth.any():
+        total = total + _depth_loss(model.depth, select(maps, has_depth), batch.where(has_depth))
+    if has_labels.any():
+        part = _label_loss(model.segment, select(maps, has_labels), batch.where(has_labels))
+        total = total + LABEL_WEIGHT * part
+    return total
+
+
+def _label_loss(model: DPTForSemanticSegmentation, maps: list[FeatureMap], batch: Batch) -> Tensor:
+    fused = model.neck(maps, num_fused=None if batch.level < 0 else batch.level + 1)
+    logits = model.head(fused)
+    labels = batch.labels
+    if batch.level >= 0:
+        # As for depth: a coarse map is judged at its own size.
+        labels = _nearest(labels, (logits.shape[-2], logits.shape[-1]))
+    if batch.absent is not None:
+        return possible_label_loss(logits, labels, batch.absent, ignore_index=IGNORE_LABEL)
+    return segmentation_loss(
+        logits,
+        None if model.auxiliary_head is None else model.auxiliary_head(fused),
+        labels,
+        ignore_index=IGNORE_LABEL,
+        auxiliary_weight=model.config.auxiliary_loss_weight,
+    )
+
+
+def _depth_loss(model: DPTForDepthEstimation, maps: list[FeatureMap], batch: Batch) -> Tensor:
+    fused = model.neck(maps, num_fused=None if batch.level < 0 else batch.level + 1)
     if batch.level >= 0:
         return _coarse_depth_loss(model.head(fused).float(), batch)
     hw = batch.inverse_depth.shape[-2:]
@@ -75,12 +112,14 @@ def _coarse_depth_loss(predicted: Tensor, batch: Batch) -> Tensor:
 
     A target pixel is the one nearest to the prediction's: a mean across an edge is no depth.
     """
-    hw = predicted.shape[-2:]
-    target, valid = (
-        F.interpolate(values[:, None].float(), size=hw, mode="nearest-exact")[:, 0]
-        for values in (batch.inverse_depth, batch.valid)
-    )
+    hw = (predicted.shape[-2], predicted.shape[-1])
+    target, valid = _nearest(batch.inverse_depth, hw), _nearest(batch.valid, hw)
     return relative_depth_loss(predicted, target, valid > 0)
+
+
+def _nearest(values: Tensor, hw: tuple[int, int]) -> Tensor:
+    """Values (B, H, W) at the pixels (B, h, w) of a coarser map."""
+    return F.interpolate(values[:, None].float(), size=hw, mode="nearest-exact")[:, 0]
 
 
 def learning_rate_at(step: int, options: TrainOptions) -> float:
@@ -120,7 +159,7 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def validation_loss(model: DensePredictor, source: Source) -> float:
+def validation_loss(model: Learner, source: Source) -> float:
     """The mean loss on whole, undistorted images."""
     was_training = model.training
     model.eval()
@@ -133,7 +172,7 @@ def validation_loss(model: DensePredictor, source: Source) -> float:
 class _Run:
     """Everything that a checkpoint holds: optimizers, averaged weights, the best ones, history."""
 
-    def __init__(self, model: DensePredictor, options: TrainOptions) -> None:
+    def __init__(self, model: Learner, options: TrainOptions) -> None:
         self.model = model
         self.options = options
         self.optimizers = make_optimizers(model, options)
@@ -211,7 +250,7 @@ class History:
 
 
 def train(
-    model: DensePredictor,
+    model: Learner,
     examples: Sequence[Example],
     folder: Path,
     *,
@@ -250,12 +289,11 @@ def train(
     return History(losses=tuple(run.losses), validations=tuple(run.validations))
 
 
-def _set_training(model: DensePredictor, options: TrainOptions) -> None:
+def _set_training(model: Learner, options: TrainOptions) -> None:
     """Training mode, but for a frozen backbone, whose dropout would blur what is cached."""
     model.train()
-    backbone = model.backbone if model.backbone is not None else model.dpt
-    if options.is_frozen and backbone is not None:
-        backbone.eval()
+    if options.is_frozen:
+        backbone_of(model).eval()
 
 
 def _step(run: _Run, source: Source) -> float:

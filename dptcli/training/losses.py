@@ -1,7 +1,8 @@
-"""Training losses for relative depth, on top of those that the models compute themselves.
+"""Training losses for relative depth and for partly known classes.
 
-All compare a prediction with inverse depths (B, H, W) that are known where `valid` (bool, B, H,
-W); 0 is infinitely far (sky). None depends on the prediction's scale or shift, but for the anchor.
+Those of depth compare a prediction with inverse depths (B, H, W) that are known where `valid`
+(bool, B, H, W); 0 is infinitely far (sky). None depends on the prediction's scale or shift, but for
+the anchor.
 """
 
 import torch
@@ -38,6 +39,29 @@ def relative_depth_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Ten
         + ORDER_WEIGHT * order_loss(aligned, target, valid)
         + ANCHOR_WEIGHT * anchor_loss(predicted, target, valid)
     )
+
+
+def possible_label_loss(
+    logits: Tensor, labels: Tensor, absent: Tensor, *, ignore_index: int
+) -> Tensor:
+    """Minus the logarithm of the probability of what a pixel may be, as a mean over pixels.
+
+    logits: (B, num_labels, h, w), resized to the labels; labels: class ids (B, H, W). absent: bool
+    (B, num_labels), the classes that pixels of `ignore_index` certainly are not. For a labelled
+    pixel this is the cross entropy; one of which nothing is known does not count.
+    """
+    logits = F.interpolate(
+        logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False
+    )
+    labels = labels.long()
+    known = labels != ignore_index
+    partly = ~known & absent.any(dim=1)[:, None, None]
+    scores = torch.log_softmax(logits, dim=1)
+    named = scores.gather(1, torch.where(known, labels, 0)[:, None])[:, 0]
+    possible = scores.masked_fill(absent[:, :, None, None], float("-inf")).logsumexp(dim=1)
+    # Rounding may leave a sum of probabilities just above one.
+    likely = torch.where(known, named, possible.clamp(max=0))
+    return _mean(-likely, known | partly)
 
 
 def align(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:

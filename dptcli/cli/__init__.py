@@ -17,9 +17,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from dptcli import __version__
-from dptcli.cli.argv import normalize_argv
 from dptcli.cli.commands import LazyGroup
-from dptcli.cli.signals import SIGHUP, Stopped, signals_raise
+from dptcli.cli.terminal.argv import normalize_argv
+from dptcli.cli.terminal.signals import SIGHUP, Stopped, signals_raise
 from dptcli.errors import DptError, ImageError
 
 EXIT_DONE = 0

@@ -8,7 +8,7 @@ import typer
 
 from dptcli.benchmark import NUM_MADE
 from dptcli.cli import options as o
-from dptcli.cli.run import set_up_logging
+from dptcli.cli.predicting.run import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
 
@@ -118,7 +118,7 @@ def bench(
 
     from dptcli.benchmark.measure import run_benchmark
     from dptcli.benchmark.prepare import prepared
-    from dptcli.cli.console import progress_line
+    from dptcli.cli.terminal.console import progress_line
 
     settings = {
         "task": task,

@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "export": ("export", "Write a model as an ONNX file and check it against our own output."),
     "eval": (
-        "measure",
+        "eval",
         "Measure a model, or predictions made earlier, on photographs with known answers.",
     ),
     "bench": ("bench", "Measure the loop on this machine, stage by stage, and against others."),

@@ -9,15 +9,23 @@ import typer
 from dptcli.cli import depth_classes as c
 from dptcli.cli import depth_options as d
 from dptcli.cli import options as o
-from dptcli.cli.preview import Preview
-from dptcli.cli.run import EPILOG, Recorded, Request, Work, read_request, run, set_up_logging
+from dptcli.cli.predicting.run import (
+    EPILOG,
+    Recorded,
+    Request,
+    Work,
+    read_request,
+    run,
+    set_up_logging,
+)
+from dptcli.cli.terminal.preview import Preview
 from dptcli.depth.formats import FORMATS, SIDECAR_SUFFIX, Format, needs_sidecar, parse_formats
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from dptcli.cli.clip_request import ClipRequest
-    from dptcli.cli.console import Reporter
+    from dptcli.cli.predicting.clip_request import ClipRequest
+    from dptcli.cli.terminal.console import Reporter
     from dptcli.depth.anchors import Anchors
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.pipeline import Pipeline, Prediction, Save

@@ -9,7 +9,7 @@ import typer
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from dptcli.cli.run import Request
+    from dptcli.cli.predicting.run import Request
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.results.plan import Plan
     from dptcli.weights.load import LoadedModel

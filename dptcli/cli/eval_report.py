@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dptcli.cli.console import progress_bar, say
+from dptcli.cli.terminal.console import progress_bar, say
 from dptcli.errors import UsageError
 from dptcli.inputs.decode import printable
 
@@ -72,7 +72,7 @@ def tell_depth(
     report: "DepthReport", to: Destination, *, source: str, predict: "PredictDepth"
 ) -> None:
     """Show and write a depth report; predict draws the sheet's images again."""
-    from dptcli.cli import scores
+    from dptcli.cli import eval_scores as scores
 
     content = scores.depth_json(report, facts={"task": "depth", **to.facts})
     if to.as_json:
@@ -103,7 +103,7 @@ def tell_segments(
     labels: "LabelMap",
 ) -> None:
     """Show and write a segmentation report; predict draws the sheet's images again."""
-    from dptcli.cli import scores
+    from dptcli.cli import eval_scores as scores
 
     content = scores.segment_json(report, facts={"task": "segment", **to.facts})
     if to.as_json:

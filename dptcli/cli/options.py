@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from dptcli.cli.engine import Engine as Engine
-from dptcli.cli.engine import GPUsPerWorker as GPUsPerWorker
-from dptcli.cli.engine import RayAddress as RayAddress
-from dptcli.cli.engine import Workers as Workers
+from dptcli.cli.predicting.engine import Engine as Engine
+from dptcli.cli.predicting.engine import GPUsPerWorker as GPUsPerWorker
+from dptcli.cli.predicting.engine import RayAddress as RayAddress
+from dptcli.cli.predicting.engine import Workers as Workers
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
 

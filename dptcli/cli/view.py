@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dptcli.cli import options as o
-from dptcli.cli.run import set_up_logging
+from dptcli.cli.predicting.run import set_up_logging
 from dptcli.depth.formats import result_stem
 from dptcli.errors import ImageError, UsageError
 
@@ -97,7 +97,7 @@ def info(
     """
     from pathlib import Path
 
-    from dptcli.cli.console import say
+    from dptcli.cli.terminal.console import say
     from dptcli.results.restore import describe
 
     failed = False

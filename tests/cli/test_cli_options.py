@@ -7,9 +7,9 @@ import pytest
 
 import dptcli.cli
 from dptcli.cli import main
-from dptcli.cli.argv import normalize_argv
 from dptcli.cli.commands import COMMANDS, load_command
 from dptcli.cli.options import parse_max_pixels, parse_size
+from dptcli.cli.terminal.argv import normalize_argv
 from dptcli.errors import UsageError
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from terminal import ANSI, on_a_terminal
 from tiny import save_tiny
 
-from dptcli.cli.console import say
+from dptcli.cli.terminal.console import say
 
 COMMANDS = ["depth", "segment"]
 

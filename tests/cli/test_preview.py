@@ -10,7 +10,7 @@ from terminal import ANSI, on_a_terminal
 from tiny import save_varied
 
 from dptcli.cli import main
-from dptcli.cli.preview import MAX_SHOWN, Preview, blocks
+from dptcli.cli.terminal.preview import MAX_SHOWN, Preview, blocks
 
 
 def console(**changes):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dptcli.cli.signals import Stopped, signals_raise
+from dptcli.cli.terminal.signals import Stopped, signals_raise
 
 
 class Resource:

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 from process import environment
 
-from dptcli.cli.engine import read_engine
-from dptcli.cli.record import Kept
+from dptcli.cli.predicting.engine import read_engine
+from dptcli.cli.predicting.record import Kept
 from dptcli.engine_ray.driver import connected, share_out
 from dptcli.errors import UsageError
 from dptcli.inputs.find import ImageSource

@@ -18,7 +18,7 @@ from rerun import draw, draw_photos, runner
 from tiny import save_tiny
 
 from dptcli.cli import main
-from dptcli.cli.work import work_hash
+from dptcli.cli.predicting.work import work_hash
 from dptcli.records.ledger import FOLDER_NAME, read_records
 from dptcli.results.files import atomic_path
 

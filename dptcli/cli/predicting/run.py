@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from dptcli.cli import options as o
-from dptcli.cli.clip_request import ClipRequest, read_clip
-from dptcli.cli.engine import ClusterRequest, opened, read_engine
+from dptcli.cli.predicting.clip_request import ClipRequest, read_clip
+from dptcli.cli.predicting.engine import ClusterRequest, opened, read_engine
 from dptcli.errors import UsageError
 from dptcli.processing.target_size import TargetSize, parse_target_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dptcli.cli.console import Reporter
-    from dptcli.cli.record import Kept
+    from dptcli.cli.predicting.record import Kept
+    from dptcli.cli.terminal.console import Reporter
     from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Pipeline, Save
     from dptcli.records.report import Outcome, Report
@@ -146,12 +146,12 @@ def run(
     where each result depends on all images. segment_model: a model that predicts classes beside
     depth, on the same backbone.
     """
-    from dptcli.cli.console import Reporter
+    from dptcli.cli.terminal.console import Reporter
 
     with _account_of(request) as account:
         reporter = Reporter(quiet=request.quiet, as_json=request.as_json, account=account)
         if request.clip is not None:
-            from dptcli.cli.clip import run_clip
+            from dptcli.cli.predicting.clips import run_clip
 
             return run_clip(
                 request,
@@ -188,7 +188,7 @@ def _run_photographs(
     work: "Work | None",
     segment_model: str | None,
 ) -> int:
-    from dptcli.cli.record import Kept
+    from dptcli.cli.predicting.record import Kept
     from dptcli.records.report import Report
     from dptcli.results.plan import Shard, plan_outputs
     from dptcli.weights.catalog import find_model
@@ -333,7 +333,7 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to whatever sys.stderr is at the time: a progress bar puts itself in its place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from dptcli.cli.console import say
+        from dptcli.cli.terminal.console import say
 
         say(self.format(record))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dptcli.cli.work import content_options, work_hash
+from dptcli.cli.predicting.work import content_options, work_hash
 from dptcli.remote.places import RemotePath, place
 from dptcli.results.files import RUN_TOKEN
 from dptcli.weights.catalog import find_model
@@ -16,7 +16,7 @@ from dptcli.weights.catalog import find_model
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from dptcli.cli.run import Request
+    from dptcli.cli.predicting.run import Request
     from dptcli.inputs.content import InputFacts
     from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Save
@@ -142,7 +142,7 @@ class Kept:
         folder = plan.folder
         num_failed = 0 if report is None else len(report.failed)
         if isinstance(folder, RemotePath) or (self._ledger is None and num_failed):
-            from dptcli.cli.run import note_failures
+            from dptcli.cli.predicting.run import note_failures
 
             if report is not None:
                 note_failures(folder, report)

@@ -8,12 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dptcli.cli.clip_request import ClipRequest
+from dptcli.cli.predicting.clip_request import ClipRequest
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from dptcli.cli.console import Reporter
-    from dptcli.cli.run import Request
+    from dptcli.cli.predicting.run import Request
+    from dptcli.cli.terminal.console import Reporter
     from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Save
     from dptcli.results.plan import Plan
@@ -70,7 +70,7 @@ def run_clip(
 
 
 def _frames_of(request: "Request", wanted: ClipRequest) -> "tuple[Clip | None, list[ImageSource]]":
-    from dptcli.cli.run import find_sources
+    from dptcli.cli.predicting.run import find_sources
     from dptcli.video.read import Clip, parse_frames
 
     frames = parse_frames(wanted.frames)
@@ -98,7 +98,7 @@ def _to_folder(
     suffixes: Sequence[str],
     sidecar: str | None,
 ) -> int:
-    from dptcli.cli.run import note_failures, open_for
+    from dptcli.cli.predicting.run import note_failures, open_for
     from dptcli.records.report import Report
     from dptcli.results.plan import plan_outputs
 
@@ -139,7 +139,7 @@ def _to_video(
     options: dict[str, Any],
     reporter: "Reporter",
 ) -> int:
-    from dptcli.cli.run import open_for
+    from dptcli.cli.predicting.run import open_for
     from dptcli.records.report import Report
     from dptcli.results.plan import Job, Plan
     from dptcli.video.read import DEFAULT_FPS

@@ -12,7 +12,7 @@ import typer
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from dptcli.cli.record import Kept
+    from dptcli.cli.predicting.record import Kept
     from dptcli.pipeline import Pipeline
 
 PANEL = "Many machines"

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from dptcli.cli.work import NOT_WORK
+from dptcli.cli.predicting.work import NOT_WORK
 from dptcli.errors import UsageError
 from dptcli.remote import is_address
 

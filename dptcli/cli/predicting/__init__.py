@@ -1,0 +1,1 @@
+"""What `dpt depth` and `dpt segment` share."""

@@ -1,0 +1,1 @@
+"""What lies between the shell and every command: its words, its signals, what is said to it."""

@@ -175,8 +175,7 @@ def test_no_circle_of_files():
 )
 def test_the_command_line_loads_nothing_heavy_when_it_is_imported(path):
     at_top = {name.split(".")[0] for name, inside in imports(path) if not inside}
-    if path.name != "console.py":  # imported by commands when they run
-        assert not at_top & HEAVY
+    assert not at_top & HEAVY
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import typer
 
 from dptcli.benchmark import NUM_MADE
 from dptcli.cli import options as o
-from dptcli.cli.predicting.run import set_up_logging
+from dptcli.cli.terminal.console import progress_line
+from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
 
@@ -118,7 +119,6 @@ def bench(
 
     from dptcli.benchmark.measure import run_benchmark
     from dptcli.benchmark.prepare import prepared
-    from dptcli.cli.terminal.console import progress_line
 
     settings = {
         "task": task,

@@ -7,42 +7,25 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-# In the order of `dpt --help`: the module whose `register` adds the command, and the first sentence
-# of the command's own help.
-COMMANDS: Mapping[str, tuple[str, str]] = {
-    "depth": (
-        "depth",
-        "Estimate how near everything in a photograph is, and write it as a picture.",
-    ),
-    "segment": (
-        "segment",
-        "Name what every pixel of a photograph shows, and write it as a mask.",
-    ),
-    "gallery": (
-        "gallery",
-        "Make a page to look at results: photographs against depth or classes, offline.",
-    ),
+# In the order of `dpt --help`, each with the first sentence of its own help. The module of the
+# same name adds the command by `register`.
+COMMANDS: Mapping[str, str] = {
+    "depth": "Estimate how near everything in a photograph is, and write it as a picture.",
+    "segment": "Name what every pixel of a photograph shows, and write it as a mask.",
+    "gallery": "Make a page to look at results: photographs against depth or classes, offline.",
     "info": (
-        "view",
-        "Tell what an image or a result is: size, kind and unit of its values, model, orientation.",
+        "Tell what an image or a result is: size, kind and unit of its values, model, orientation."
     ),
-    "restore": (
-        "view",
-        "Give the depth values of a result back as a NumPy array, float32 (height, width).",
-    ),
-    "models": ("models", "List the models that have names, and manage those in the cache."),
+    "restore": "Give the depth values of a result back as a NumPy array, float32 (height, width).",
+    "models": "List the models that have names, and manage those in the cache.",
     "convert": (
-        "convert",
-        "Turn an original file into a model folder, and check that both give the same numbers.",
+        "Turn an original file into a model folder, and check that both give the same numbers."
     ),
-    "export": ("export", "Write a model as an ONNX file and check it against our own output."),
-    "eval": (
-        "eval",
-        "Measure a model, or predictions made earlier, on photographs with known answers.",
-    ),
-    "bench": ("bench", "Measure the loop on this machine, stage by stage, and against others."),
-    "report": ("report", "Join the accounts that runs wrote with --report."),
-    "train": ("train", "Fine-tune a model on photographs with known depth or labels."),
+    "export": "Write a model as an ONNX file and check it against our own output.",
+    "eval": "Measure a model, or predictions made earlier, on photographs with known answers.",
+    "bench": "Measure the loop on this machine, stage by stage, and against others.",
+    "report": "Join the accounts that runs wrote with --report.",
+    "train": "Fine-tune a model on photographs with known depth or labels.",
 }
 
 
@@ -64,7 +47,7 @@ class LazyGroup(Group):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        for name, (_module, sentence) in COMMANDS.items():
+        for name, sentence in COMMANDS.items():
             self.commands[name] = TyperCommand(name, help=sentence)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -78,6 +61,6 @@ def load_command(name: str) -> Any:
     """Return the command itself, with its options and its own commands."""
     registry = typer.Typer(rich_markup_mode="rich")
     registry.callback()(lambda: None)  # Typer makes no group of a single command without one
-    importlib.import_module(f"dptcli.cli.{COMMANDS[name][0]}").register(registry)
+    importlib.import_module(f"dptcli.cli.{name}").register(registry)
     group = typer.main.get_group(registry)
     return group.commands[name]

@@ -16,8 +16,8 @@ from dptcli.cli.predicting.run import (
     Work,
     read_request,
     run,
-    set_up_logging,
 )
+from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.cli.terminal.preview import Preview
 from dptcli.depth.formats import FORMATS, SIDECAR_SUFFIX, Format, needs_sidecar, parse_formats
 from dptcli.errors import UsageError
@@ -25,7 +25,7 @@ from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from dptcli.cli.predicting.clip_request import ClipRequest
-    from dptcli.cli.terminal.console import Reporter
+    from dptcli.cli.predicting.reporter import Reporter
     from dptcli.depth.anchors import Anchors
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.pipeline import Pipeline, Prediction, Save

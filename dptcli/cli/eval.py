@@ -11,7 +11,7 @@ import typer
 from dptcli.cli import eval_options as e
 from dptcli.cli import options as o
 from dptcli.cli.commands import Group
-from dptcli.cli.predicting.run import set_up_logging
+from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dptcli.cli import options as o
-from dptcli.cli.predicting.run import set_up_logging
+from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
 
 

@@ -13,7 +13,7 @@ import typer
 
 from dptcli.cli import options as o
 from dptcli.cli.commands import Group
-from dptcli.cli.predicting.run import set_up_logging
+from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import ModelError, UsageError
 from dptcli.model.families.entry import CatalogEntry
 from dptcli.weights import hub

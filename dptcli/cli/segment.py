@@ -8,7 +8,8 @@ import typer
 
 from dptcli.cli import options as o
 from dptcli.cli import segment_options as s
-from dptcli.cli.predicting.run import EPILOG, read_request, run, set_up_logging
+from dptcli.cli.predicting.run import EPILOG, read_request, run
+from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
 

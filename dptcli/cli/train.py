@@ -10,7 +10,8 @@ import typer
 
 from dptcli.cli import options as o
 from dptcli.cli.commands import Group
-from dptcli.cli.predicting.run import set_up_logging
+from dptcli.cli.terminal.console import progress_bar, say
+from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
 
@@ -302,8 +303,6 @@ def _run(task: "PairTask", given: Mapping[str, Any]) -> int:
 @contextmanager
 def _progress(num_steps: int, *, quiet: bool) -> "Iterator[Callable[[Progress], None]]":
     """Show the run on stderr: a bar on a terminal, else a line now and then."""
-    from dptcli.cli.terminal.console import progress_bar, say
-
     live = not quiet and sys.stderr.isatty()
     bar = progress_bar(unit="steps") if live else None
     every = max(1, num_steps // 20)

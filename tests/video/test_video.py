@@ -14,7 +14,7 @@ from process import DPT, environment
 from tiny import save_tiny
 
 from dptcli.cli import main
-from dptcli.cli.terminal.console import Reporter
+from dptcli.cli.predicting.reporter import Reporter
 from dptcli.errors import ImageError, UsageError
 from dptcli.video import write as videofile
 from dptcli.video.read import Clip, FrameRange, parse_frames

@@ -12,8 +12,8 @@ from dptcli.cli.predicting.clip_request import ClipRequest
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from dptcli.cli.predicting.reporter import Reporter
     from dptcli.cli.predicting.run import Request
-    from dptcli.cli.terminal.console import Reporter
     from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Save
     from dptcli.results.plan import Plan

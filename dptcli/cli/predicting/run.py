@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dptcli.cli.predicting.record import Kept
-    from dptcli.cli.terminal.console import Reporter
+    from dptcli.cli.predicting.reporter import Reporter
     from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Pipeline, Save
     from dptcli.records.report import Outcome, Report
@@ -146,7 +145,7 @@ def run(
     where each result depends on all images. segment_model: a model that predicts classes beside
     depth, on the same backbone.
     """
-    from dptcli.cli.terminal.console import Reporter
+    from dptcli.cli.predicting.reporter import Reporter
 
     with _account_of(request) as account:
         reporter = Reporter(quiet=request.quiet, as_json=request.as_json, account=account)
@@ -327,23 +326,3 @@ def open_for(
 
         return open_together(request.model, segment_model, **wanted)
     return pipeline.open_pipeline(request.model, task=request.task, **wanted)
-
-
-class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to whatever sys.stderr is at the time: a progress bar puts itself in its place."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from dptcli.cli.terminal.console import say
-
-        say(self.format(record))
-
-
-def set_up_logging(*, verbose: bool, quiet: bool) -> None:
-    if quiet:  # the hub's client reads this once, when it is imported
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    package = logging.getLogger("dptcli")
-    package.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
-    handler = _StderrHandler()
-    handler.setFormatter(logging.Formatter("dpt: %(message)s"))
-    package.handlers = [handler]
-    package.propagate = False

@@ -5,6 +5,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from dptcli.cli.terminal.console import stderr_console
+
 if TYPE_CHECKING:
     from PIL import Image
     from rich.console import Console
@@ -41,9 +43,7 @@ class Preview:
         """Draw what was kept on standard error, if that is a terminal."""
         if not sys.stderr.isatty():
             return
-        from rich.console import Console
-
-        console = Console(stderr=True, highlight=False)
+        console = stderr_console()
         for name, picture in self._kept:
             console.print(name, markup=False)
             console.print(blocks(picture, console))

@@ -9,8 +9,8 @@ import typer
 from dptcli.cli import depth_classes as c
 from dptcli.cli import depth_options as d
 from dptcli.cli import options as o
+from dptcli.cli.predicting import options as p
 from dptcli.cli.predicting.run import (
-    EPILOG,
     Recorded,
     Request,
     Work,
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
-    app.command(epilog=EPILOG)(depth)
+    app.command(epilog=p.EPILOG)(depth)
 
 
 def depth(
-    inputs: o.Inputs = None,
-    from_file: o.FromFile = None,
-    null: o.Null = False,
-    no_recursive: o.NoRecursive = False,
-    max_pixels: o.MaxPixels = None,
-    output: o.Output = None,
+    inputs: p.Inputs = None,
+    from_file: p.FromFile = None,
+    null: p.Null = False,
+    no_recursive: p.NoRecursive = False,
+    max_pixels: p.MaxPixels = None,
+    output: p.Output = None,
     formats: d.Formats = None,
-    target_size: o.TargetSize = "original",
-    overwrite: o.Overwrite = False,
-    skip_existing: o.SkipExisting = False,
-    shard: o.Shard = None,
+    target_size: p.TargetSize = "original",
+    overwrite: p.Overwrite = False,
+    skip_existing: p.SkipExisting = False,
+    shard: p.Shard = None,
     colormap: d.Colormap = None,
     invert: d.Invert = False,
     grayscale: d.Grayscale = False,
@@ -70,25 +70,25 @@ def depth(
     with_segments: c.WithSegments = False,
     masks: c.Masks = False,
     segment_model: c.SegmentModel = None,
-    frames: o.Frames = None,
-    sequence: o.InOrder = False,
-    smoothing: o.Smoothing = None,
-    fps: o.FPS = None,
-    audio: o.Audio = False,
+    frames: p.Frames = None,
+    sequence: p.InOrder = False,
+    smoothing: p.Smoothing = None,
+    fps: p.FPS = None,
+    audio: p.Audio = False,
     model: o.ModelName = DEFAULT_MODEL,
     size: o.Size = None,
-    tile: o.Tile = None,
+    tile: p.Tile = None,
     offline: o.Offline = False,
     device: o.Device = "auto",
     dtype: o.DType = "auto",
     optimize: o.Optimize = True,
-    batch_size: o.BatchSize = "auto",
-    engine: o.Engine = "local",
-    ray_address: o.RayAddress = None,
-    workers: o.Workers = None,
-    gpus_per_worker: o.GPUsPerWorker = None,
-    as_json: o.Json = False,
-    report: o.Report = None,
+    batch_size: p.BatchSize = "auto",
+    engine: p.Engine = "local",
+    ray_address: p.RayAddress = None,
+    workers: p.Workers = None,
+    gpus_per_worker: p.GPUsPerWorker = None,
+    as_json: p.Json = False,
+    report: p.Report = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:
@@ -130,7 +130,7 @@ def depth(
 def _outputs(request: Request, given: Mapping[str, Any]) -> "DepthOutputs":
     """Check the options about results. Raises UsageError."""
     formats = parse_formats(given["formats"], out=request.out)
-    num_bits = o.parse_bits(given["bits"])
+    num_bits = d.parse_bits(given["bits"])
     grey = "--grayscale" if given["grayscale"] else "--bits 16" if num_bits == 16 else None
     if given["colormap"] is not None and grey:
         raise UsageError(f"--colormap makes colours and {grey} makes grey; leave one out")

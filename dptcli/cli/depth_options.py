@@ -1,10 +1,11 @@
-"""The options of `dpt depth` alone. Loads nothing heavy."""
+"""The options of `dpt depth` alone, and what their values may be. Loads nothing heavy."""
 
 from typing import Annotated
 
 import typer
 
 from dptcli.cli import options as o
+from dptcli.errors import UsageError
 
 PICTURE = "Depth picture"
 SPACE = "Points and meshes"
@@ -176,3 +177,10 @@ MaxPoints = Annotated[
         help="The most points of a cloud or mesh (1M by default), e.g. [cyan]--max-points 250k[/]",
     ),
 ]
+
+
+def parse_bits(value: str) -> int:
+    """Read --bits. Raises UsageError."""
+    if value not in {"8", "16"}:
+        raise UsageError(f"--bits {value!r} must be 8 or 16")
+    return int(value)

@@ -8,7 +8,8 @@ import typer
 
 from dptcli.cli import options as o
 from dptcli.cli import segment_options as s
-from dptcli.cli.predicting.run import EPILOG, read_request, run
+from dptcli.cli.predicting import options as p
+from dptcli.cli.predicting.run import read_request, run
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
@@ -25,20 +26,20 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
-    app.command(epilog=EPILOG)(segment)
+    app.command(epilog=p.EPILOG)(segment)
 
 
 def segment(
-    inputs: o.Inputs = None,
-    from_file: o.FromFile = None,
-    null: o.Null = False,
-    no_recursive: o.NoRecursive = False,
-    max_pixels: o.MaxPixels = None,
-    output: o.Output = None,
-    target_size: o.TargetSize = "original",
-    overwrite: o.Overwrite = False,
-    skip_existing: o.SkipExisting = False,
-    shard: o.Shard = None,
+    inputs: p.Inputs = None,
+    from_file: p.FromFile = None,
+    null: p.Null = False,
+    no_recursive: p.NoRecursive = False,
+    max_pixels: p.MaxPixels = None,
+    output: p.Output = None,
+    target_size: p.TargetSize = "original",
+    overwrite: p.Overwrite = False,
+    skip_existing: p.SkipExisting = False,
+    shard: p.Shard = None,
     overlay: s.Overlay = None,
     layer: s.Layer = None,
     outlines: s.Outlines = False,
@@ -46,23 +47,23 @@ def segment(
     classes: s.Classes = None,
     label_offset: s.LabelOffset = "0",
     also: s.Also = None,
-    frames: o.Frames = None,
-    fps: o.FPS = None,
-    audio: o.Audio = False,
+    frames: p.Frames = None,
+    fps: p.FPS = None,
+    audio: p.Audio = False,
     model: o.ModelName = DEFAULT_MODEL,
     size: o.Size = None,
-    tile: o.Tile = None,
+    tile: p.Tile = None,
     offline: o.Offline = False,
     device: o.Device = "auto",
     dtype: o.DType = "auto",
     optimize: o.Optimize = True,
-    batch_size: o.BatchSize = "auto",
-    engine: o.Engine = "local",
-    ray_address: o.RayAddress = None,
-    workers: o.Workers = None,
-    gpus_per_worker: o.GPUsPerWorker = None,
-    as_json: o.Json = False,
-    report: o.Report = None,
+    batch_size: p.BatchSize = "auto",
+    engine: p.Engine = "local",
+    ray_address: p.RayAddress = None,
+    workers: p.Workers = None,
+    gpus_per_worker: p.GPUsPerWorker = None,
+    as_json: p.Json = False,
+    report: p.Report = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:

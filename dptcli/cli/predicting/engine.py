@@ -5,58 +5,13 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
     from dptcli.cli.predicting.record import Kept
     from dptcli.pipeline import Pipeline
-
-PANEL = "Many machines"
-
-Engine = Annotated[
-    str,
-    typer.Option(
-        metavar="local|ray",
-        rich_help_panel=PANEL,
-        show_default=False,
-        help="local (the default) or ray, a cluster, e.g. [cyan]--engine ray[/]",
-    ),
-]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        rich_help_panel=PANEL,
-        show_default=False,
-        help="The cluster: auto, HOST:PORT or ray://HOST:PORT; without it RAY_ADDRESS, or this "
-        "machine alone, e.g. [cyan]--engine ray --ray-address auto[/]",
-    ),
-]
-Workers = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N",
-        rich_help_panel=PANEL,
-        show_default=False,
-        help="Models at work in the cluster (one for each GPU, or for each machine without GPUs), "
-        "e.g. [cyan]--workers 8[/]",
-    ),
-]
-GPUsPerWorker = Annotated[
-    str | None,
-    typer.Option(
-        "--gpus-per-worker",
-        metavar="SHARE",
-        rich_help_panel=PANEL,
-        show_default=False,
-        help="GPUs of each model, 1 by default where there are any; a fraction lets models share "
-        "one, 0 keeps to CPUs, e.g. [cyan]--gpus-per-worker 0.5[/]",
-    ),
-]
 
 
 @dataclass(frozen=True, kw_only=True)

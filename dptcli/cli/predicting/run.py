@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from dptcli.cli import options as o
+from dptcli.cli.predicting import options as p
 from dptcli.cli.predicting.clip_request import ClipRequest, read_clip
 from dptcli.cli.predicting.engine import ClusterRequest, opened, read_engine
 from dptcli.errors import UsageError
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     from dptcli.weights.load import LoadedModel
 
 logger = logging.getLogger(__name__)
-
-EPILOG = (
-    "Exit codes: 0 all done, 1 some images failed and the others are written, "
-    "2 wrong usage or model, 130 interrupted."
-)
-
 
 Recorded = Callable[["Save"], "Save"]
 Work = Callable[["Pipeline", "Plan", Recorded, Callable[["Outcome"], None], "Reporter"], "Report"]
@@ -90,7 +85,7 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
             raise UsageError("--json and -o - would mix on standard output; name a file for one")
         if sys.stdout.isatty():
             raise UsageError("-o - writes a file, not text; send it on, e.g. -o - > result.png")
-    clip, shard = read_clip(given), o.parse_shard(given["shard"])
+    clip, shard = read_clip(given), p.parse_shard(given["shard"])
     if clip is not None and shard is not None:
         raise UsageError("--shard parts a list of photographs; a clip is one piece of work")
     cluster = read_engine(given)
@@ -116,7 +111,7 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         dtype=o.check_dtype(given["dtype"], optimize=given["optimize"]),
         optimize=given["optimize"],
         batch_size=o.parse_batch_size(given["batch_size"]),
-        tile=o.parse_tile(given["tile"]),
+        tile=p.parse_tile(given["tile"]),
         as_json=given["as_json"],
         quiet=given["quiet"],
         clip=clip,

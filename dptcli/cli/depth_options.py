@@ -10,6 +10,7 @@ from dptcli.errors import UsageError
 PICTURE = "Depth picture"
 SPACE = "Points and meshes"
 METRES = "Metres"
+CLASSES = "Classes too"
 
 Formats = Annotated[
     str | None,
@@ -175,6 +176,36 @@ MaxPoints = Annotated[
         show_default=False,
         rich_help_panel=SPACE,
         help="The most points of a cloud or mesh (1M by default), e.g. [cyan]--max-points 250k[/]",
+    ),
+]
+WithSegments = Annotated[
+    bool,
+    typer.Option(
+        "--with-segments",
+        rich_help_panel=CLASSES,
+        metavar="",
+        help="Name what the photograph shows in the same run of the network: each class's area "
+        "and median depth, in --json and the result, e.g. [cyan]--with-segments --json[/]",
+    ),
+]
+Masks = Annotated[
+    bool,
+    typer.Option(
+        "--masks",
+        rich_help_panel=CLASSES,
+        metavar="",
+        help="Write the classes' masks too, to NAME.mask.png, "
+        "e.g. [cyan]--with-segments --masks[/]",
+    ),
+]
+SegmentModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        show_default=False,
+        rich_help_panel=CLASSES,
+        help="The model of the classes, on the same backbone as -m's (the one of that name by "
+        "default), e.g. [cyan]--segment-model ./my-classes[/]",
     ),
 ]
 

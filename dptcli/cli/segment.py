@@ -1,25 +1,24 @@
 """`dpt segment`: what every pixel of a photograph shows."""
 
-import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import typer
 
 from dptcli.cli import options as o
 from dptcli.cli import segment_options as s
 from dptcli.cli.predicting import options as p
-from dptcli.cli.predicting.run import read_request, run
+from dptcli.cli.predicting.engine import read_engine
+from dptcli.cli.predicting.outputs import Needs, RunOutputs
+from dptcli.cli.predicting.request import read_request
+from dptcli.cli.predicting.run import run
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dptcli.pipeline import Prediction, Save
     from dptcli.results.plan import Job, Plan
-    from dptcli.segments.maskfiles import Style
     from dptcli.segments.outputs import Main
     from dptcli.weights.load import LoadedModel
 
@@ -78,7 +77,9 @@ def segment(
     [cyan]dpt segment clip.mp4 -o seen.mp4[/]
     """
     set_up_logging(verbose=verbose, quiet=quiet)
-    request = read_request("segment", locals())
+    given = locals()
+    request = read_request("segment", given)
+    where = read_engine(given, in_order=request.clip is not None)
     main, alpha = _main_picture(overlay, layer, outlines=outlines)
     further = s.parse_also(also)
     offset = s.parse_label_offset(label_offset)
@@ -91,13 +92,14 @@ def segment(
     if request.out == "-" and further:
         raise UsageError("standard output takes one file; leave --also out or name a folder")
 
+    from dptcli.cli.predicting.class_names import write_names
     from dptcli.results.plan import photo_facts
     from dptcli.segments.maskfiles import Style
     from dptcli.segments.masks import parse_classes
     from dptcli.segments.outputs import SegmentOutputs
     from dptcli.segments.palettes import choose_palette
 
-    def saver(loaded: "LoadedModel", plan: "Plan") -> "Save":
+    def make_save(loaded: "LoadedModel", plan: "Plan") -> "Save":
         names, colors = choose_palette(palette, loaded.labels)
         kept = None if classes is None else parse_classes(classes, names)
         outputs = SegmentOutputs(
@@ -123,13 +125,12 @@ def segment(
 
         return save
 
-    return run(
-        request,
-        saver,
-        keep_rgb=main == "overlay",
-        keep_scores="scores" in kinds,
+    written = RunOutputs(
+        make_save=make_save,
         suffixes=(".png", *(s.ALSO[kind] for kind in kinds)),
+        needs=Needs(keep_rgb=main == "overlay", keep_scores="scores" in kinds),
     )
+    return run(request, written, where)
 
 
 def _main_picture(
@@ -143,41 +144,3 @@ def _main_picture(
     if overlay is not None or outlines:
         return "overlay", s.parse_alpha("--overlay", overlay) or 0.0
     return "mask", 1.0
-
-
-def write_names(
-    plan: "Plan", names: Mapping[int, str], style: "Style", *, model: str, existing: str
-) -> None:
-    """Write labels.json for the run's folder, or beside a single file; none for standard output."""
-    from dptcli.results.writers import write_whole
-    from dptcli.segments.maskfiles import write_names_json
-
-    path = _names_path(plan)
-    if path is None:
-        return
-    buffer = io.BytesIO()
-    write_names_json(
-        buffer,
-        names,
-        colors=style.colors,
-        model=model,
-        first_id=style.first_id,
-    )
-    content = buffer.getvalue()
-    if path.exists() and existing != "overwrite" and path.read_bytes() != content:
-        raise UsageError(
-            f"{str(path)!r} holds the names of another model's classes, other ids or colours; "
-            "name another folder, or replace it with --overwrite"
-        )
-
-    def write(stream: BinaryIO) -> None:
-        stream.write(content)
-
-    write_whole(path, write)
-
-
-def _names_path(plan: "Plan") -> "Path | None":
-    if plan.folder is not None:
-        return plan.folder / "labels.json"
-    path = plan.jobs[0].path
-    return None if path is None else path.with_suffix(".labels.json")

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from process import environment
 
-from dptcli.cli.predicting.engine import read_engine
+from dptcli.cli.predicting.engine import ClusterEngine, LocalEngine, read_engine
 from dptcli.cli.predicting.record import Kept
 from dptcli.engine_ray.driver import connected, share_out
 from dptcli.errors import UsageError
@@ -45,7 +45,7 @@ def test_what_a_cluster_cannot_do_is_refused(changes, words):
 
 
 def test_the_local_loop_is_the_default():
-    assert read_engine({"inputs": ["photos"], "output": "out"}) is None
+    assert read_engine({"inputs": ["photos"], "output": "out"}) == LocalEngine()
 
 
 def nodes(*cpus):
@@ -111,10 +111,8 @@ def test_a_run_ends_without_what_its_lost_workers_had_under_way(tmp_path, into_a
     (tmp_path / "out").mkdir()
     source = ImageSource(tmp_path / "photo.png", Path("photo.png"))
     job = Job(source, tmp_path / "out" / "depth.png")
-    request = SimpleNamespace(
-        cluster=object(), out=tmp_path / "out", task="depth", options={}, offline=True
-    )
-    kept = Kept(request, [("dpt-small", "depth")])
+    request = SimpleNamespace(out=tmp_path / "out", task="depth", options={}, offline=True)
+    kept = Kept(request, [("dpt-small", "depth")], loses_workers=ClusterEngine.loses_workers)
     plan = Plan((job,), folder=tmp_path / "out" if into_a_folder else None)
     with kept.recording(plan):
         words = [sys.executable, "-c", KILLED_WORKER, str(tmp_path / "out"), RUN_TOKEN]

@@ -1,65 +1,66 @@
-"""`dpt depth` and `dpt segment` on clips and sequences: plan, run, join, report."""
+"""A run over a clip or a sequence: plan, run, join, report."""
 
 import contextlib
-import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dptcli.cli.predicting.clip_request import ClipRequest
+from dptcli.cli.predicting.engine import open_for
+from dptcli.cli.predicting.record import note_failures
+from dptcli.cli.predicting.request import find_sources
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from dptcli.cli.predicting.outputs import RunOutputs
     from dptcli.cli.predicting.reporter import Reporter
-    from dptcli.cli.predicting.run import Request
+    from dptcli.cli.predicting.request import Request
     from dptcli.inputs.find import ImageSource
-    from dptcli.pipeline import Save
-    from dptcli.results.plan import Plan
+    from dptcli.pipeline import Pipeline
     from dptcli.video.read import Clip
-    from dptcli.weights.load import LoadedModel
 
 logger = logging.getLogger(__name__)
 
-Saver = Callable[["LoadedModel", "Plan"], "Save"]
+
+@dataclass(frozen=True)
+class Shot:
+    """The frames to work on, in order. clip: the video they are of; None for images."""
+
+    wanted: ClipRequest
+    sources: "list[ImageSource]"
+    clip: "Clip | None"
+
+    def open(self, request: "Request", outputs: "RunOutputs") -> "Pipeline":
+        """Load the model, for frames in their order."""
+        read: Callable[[ImageSource], Any] | None = None
+        if (clip := self.clip) is not None:
+            from dptcli.video.read import FrameSource
+
+            def read(source: "ImageSource") -> Any:
+                assert isinstance(source, FrameSource)
+                return clip.read(source.index)
+
+        return open_for(request, outputs.needs, in_order=True, read=read)
 
 
 def run_clip(
-    request: "Request",
-    wanted: ClipRequest,
-    saver: Saver,
-    *,
-    keep_rgb: bool,
-    keep_scores: bool = False,
-    suffixes: Sequence[str] = (".png",),
-    sidecar: str | None = None,
-    reporter: "Reporter",
+    request: "Request", wanted: ClipRequest, outputs: "RunOutputs", reporter: "Reporter"
 ) -> int:
     """Do a clip's or a sequence's frames; returns the exit code.
 
     A clip that breaks off gives the frames before the break, a warning, and exit code 1.
     """
-    from dptcli.video.read import FrameSource, parse_frames
+    from dptcli.video.read import parse_frames
 
     frames = parse_frames(wanted.frames)
-    clip, sources = _frames_of(request, wanted)
-    read = None
-    if clip is not None:
-
-        def read(source: "ImageSource") -> Any:
-            assert clip is not None
-            assert isinstance(source, FrameSource)
-            return clip.read(source.index)
-
+    shot = _shot(request, wanted)
+    clip = shot.clip
     with contextlib.closing(clip) if clip is not None else contextlib.nullcontext():
-        work = (
-            _to_video
-            if wanted.to_video
-            else functools.partial(_to_folder, suffixes=suffixes, sidecar=sidecar)
-        )
-        options = {"keep_rgb": keep_rgb, "keep_scores": keep_scores, "in_order": True, "read": read}
-        code = work(request, wanted, saver, sources, clip, options, reporter)
+        work = _to_video if wanted.to_video else _to_folder
+        code = work(request, outputs, shot, reporter)
     if clip is not None and clip.num_missing and (frames.stop or 1 << 60) > clip.num_frames:
         total = clip.num_frames + clip.num_missing
         logger.error(
@@ -69,8 +70,7 @@ def run_clip(
     return code
 
 
-def _frames_of(request: "Request", wanted: ClipRequest) -> "tuple[Clip | None, list[ImageSource]]":
-    from dptcli.cli.predicting.run import find_sources
+def _shot(request: "Request", wanted: ClipRequest) -> Shot:
     from dptcli.video.read import Clip, parse_frames
 
     frames = parse_frames(wanted.frames)
@@ -79,31 +79,23 @@ def _frames_of(request: "Request", wanted: ClipRequest) -> "tuple[Clip | None, l
         if len(found) != 1 or found[0].path is None:
             raise UsageError("a video is worked on alone; run the inputs one after another")
         clip = Clip(found[0].path)
-        return clip, [*clip.sources(frames)]
+        return Shot(wanted, [*clip.sources(frames)], clip)
     chosen = [found[place] for place in frames.of(len(found))]
     if not chosen:
         raise UsageError(f"there are {len(found)} images, none from {frames.start} on")
-    return None, chosen
+    return Shot(wanted, chosen, None)
 
 
-def _to_folder(
-    request: "Request",
-    wanted: ClipRequest,
-    saver: Saver,
-    sources: "list[ImageSource]",
-    _clip: "Clip | None",
-    options: dict[str, Any],
-    reporter: "Reporter",
-    *,
-    suffixes: Sequence[str],
-    sidecar: str | None,
-) -> int:
-    from dptcli.cli.predicting.run import note_failures, open_for
+def _to_folder(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: "Reporter") -> int:
     from dptcli.records.report import Report
     from dptcli.results.plan import plan_outputs
 
     plan = plan_outputs(
-        sources, request.out, suffixes=suffixes, sidecar=sidecar, existing=request.existing
+        shot.sources,
+        request.out,
+        suffixes=outputs.suffixes,
+        sidecar=outputs.sidecar,
+        existing=request.existing,
     )
     reporter.planned(plan)
     if not plan.jobs:
@@ -112,8 +104,8 @@ def _to_folder(
     with reporter.loading(request.model):
         from dptcli.video.sequence import run_sequence
 
-        pipeline = open_for(request, **options)
-        save = saver(pipeline.loaded, plan)
+        pipeline = shot.open(request, outputs)
+        save = outputs.make_save(pipeline.loaded, plan)
     reporter.loaded(pipeline)
     with reporter.working(plan):
         report = run_sequence(
@@ -121,7 +113,7 @@ def _to_folder(
             plan.jobs,
             save=save,
             on_done=reporter.done,
-            strength=wanted.smoothing,
+            strength=shot.wanted.smoothing,
             skipped=plan.skipped,
         )
     if plan.folder is not None:
@@ -130,21 +122,13 @@ def _to_folder(
     return 1 if report.failed else 0
 
 
-def _to_video(
-    request: "Request",
-    wanted: ClipRequest,
-    saver: Saver,
-    sources: "list[ImageSource]",
-    clip: "Clip | None",
-    options: dict[str, Any],
-    reporter: "Reporter",
-) -> int:
-    from dptcli.cli.predicting.run import open_for
+def _to_video(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: "Reporter") -> int:
     from dptcli.records.report import Report
     from dptcli.results.plan import Job, Plan
     from dptcli.video.read import DEFAULT_FPS
     from dptcli.video.write import VideoWriter
 
+    wanted, sources, clip = shot.wanted, shot.sources, shot.clip
     out = Path(request.out)
     plan = Plan(tuple(Job(source, out) for source in sources))
     if not _may_write(out, sources, existing=request.existing):
@@ -159,8 +143,8 @@ def _to_video(
     with reporter.loading(request.model):
         from dptcli.video.sequence import run_to_video
 
-        pipeline = open_for(request, **options)
-        save = saver(pipeline.loaded, plan)
+        pipeline = shot.open(request, outputs)
+        save = outputs.make_save(pipeline.loaded, plan)
     remaining = Plan(plan.jobs[writer.done :], plan.jobs[: writer.done])
     reporter.planned(remaining, say_skipped=False)
     reporter.loaded(pipeline)

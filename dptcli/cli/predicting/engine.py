@@ -1,30 +1,66 @@
 """Where a run's work is done: in this process, or on a Ray cluster. Loads nothing heavy."""
 
 import contextlib
+import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from dptcli.cli.predicting.outputs import Needs
     from dptcli.cli.predicting.record import Kept
+    from dptcli.cli.predicting.request import Request
     from dptcli.pipeline import Pipeline
 
 
+@dataclass(frozen=True)
+class LocalEngine:
+    """This process."""
+
+    loses_workers: ClassVar[bool] = False
+
+    @contextlib.contextmanager
+    def opened(self, request: "Request", needs: "Needs", kept: "Kept") -> "Iterator[Pipeline]":
+        """The pipeline of a run, for as long as the block lasts. Raises ModelError."""
+        yield open_for(request, needs, read=kept.reader(request.max_pixels))
+
+
 @dataclass(frozen=True, kw_only=True)
-class ClusterRequest:
-    """Which cluster, how many models, and their share of GPUs; None is the engine's choice."""
+class ClusterEngine:
+    """A cluster, how many models it holds, and their share of GPUs; None is Ray's own choice."""
 
     address: str | None
     num_workers: int | None
     gpus_per_worker: float | None
 
+    loses_workers: ClassVar[bool] = True
 
-def read_engine(given: Mapping[str, Any]) -> ClusterRequest | None:
-    """Return what is asked of a cluster; None for this process. Raises UsageError."""
+    @contextlib.contextmanager
+    def opened(self, request: "Request", needs: "Needs", kept: "Kept") -> "Iterator[Pipeline]":
+        """The pipeline of a run, for as long as the block lasts.
+
+        Raises ModelError, and UsageError where the cluster cannot be joined.
+        """
+        from dptcli.engine_ray.driver import ClusterPipeline, connected
+
+        with connected(self.address):
+            yield ClusterPipeline(
+                functools.partial(open_for, request, needs),  # travels to the workers
+                num_workers=self.num_workers,
+                gpus_per_worker=self.gpus_per_worker,
+                note_input=kept.note_input,
+            )
+
+
+Engine = LocalEngine | ClusterEngine
+
+
+def read_engine(given: Mapping[str, Any], *, in_order: bool = False) -> Engine:
+    """Return where the run is to be done. in_order: it is a clip's. Raises UsageError."""
     engine = given.get("engine", "local")
     if engine not in {"local", "ray"}:
         raise UsageError(f"--engine {engine!r} must be local or ray")
@@ -34,7 +70,7 @@ def read_engine(given: Mapping[str, Any]) -> ClusterRequest | None:
         for name, option in names.items():
             if given.get(name) is not None:
                 raise UsageError(f"{option} is for a cluster; add --engine ray")
-        return None
+        return LocalEngine()
     if given["output"] == "-" or "-" in (given["inputs"] or []):
         raise UsageError("a cluster's machines do not see standard input and output; name files")
     if given.get("preview"):
@@ -47,14 +83,17 @@ def read_engine(given: Mapping[str, Any]) -> ClusterRequest | None:
     workers, share = given["workers"], given["gpus_per_worker"]
     if workers is not None and not re.fullmatch(r"[1-9]\d{0,4}", workers):
         raise UsageError(f"--workers {workers!r} must be a whole number, 1 or more")
-    return ClusterRequest(
+    gpus_per_worker = None if share is None else _parse_gpus(share)
+    if in_order:
+        raise UsageError("--engine ray is for photographs; a clip is worked on in order")
+    return ClusterEngine(
         address=given["ray_address"],
         num_workers=None if workers is None else int(workers),
-        gpus_per_worker=None if share is None else _parse_share(share),
+        gpus_per_worker=gpus_per_worker,
     )
 
 
-def _parse_share(value: str) -> float:
+def _parse_gpus(value: str) -> float:
     try:
         share = float(value)
     except ValueError:
@@ -67,27 +106,30 @@ def _parse_share(value: str) -> float:
     return share
 
 
-@contextlib.contextmanager
-def opened(
-    cluster: ClusterRequest | None,
-    opener: "Callable[..., Pipeline]",
-    kept: "Kept",
-    *,
-    max_pixels: int | None,
-) -> "Iterator[Pipeline]":
-    """The pipeline of a run, for as long as the block lasts. opener: takes Options' `read`.
+def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
+    """Load the request's model here; more: further fields of pipeline.Options."""
+    from dptcli import pipeline
 
-    Raises ModelError and UsageError.
-    """
-    if cluster is None:
-        yield opener(read=kept.reader(max_pixels))
-        return
-    from dptcli.engine_ray.driver import ClusterPipeline, connected
+    if request.max_pixels is not None:
+        more["max_pixels"] = request.max_pixels
+    options = pipeline.Options(
+        batch_size=request.batch_size,
+        tile=request.tile,
+        target_size=request.target_size,
+        keep_rgb=needs.keep_rgb,
+        keep_scores=needs.keep_scores,
+        **more,
+    )
+    wanted: dict[str, Any] = {
+        "device": request.device,
+        "dtype": request.dtype,
+        "optimized": request.optimize,
+        "offline": request.offline,
+        "size": request.size,
+        "options": options,
+    }
+    if needs.segment_model is not None:
+        from dptcli.running.together import open_together
 
-    with connected(cluster.address):
-        yield ClusterPipeline(
-            opener,
-            num_workers=cluster.num_workers,
-            gpus_per_worker=cluster.gpus_per_worker,
-            note_input=kept.note_input,
-        )
+        return open_together(request.model, needs.segment_model, **wanted)
+    return pipeline.open_pipeline(request.model, task=request.task, **wanted)

@@ -16,7 +16,7 @@ from dptcli.weights.catalog import find_model
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from dptcli.cli.predicting.run import Request
+    from dptcli.cli.predicting.request import Request
     from dptcli.inputs.content import InputFacts
     from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Save
@@ -32,6 +32,7 @@ class Kept:
 
     A store's objects cannot be appended to, so there what exists is refused or skipped by name.
     models: names and tasks. sources: all images, where each result depends on all of them.
+    loses_workers: a worker may be lost with a result under way, and the run go on.
     """
 
     def __init__(
@@ -39,10 +40,13 @@ class Kept:
         request: "Request",
         models: "Sequence[tuple[str, str]]",
         sources: "Sequence[ImageSource] | None" = None,
+        *,
+        loses_workers: bool = False,
     ) -> None:
         self._request = request
         self._models = models
         self._sources = sources
+        self._loses_workers = loses_workers
         self._ledger: Ledger | None = None
         self._since_ns = time.time_ns()
 
@@ -99,7 +103,7 @@ class Kept:
 
     def _sweep(self, folders: Collection[Path]) -> None:
         """Remove what workers of a cluster that were lost had under way."""
-        if self._request.cluster is None:
+        if not self._loses_workers:
             return
         from dptcli.records.leftovers import remove_unfinished
 
@@ -142,13 +146,11 @@ class Kept:
         folder = plan.folder
         num_failed = 0 if report is None else len(report.failed)
         if isinstance(folder, RemotePath) or (self._ledger is None and num_failed):
-            from dptcli.cli.predicting.run import note_failures
-
             if report is not None:
                 note_failures(folder, report)
             return
         settled = [job.path for job in plan.skipped if job.path is not None]
-        try:
+        with _failing_softly(folder):
             listed: Mapping[str, tuple[str, str]] | None = None
             # Another run may have failed at something, and written its list, since we looked.
             for _ in range(5):
@@ -157,6 +159,20 @@ class Kept:
                     return
                 write_failures(folder, found.values())
                 listed = found
-        except OSError as error:
-            # The summary names the failures too; a full disk must not hide it.
-            logger.warning("cannot write the list of failures into %s: %s", folder, error.strerror)
+
+
+def note_failures(folder: Path, report: "Report") -> None:
+    """Write the list of a run's failures into a folder of results, or say why not."""
+    from dptcli.records.report import write_failures
+
+    with _failing_softly(folder):
+        write_failures(folder, ((o.job.source.name, o.error) for o in report.failed))
+
+
+@contextlib.contextmanager
+def _failing_softly(folder: Path) -> Iterator[None]:
+    """Say why a list cannot be written and go on: the summary names the failures too."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("cannot write the list of failures into %s: %s", folder, error.strerror)

@@ -1,0 +1,146 @@
+"""What the options of `dpt depth` come to: pictures, maps, metres, classes. Loads nothing heavy."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dptcli.cli import depth_options as d
+from dptcli.cli import options as o
+from dptcli.depth.formats import FORMATS, Format, parse_formats
+from dptcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dptcli.cli.predicting.clip_request import ClipRequest
+    from dptcli.cli.predicting.request import Request
+    from dptcli.depth.anchors import Anchors
+    from dptcli.depth.outputs import DepthOutputs
+    from dptcli.results.plan import Plan
+    from dptcli.weights.load import LoadedModel
+
+MASK_SUFFIX = ".mask.png"
+
+
+def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs":
+    """Check the options about results. Raises UsageError."""
+    formats = parse_formats(given["formats"], out=request.out)
+    num_bits = d.parse_bits(given["bits"])
+    grey = "--grayscale" if given["grayscale"] else "--bits 16" if num_bits == 16 else None
+    if given["colormap"] is not None and grey:
+        raise UsageError(f"--colormap makes colours and {grey} makes grey; leave one out")
+    if request.clip is not None:
+        _check_clip(request.clip, formats, given)
+    if num_bits == 16:
+        if set(formats) & {FORMATS["jpg"], FORMATS["webp"]}:
+            raise UsageError("--bits 16 needs PNG; jpg and webp have 8 bits")
+        for option in ("colorbar", "side_by_side"):
+            if given[option]:
+                name = option.replace("_", "-")
+                raise UsageError(f"--bits 16 makes 16-bit grey and --{name} 8-bit colours")
+    gamma = o.parse_number("--gamma", given["gamma"], example="1.8")
+    if not 0.05 <= gamma <= 20:
+        raise UsageError(f"--gamma {given['gamma']!r} must be from 0.05 to 20, e.g. --gamma 1.8")
+    max_points = o.parse_max_pixels(given["max_points"], option="--max-points")
+    wide = {
+        name: None if given[name] is None else o.parse_number(f"--{name}", given[name], example=e)
+        for name, e in (("fov", "65"), ("focal", "28"))
+    }
+
+    from dptcli.depth.camera import Camera
+    from dptcli.depth.colormaps import DEFAULT_COLORMAP, depth_lut
+    from dptcli.depth.outputs import DepthOutputs
+    from dptcli.depth.picture import Look, parse_range
+
+    colormap = None if grey else given["colormap"] or DEFAULT_COLORMAP
+    look = Look(
+        colormap=colormap,
+        lut=None if colormap is None else depth_lut(colormap),
+        bits=num_bits,
+        invert=given["invert"],
+        value_range=parse_range(given["value_range"]),
+        gamma=gamma,
+        colorbar=given["colorbar"],
+        side_by_side=given["side_by_side"],
+    )
+    known = _anchors(given)
+    if known is not None and look.value_range.kind == "global":
+        raise UsageError(
+            "--range global is in the model's values and anchors make metres; give the range in "
+            "metres, e.g. --range 0.5:10"
+        )
+    return DepthOutputs(
+        anchors=known,
+        formats=formats,
+        look=look,
+        refine=given["refine_edges"],
+        camera=Camera(fov_deg=wide["fov"], focal_35mm=wide["focal"]),
+        max_points=max_points or 0,
+    )
+
+
+def _anchors(given: Mapping[str, Any]) -> "Anchors | None":
+    """Read the known distances. Raises UsageError."""
+    scale = o.parse_number("--anchor-scale", given["anchor_scale"], example="256")
+    if not scale > 0:
+        raise UsageError(f"--anchor-scale {given['anchor_scale']!r} must be above 0, e.g. 256")
+    if not given["anchor"] and given["anchors"] is None:
+        return None
+
+    from pathlib import Path
+
+    from dptcli.depth.anchors import read_anchors
+
+    file = None if given["anchors"] is None else Path(given["anchors"])
+    return read_anchors(given["anchor"] or [], file, levels_per_metre=scale)
+
+
+def _check_clip(clip: "ClipRequest", formats: tuple[Format, ...], given: Mapping[str, Any]) -> None:
+    if clip.to_video and given["bits"] == "16":
+        raise UsageError("--bits 16 does not fit into a video; name a folder for the frames")
+    if clip.to_video and formats != (FORMATS["color"],):
+        raise UsageError("--format is for pictures and maps; for a video leave it out")
+    if given["value_range"] == "global" and clip.smoothing == 0:
+        raise UsageError(
+            "--smoothing 0 takes every frame on its own; leave it out, or give --range two values"
+        )
+
+
+def check_classes(
+    request: "Request", outputs: "DepthOutputs", given: Mapping[str, Any]
+) -> str | None:
+    """Return the model that predicts classes beside depth, if any. Raises UsageError."""
+    if not given["with_segments"]:
+        for option in ("masks", "segment_model"):
+            if given[option]:
+                raise UsageError(f"--{option.replace('_', '-')} needs --with-segments")
+        return None
+    if request.clip is not None:
+        raise UsageError("--with-segments is for photographs; run `dpt segment` on the clip")
+    if outputs.look.value_range.kind == "global":
+        raise UsageError(
+            "--range global keeps depth alone from one pass to the next; leave out "
+            "--with-segments, or give --range two values"
+        )
+    if given["masks"] and request.out == "-":
+        raise UsageError("standard output takes one file; leave --masks out or name a folder")
+    return str(given["segment_model"] or request.model)
+
+
+def with_classes(
+    outputs: "DepthOutputs",
+    loaded: "LoadedModel",
+    plan: "Plan",
+    request: "Request",
+    *,
+    masks: bool,
+) -> "DepthOutputs":
+    """Return the outputs with the classes' names, and where `masks` with their colours."""
+    from dptcli.cli.predicting.class_names import write_names
+    from dptcli.segments.maskfiles import Style
+    from dptcli.segments.palettes import AUTO, choose_palette
+
+    names, colors = choose_palette(AUTO, loaded.labels)
+    if not masks:
+        return replace(outputs, names=names)
+    style = Style(colors)
+    write_names(plan, names, style, model=loaded.name, existing=request.existing)
+    return replace(outputs, names=names, mask_style=style)

@@ -1,0 +1,58 @@
+"""What a run writes: one object, which the command makes and every kind of run takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dptcli.pipeline import Pipeline, Save
+    from dptcli.records.report import Outcome, Report
+    from dptcli.results.plan import Plan
+    from dptcli.weights.load import LoadedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What `save` needs of the pipeline beside the map. A cluster's workers get it too.
+
+    keep_rgb, keep_scores: as in pipeline.Options. segment_model: a model that predicts classes
+    beside depth, on the same backbone.
+    """
+
+    keep_rgb: bool = False
+    keep_scores: bool = False
+    segment_model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Who follows a run's work.
+
+    recorded: returns a `save` whose files are recorded. done: takes what became of an image.
+    predicted: is called for each image of a first pass over the run.
+    """
+
+    recorded: "Callable[[Save], Save]"
+    done: "Callable[[Outcome], None]"
+    predicted: Callable[[], None]
+
+
+MakeSave = Callable[["LoadedModel", "Plan"], "Save"]
+RunAll = Callable[["Pipeline", "Plan", Watch], "Report"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutputs:
+    """What a run writes of each image, and what that takes.
+
+    make_save: gives `save` once the model is loaded and every result has its place; raises
+    UsageError where the model does not give what is to be written. suffixes: one for each format.
+    sidecar: the suffix of the file of facts. run_all: does the jobs in place of Pipeline.run, where
+    each result depends on all images.
+    """
+
+    make_save: MakeSave
+    suffixes: tuple[str, ...] = (".png",)
+    sidecar: str | None = None
+    needs: Needs = Needs()
+    run_all: RunAll | None = None

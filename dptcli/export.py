@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from dptcli import __version__
 from dptcli.errors import ImageError, ModelError
+from dptcli.kinds import MEANINGS
 from dptcli.results.files import atomic_path, write_text
 from dptcli.weights.load import LoadedModel
 
@@ -183,11 +184,12 @@ def describe(
     loaded: LoadedModel, exported: Exported, *, opset: int, output_name: str
 ) -> dict[str, Any]:
     """Say all that a program needs to feed the graph and to read its output, as JSON values."""
-    kind = "labels"
+    kind: str = "labels"
     meaning = "class scores (batch, classes, h, w): resize bilinearly, then argmax"
     if loaded.task == "depth":
-        kind = "depth_m" if loaded.is_metric else "inverse_depth"
-        meaning = "metres, large is far" if loaded.is_metric else "no unit, large is near"
+        kind, found = loaded.kind, MEANINGS[loaded.kind]
+        unit = "metres" if loaded.is_metric else "no unit"
+        meaning = f"{unit}, {found.polarity}"
     hw = exported.input_hw
     return {
         "dpt": __version__,

@@ -93,7 +93,7 @@ class Sample:
 class Prediction:
     """The result for one image.
 
-    values: depth float32 (H, W), inverse depth (large = near) or metres; or labels, class ids
+    values: depth float32 (H, W) of the model's kind; or labels, class ids
     (H, W). rgb: the photograph uint8 (H', W', 3), if kept. source_hw: the photograph's size;
     network_hw: what the network saw. limits: the network's smallest and largest depth, which the
     bicubic resize to (H, W) may overshoot, or those of a whole clip: the range to draw in.
@@ -334,21 +334,28 @@ def open_pipeline(
     device: str = "auto",
     dtype: str = "auto",
     offline: bool = False,
+    gives: str | None = None,
     optimized: bool = True,
     size: int | tuple[int, int] | None = None,
     options: Options | None = None,
 ) -> Pipeline:
     """Load a model for a task and make its pipeline; the time goes to the stage "load".
 
-    offline: never download. optimized: the same function by cheaper steps. size: what the network
-    sees, (height, width) or one number; None is the model's own. Raises ModelError for a model that
-    is unknown, unreadable or made for the other task.
+    offline: never download. gives: see `load_model`. optimized: the same function by cheaper steps.
+    size: what the network sees, (height, width) or one number; None is the model's own. Raises
+    ModelError for a model that is unknown, unreadable or made for the other task.
     """
     clock = Clock()
     with clock.stage("load"):
         if not isinstance(model, LoadedModel):
             model = load_model(
-                model, task=task, device=device, dtype=dtype, offline=offline, optimized=optimized
+                model,
+                task=task,
+                device=device,
+                dtype=dtype,
+                offline=offline,
+                gives=gives,
+                optimized=optimized,
             )
         settle_memory()
         hold_reserve()

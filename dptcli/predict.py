@@ -22,8 +22,9 @@ def predict_depth(
 ) -> NDArray[np.float32]:
     """Return the depth of one photograph, float32 (H, W).
 
-    image: a file, its bytes, or RGB uint8 (H, W, 3). Relative models give inverse depth (large is
-    near, no unit), metric models metres. For many images load the model once and pass that.
+    image: a file, its bytes, or RGB uint8 (H, W, 3). `LoadedModel.kind` says what the values are:
+    inverse depth (large is near, no unit), metres, or depth without a scale. For many images load
+    the model once and pass that.
     Raises ModelError and ImageError.
     """
     options = Options(target_size=parse_target_size(target_size))

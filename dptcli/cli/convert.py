@@ -7,6 +7,8 @@ import typer
 
 from dptcli.cli import options as o
 from dptcli.cli.terminal.logs import set_up_logging
+from dptcli.errors import UsageError
+from dptcli.kinds import MEANINGS
 from dptcli.model.families import families
 
 _EPILOG = "Exit codes: 0 done, 2 wrong usage, or a file that cannot be read or does not fit."
@@ -19,11 +21,11 @@ def register(app: typer.Typer) -> None:
 
 def convert(
     file: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="FILE",
             show_default=False,
-            help="A .pt or .pth of the authors of "
+            help="A model, or a .pt or .pth of the authors of "
             + ", ".join(family.title for family in families() if family.has_originals)
             + ", e.g. [cyan]dpt_hybrid_kitti-cb926ef4.pt[/]",
         ),
@@ -45,6 +47,15 @@ def convert(
             "one names those that fit, e.g. [cyan]--kind kitti[/]",
         ),
     ] = None,
+    max_depth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M",
+            show_default=False,
+            help="Where its metres end, in place of what its files say, e.g. [cyan]--max-depth "
+            "80[/]",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -62,10 +73,14 @@ def convert(
     [cyan]dpt depth photo.jpg -m models/nyu -o depth.png[/]
     """
     set_up_logging(quiet=quiet, verbose=verbose)
+    farthest = None
+    if max_depth is not None:
+        farthest = o.parse_number("--max-depth", max_depth, example="80")
+        if not farthest > 0:
+            raise UsageError(f"--max-depth {max_depth!r} must be above 0, e.g. --max-depth 80")
     from dptcli.weights.convert import convert_original
 
-    done = convert_original(file, folder, kind=kind, overwrite=overwrite)
-    gives = "class labels" if done.task == "segment" else "relative depth"
-    gives = "depth in metres" if done.is_metric else gives
+    done = convert_original(file, folder, kind=kind, max_depth_m=farthest, overwrite=overwrite)
+    gives = "class labels" if done.task == "segment" else MEANINGS[done.kind].title
     print(f"{done.folder}: {done.num_parameters / 1e6:.1f} M parameters, {gives}; checked")
     return 0

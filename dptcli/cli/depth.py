@@ -70,6 +70,7 @@ def depth(
     fps: p.FPS = None,
     audio: p.Audio = False,
     model: o.ModelName = DEFAULT_MODEL,
+    gives: o.Gives = None,
     size: o.Size = None,
     tile: p.Tile = None,
     offline: o.Offline = False,

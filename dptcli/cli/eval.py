@@ -13,6 +13,7 @@ from dptcli.cli import options as o
 from dptcli.cli.commands import Group
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
+from dptcli.kinds import check_gives
 from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Request:
 
     pairs: list[str]
     model: str
+    gives: str | None
     offline: bool
     size: int | tuple[int, int] | None
     device: str
@@ -68,6 +70,7 @@ def depth(
     seed: e.Seed = 0,
     baseline: e.Baseline = True,
     model: o.ModelName = DEFAULT_MODEL,
+    gives: o.Gives = None,
     size: o.Size = None,
     offline: o.Offline = False,
     device: o.Device = "auto",
@@ -94,7 +97,7 @@ def depth(
 
     from dptcli.cli.eval_report import close, progress, tell_depth
     from dptcli.evaluation.measure import evaluate_depth
-    from dptcli.evaluation.metrics import DepthProtocol
+    from dptcli.evaluation.metrics import DepthProtocol, own_protocol
     from dptcli.evaluation.pairs import read_pair_sets
 
     # The protocol is made first: what may be refused is refused before the model is loaded.
@@ -108,8 +111,10 @@ def depth(
     )
     sets = read_pair_sets(request.pairs, task="depth")
     source = _depth_source(request, sets, kind=prediction_kind, scale=prediction_scale)
-    if align == "auto" and source.is_metric:
-        protocol = replace(protocol, align="none")
+    own = own_protocol(source.kind)
+    protocol = replace(protocol, space=own.space)
+    if align == "auto":
+        protocol = replace(protocol, align=own.align)
     with progress(sets, quiet=request.to.quiet) as on_image:
         report = evaluate_depth(
             sets, source.predict, protocol=protocol, baseline=baseline, on_image=on_image
@@ -179,11 +184,13 @@ def _request(given: Mapping[str, Any]) -> Request:
     if folder is not None and (folder / "report.json").exists() and not given["overwrite"]:
         raise UsageError(f"-o {given['output']!r} holds a report; replace it with --overwrite")
     facts = {name: given[name] for name in ("model", "size", "dtype")}
+    facts |= {} if given.get("gives") is None else {"gives": given["gives"]}
     if given["predictions"] is not None:
         facts = {"predictions": given["predictions"]}
     return Request(
         pairs=given["pairs"],
         model=given["model"],
+        gives=check_gives(given.get("gives")),
         offline=given["offline"],
         size=o.parse_size(given["size"]),
         device=o.check_device(given["device"]),
@@ -237,7 +244,7 @@ def _classes(sets: "Sequence[PairSet]") -> tuple[str, ...]:
 class _DepthSource:
     name: str
     predict: "PredictDepth"
-    is_metric: bool
+    kind: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,16 +262,17 @@ def _depth_source(
 
     if request.predictions is not None:
         stored = StoredPredictions(request.predictions, sets, kind=kind, scale=scale)
-        is_metric = stored.depth_kind() == "depth_m"
-        return _DepthSource(name=request.predictions, predict=stored.depth, is_metric=is_metric)
+        return _DepthSource(
+            name=request.predictions, predict=stored.depth, kind=stored.depth_kind()
+        )
     pipeline = _open(request, task="depth")
-    is_metric = pipeline.loaded.is_metric
+    given = pipeline.loaded.kind
 
     def predict(pair: "Pair") -> DepthPrediction:
         values = pipeline.predict_one(pair.image).values
-        return DepthPrediction(values, "depth_m" if is_metric else "inverse_depth")
+        return DepthPrediction(values, given)
 
-    return _DepthSource(name=request.model, predict=predict, is_metric=is_metric)
+    return _DepthSource(name=request.model, predict=predict, kind=given)
 
 
 def _label_source(request: Request, sets: "Sequence[PairSet]") -> _LabelSource:
@@ -291,5 +299,6 @@ def _open(request: Request, *, task: Literal["depth", "segment"]) -> "Pipeline":
         device=request.device,
         dtype=request.dtype,
         offline=request.offline,
+        gives=request.gives,
         size=request.size,
     )

@@ -91,9 +91,9 @@ Align = Annotated[
     typer.Option(
         metavar="HOW",
         rich_help_panel=PROTOCOL,
-        help="Fit to the target: none, scale or scale-shift (least squares in disparity over "
-        "all valid pixels), median (of depth); auto is none for metres and scale-shift for "
-        "relative depth, e.g. [cyan]--align median[/]",
+        help="Fit to the target: none, scale or scale-shift (least squares over all valid "
+        "pixels, in disparity, or in depth where the model gives depth without scale), median (of "
+        "depth); auto is none for metres, else scale-shift, e.g. [cyan]--align median[/]",
     ),
 ]
 MinDepth = Annotated[

@@ -130,8 +130,8 @@ def _fit(protocol: "DepthProtocol") -> str:
     """Return the protocol in a few words, for the table's title."""
     words = {
         "none": "not aligned",
-        "scale": "scale fitted in disparity",
-        "scale-shift": "scale and shift fitted in disparity",
+        "scale": f"scale fitted in {protocol.space}",
+        "scale-shift": f"scale and shift fitted in {protocol.space}",
         "median": "scaled by the medians",
     }
     parts = [words[protocol.align]]

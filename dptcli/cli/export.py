@@ -9,6 +9,7 @@ import typer
 from dptcli.cli import options as o
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
+from dptcli.kinds import check_gives
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +38,7 @@ def export(
             help="Which of a name's models, e.g. [cyan]--task segment[/]",
         ),
     ] = None,
+    gives: o.Gives = None,
     fixed_size: Annotated[
         str | None,
         typer.Option(
@@ -77,6 +79,7 @@ def export(
         raise UsageError(f"--task {task!r} must be depth or segment")
     if not re.fullmatch(r"1[4-9]|20", opset):
         raise UsageError(f"--opset {opset!r} must be from 14 to 20")
+    check_gives(gives)
     hw = o.parse_size(fixed_size, option="--fixed-size")
     if isinstance(hw, int):
         hw = (hw, hw)
@@ -84,7 +87,7 @@ def export(
     from dptcli.export import export_onnx
     from dptcli.weights.load import load_model
 
-    loaded = load_model(model, task=task, device="cpu", dtype="float32")
+    loaded = load_model(model, task=task, device="cpu", dtype="float32", gives=gives)
     exported = export_onnx(loaded, output, opset=int(opset), fixed_hw=hw)
     if exported.input_hw is None:
         size = f"any size in multiples of {exported.multiple_of}"

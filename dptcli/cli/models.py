@@ -5,8 +5,10 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +17,9 @@ from dptcli.cli import options as o
 from dptcli.cli.commands import Group
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import ModelError, UsageError
-from dptcli.model.families.entry import CatalogEntry
+from dptcli.kinds import MEANINGS, kind_of
+from dptcli.model.families.entry import LABELS, CatalogEntry
+from dptcli.model.families.family import SEGMENT
 from dptcli.weights import hub
 from dptcli.weights.catalog import (
     CATALOG,
@@ -23,17 +27,15 @@ from dptcli.weights.catalog import (
     find_model,
     hub_name,
 )
-from dptcli.weights.folder import files_of, read_config, task_of
+from dptcli.weights.folder import files_of, task_of
+from dptcli.weights.gives import described_config
 
 if TYPE_CHECKING:
     import numpy as np
 
 _EPILOG = "Exit codes: 0 done, 2 wrong usage, or a model that is unknown, unreachable or broken."
-_GIVES = {
-    "relative": "relative depth",
-    "metric": "depth in metres",
-    "labels": "class labels",
-}
+_GIVES = {meaning.type: meaning.title for meaning in MEANINGS.values()}
+_GIVES["labels"] = "class labels"
 KNOWN_IMAGE = "000000039769"  # of COCO val2017: the publishers' own test image
 CHECKPOINTS_VARIABLE = "DPT_CHECKPOINTS"
 
@@ -107,7 +109,7 @@ def show(name: Name, as_json: Json = False) -> int:
     for facts in all_facts:
         for key, value in facts.items():
             if value not in (None, "", []):
-                print(f"{key.replace('_', ' '):<15} {_shown(value)}")
+                print(f"{key.replace('_', ' '):<15} {_shown(value, key)}")
         print()
     return 0
 
@@ -208,13 +210,13 @@ def _facts_of_unlisted(name: str) -> dict[str, Any]:
         raise ModelError(
             f"{name} is not listed and not in the cache; `dpt models download {name}` fetches it"
         )
-    values = read_config(folder)
+    values = described_config(folder)
     backbone = values.get("backbone_config")
     return {
         "name": name,
         "family": values.get("model_type"),
         "task": task_of(values),
-        "gives": values.get("depth_estimation_type"),
+        "gives": _gives(values),
         "backbone": backbone.get("model_type") if isinstance(backbone, dict) else "vit",
         "architectures": values.get("architectures"),
         "megabytes": round(sum(path.stat().st_size for path in files_of(folder)) / 1e6, 1),
@@ -223,7 +225,15 @@ def _facts_of_unlisted(name: str) -> dict[str, Any]:
     }
 
 
-def _shown(value: object) -> str:
+def _gives(values: Mapping[str, Any]) -> str | None:
+    """What a model without a row gives, in the catalogue's words."""
+    task = task_of(values)
+    return LABELS if task == SEGMENT else MEANINGS[kind_of(SimpleNamespace(**values))].type
+
+
+def _shown(value: object, key: str = "") -> str:
+    if key == "range_m" and isinstance(value, tuple):
+        return f"{value[0]:g} to {value[1]:g} metres"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -26,6 +26,17 @@ ModelName = Annotated[
         "hub, or a folder with config.json, e.g. [cyan]-m dpt-large[/]",
     ),
 ]
+Gives = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        rich_help_panel=MODEL,
+        show_default=False,
+        help="What the model's values are, where its files don't say it or are wrong: metres, "
+        "inverse (large is near) or depth (large is far, no scale), "
+        "e.g. [cyan]-m ./foreign --gives metres[/]",
+    ),
+]
 Size = Annotated[
     str | None,
     typer.Option(

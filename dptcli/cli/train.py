@@ -13,6 +13,7 @@ from dptcli.cli.commands import Group
 from dptcli.cli.terminal.console import progress_bar, say
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
+from dptcli.kinds import check_gives
 from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def register(app: typer.Typer) -> None:
 def depth(
     pairs: Pairs = None,
     model: From = DEFAULT_MODEL,
+    gives: o.Gives = None,
     output: Folder = None,
     overwrite: Overwrite = False,
     validation: Validation = None,
@@ -290,6 +292,7 @@ def _run(task: "PairTask", given: Mapping[str, Any]) -> int:
             device=device,
             size=size,
             offline=given["offline"],
+            gives=check_gives(given.get("gives")),
             validation=given["validation"],
             hold_out=given["hold_out"],
             report=report,

@@ -1,14 +1,15 @@
-"""Metres from relative depth: known distances fix the scale and shift of inverse depth.
+"""Metres from relative depth: known distances fix the scale and shift of what a model gives.
 
-1 / metres = scale · value + shift, by least squares that an outlier does not pull: a start from
-pairs of anchors (least median of squares), then Huber weights.
+1 / metres = scale · value + shift for inverse depth, metres = scale · value + shift for depth
+without a scale, by least squares that an outlier does not pull: a start from pairs of anchors
+(least median of squares), then Huber weights.
 """
 
 import csv
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from numpy.typing import NDArray
 from dptcli.errors import ImageError, UsageError
 from dptcli.evaluation.maps import read_map
 from dptcli.inputs.decode import printable
+from dptcli.kinds import Kind
 
 _MAX_SAMPLED = 20_000  # anchors that a fit takes of a dense map: more change nothing
 _MAX_PAIRS = 500
 _HUBER = 1.345  # 95 % of least squares' efficiency where the errors are Gaussian
 _FARTHEST_M = 1000.0
+_NEAREST_M = 0.001
 _BAD_RESIDUAL = 0.15  # a typical error above this share of the distance is no fit
 
 
@@ -44,7 +47,7 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Fit:
-    """What anchors say of a map: 1 / metres = scale · value + shift, or for metres scale · value.
+    """What anchors say of a map: 1 / metres, or for depth metres, = scale · value + shift.
 
     residuals: relative errors of the anchors' distances, (fitted - known) / known. warnings: why
     the fit should not be trusted, in words.
@@ -216,12 +219,47 @@ def fit_metres(values: NDArray[np.float64], metres: NDArray[np.float64]) -> Fit:
     return _with_warnings(scale, 0.0, residuals, warnings)
 
 
+def fit_depth(values: NDArray[np.float64], metres: NDArray[np.float64]) -> Fit:
+    """Fit metres = scale · value + shift, for depth without a scale. Raises UsageError.
+
+    The shift is what such models are trained without, too, and is small: fewer than three anchors
+    fix the scale alone, and so do those whose line would put one of them behind the camera.
+    """
+    known = np.isfinite(values) & (values > 0)
+    values, metres = values[known], metres[known]
+    if len(values) < 3 or float(np.ptp(values)) <= 1e-6 * float(values.max()):
+        return fit_metres(values, metres)
+    scale, shift = _robust_line(values, metres)
+    if not scale > 0:
+        raise UsageError(
+            "the anchors turn near and far around (the nearer have the larger depth); check their "
+            "pixels and distances"
+        )
+    fitted = scale * values + shift
+    if (fitted <= 0).any():
+        return fit_metres(values, metres)
+    return _with_warnings(scale, shift, fitted / metres - 1, [])
+
+
+FITS: Mapping[Kind, Callable[[NDArray[np.float64], NDArray[np.float64]], Fit]] = {
+    "inverse_depth": fit_inverse,
+    "depth": fit_depth,
+    "depth_m": fit_metres,
+}
+
+
 def apply_fit(values: NDArray[np.float32], fit: Fit, *, inverse: bool) -> NDArray[np.float32]:
-    """Return depth in metres, float32 (H, W); what the fit puts beyond 1 km ends there."""
+    """Return depth in metres, float32 (H, W).
+
+    What the fit puts beyond 1 km in inverse depth ends there, what it puts behind the camera at
+    1 mm.
+    """
     scaled = values.astype(np.float32) * np.float32(fit.scale)
-    if not inverse:
+    if not inverse and not fit.shift:
         return scaled
     scaled += np.float32(fit.shift)
+    if not inverse:
+        return np.maximum(scaled, np.float32(_NEAREST_M))
     return np.asarray(1 / np.maximum(scaled, np.float32(1 / _FARTHEST_M)), np.float32)
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["inverse_depth", "depth_m"]
+from dptcli.kinds import Kind, near_is_large
 
 # For a shape in space relative depth needs a scale and a shift that nobody knows: the nearest point
 # is put at 1 and the farthest at this many times it, which suits rooms and streets alike.
@@ -18,7 +18,8 @@ _FARTHEST_M = 1e6  # where depth ends that is not finite or not positive
 
 @dataclass(frozen=True)
 class DepthMap:
-    """values: float32 (H, W), inverse depth (large is near, no unit) or metres (large is far).
+    """values: float32 (H, W), inverse depth (large is near, no unit), or depth (large is far), in
+    metres or without a scale.
 
     limits: the network's own smallest and largest value, before bicubic resizing overshot them.
     rgb: the photograph, uint8 (H', W', 3), where a format needs it. focal_px: the focal length in
@@ -35,13 +36,13 @@ class DepthMap:
     @property
     def near_is_large(self) -> bool:
         """Whether a larger value is nearer."""
-        return self.kind == "inverse_depth"
+        return near_is_large(self.kind)
 
     def distance(self) -> NDArray[np.float32]:
         """Return distance along the optical axis, float32 (H, W), positive: metres, or arbitrary.
 
-        Relative depth spans 1 … RELATIVE_FAR: right in order, only plausible in shape. What is not
-        finite or not positive comes back as NaN.
+        Depth is taken as it is. Inverse depth spans 1 … RELATIVE_FAR: right in order, only
+        plausible in shape. What is not finite or not positive comes back as NaN.
         """
         lo, hi = self.limits
         values = np.clip(self.values, lo, hi)  # keeps NaN

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dptcli.depth.depthmap import Kind
+from dptcli.kinds import Kind, near_is_large
 
 # The grid has a pixel for each 2×2 of the network's: finer ones cost four times as much and measure
 # the same. A window of 17×17 of them spans the blur of the network's edges.
@@ -32,9 +32,9 @@ def refine_edges(
     """Return depth float32 (H, W) with its edges moved to the photograph's, within its own range.
 
     rgb: the photograph, uint8 (H', W', 3). kind: what the values are. network_hw: what the network
-    saw. Pixels that are not finite, and metres that are not positive, stay as they are.
+    saw. Pixels that are not finite, and depths that are not positive, stay as they are.
     """
-    if kind == "inverse_depth":
+    if near_is_large(kind):
         return _refine(values, rgb, network_hw=network_hw)
     # In inverse depth planes are linear in the picture, and a far background does not outweigh all.
     good = values > 0

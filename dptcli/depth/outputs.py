@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dptcli import __version__
-from dptcli.depth.anchors import Anchors, apply_fit, fit_inverse, fit_metres, sample_at
+from dptcli.depth.anchors import FITS, Anchors, apply_fit, sample_at
 from dptcli.depth.camera import Camera
 from dptcli.depth.colormaps import finite_range
-from dptcli.depth.depthmap import DepthMap, Kind
+from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.formats import FORMATS, Format
 from dptcli.depth.guided import refine_edges
 from dptcli.depth.picture import Look
@@ -22,6 +22,7 @@ from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
 from dptcli.errors import DptError, UsageError
 from dptcli.inputs.find import ImageSource
+from dptcli.kinds import MEANINGS, Kind, near_is_large
 from dptcli.remote.opening import open_address
 from dptcli.results.plan import Job, photo_facts
 from dptcli.results.sidecar import FILES_KEY, POLARITY, UNIT, read_sidecar, sidecar_bytes
@@ -75,8 +76,9 @@ class DepthOutputs:
         needy = [item.name for item in self.formats if item.needs_metres]
         if needy and not loaded.is_metric and self.anchors is None:
             raise UsageError(
-                f"--format {needy[0]} stores metres, and model {loaded.name!r} gives inverse depth "
-                "without a unit; take a metric model, give --anchor, or --format png16"
+                f"--format {needy[0]} stores metres, and model {loaded.name!r} gives "
+                f"{MEANINGS[loaded.kind].title}, without a unit; take a metric model, give "
+                "--anchor, --gives metres for one that is, or --format png16"
             )
 
     def save(
@@ -180,9 +182,9 @@ def _to_metres(
     name: str,
 ) -> tuple[NDArray[np.float32], tuple[float, float], dict[str, Any]]:
     """Fit a map to its anchors: metres (H, W), their limits, and what to say about the fit."""
-    inverse = kind == "inverse_depth"
+    inverse = near_is_large(kind)
     at_anchors = sample_at(values, anchors, source_hw)
-    fit = (fit_inverse if inverse else fit_metres)(at_anchors, anchors.metres)
+    fit = FITS[kind](at_anchors, anchors.metres)
     facts = fit.facts()
     if inverse:
         share = float((values * fit.scale + fit.shift <= 0).mean())
@@ -198,13 +200,12 @@ def _to_metres(
 
 def model_facts(loaded: "LoadedModel") -> dict[str, Any]:
     """Say which model makes a run's depth, and what its values mean."""
-    kind: Kind = "depth_m" if loaded.is_metric else "inverse_depth"
     return {
         "dpt": __version__,
         "model": loaded.name,
         "model_hash": hash_of(loaded),
         "model_dtype": loaded.dtype_name,
-        **meaning(kind),
+        **meaning(loaded.kind),
     }
 
 

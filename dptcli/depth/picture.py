@@ -137,7 +137,7 @@ class Look:
                 photo = photo.resize(picture.size, Image.Resampling.BILINEAR)
             parts.insert(0, photo)
         if self.colorbar:
-            unit = "m" if depth.kind == "depth_m" else "inverse depth"
+            unit = "m" if depth.kind == "depth_m" else depth.kind.replace("_", " ")
             parts.append(self._bar(picture.height, first, last, unit))
         joined = Image.new("RGB", (sum(part.width for part in parts), picture.height))
         left = 0

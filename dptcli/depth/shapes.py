@@ -118,7 +118,9 @@ def _photo(depth: DepthMap, hw: tuple[int, int] | None) -> NDArray[np.uint8]:
 
 
 def _unit(depth: DepthMap) -> str:
-    return "arbitrary unit, shape only plausible" if depth.near_is_large else "metres"
+    if depth.kind == "depth_m":
+        return "metres"
+    return f"arbitrary unit, shape {'only plausible' if depth.near_is_large else 'as predicted'}"
 
 
 def _shape_facts(depth: DepthMap) -> Facts:

@@ -252,7 +252,11 @@ def _depth_result(
 def baseline_protocol(protocol: DepthProtocol) -> DepthProtocol:
     """Return how the baseline is scored: as the predictions, but never without a fit."""
     # Rows of a picture are no metres; the baseline gets the most generous fit then.
-    return replace(protocol, align="scale-shift") if protocol.align == "none" else protocol
+    return (
+        replace(protocol, align="scale-shift", space="disparity")
+        if protocol.align == "none"
+        else replace(protocol, space="disparity")
+    )
 
 
 def error_histogram(

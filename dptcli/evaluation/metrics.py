@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptcli.errors import ConfigError, ImageError
+from dptcli.kinds import Kind
 
 Alignment = Literal["none", "scale", "median", "scale-shift"]
 Crop = Literal["none", "kitti-garg", "nyu-eigen"]
+Space = Literal["disparity", "depth"]
 
 ALIGNMENTS: tuple[Alignment, ...] = ("none", "scale", "median", "scale-shift")
 CROPS: tuple[Crop, ...] = ("none", "kitti-garg", "nyu-eigen")
@@ -26,6 +28,9 @@ DEPTH_METRICS = (
 # Aligned disparity below this is raised to it where no --max-depth says how far "far" is: the
 # line that fits best may cross 0, and 1 / 0 is no depth. In metres it stands for 1 km.
 MIN_DISPARITY = 1e-3
+
+# The same for a fit in depth, whose line may put the nearest points behind the camera: 1 mm.
+MIN_DEPTH = 1e-3
 
 # Two depths are in an order that counts when they differ by more than this share of their mean.
 ORDINAL_MARGIN = 0.1
@@ -41,9 +46,11 @@ _NYU_HW = (480, 640)
 class DepthProtocol:
     """How depth is compared; ConfigError for a value that makes no sense.
 
-    align: what the prediction is fitted by, see `align_disparity`. min_depth, max_depth: the caps
-    in the target's unit: targets beyond them are left out, predictions are clipped to them. crop:
-    the part of the image that counts. num_pairs: pixel pairs drawn for ordinal accuracy, with seed.
+    align: what the prediction is fitted by, see `align_disparity`; space: what that fit is made in,
+    disparity, or depth for predictions that are depth up to scale and shift. min_depth, max_depth:
+    the caps in the target's unit: targets beyond them are left out, predictions are clipped to
+    them. crop: the part of the image that counts. num_pairs: pixel pairs drawn for ordinal
+    accuracy, with seed.
     """
 
     align: Alignment = "scale-shift"
@@ -52,6 +59,7 @@ class DepthProtocol:
     crop: Crop = "none"
     num_pairs: int = 50_000
     seed: int = 0
+    space: Space = "disparity"
 
     def __post_init__(self) -> None:
         for name, allowed in (("align", ALIGNMENTS), ("crop", CROPS)):
@@ -86,8 +94,8 @@ class DepthScores:
     silog 100 √(mean e² - (mean e)²); delta_i the share with max(p/t, t/p) < 1.25^i; ordinal the
     share of pixel pairs in the right order (`ordinal_accuracy`).
     coverage: the share of the pixels that count for which there is a prediction. scale and shift:
-    the fit in disparity. Sources: Eigen et al. 2014 (all but silog, ordinal), the KITTI depth
-    benchmark (silog).
+    the fit, in the protocol's space. Sources: Eigen et al. 2014 (all but silog, ordinal), the KITTI
+    depth benchmark (silog).
     """
 
     abs_rel: float
@@ -128,11 +136,17 @@ def score_depth(
         where = "is measured within the caps and the crop" if not counting.any() else "is predicted"
         raise ImageError(f"no pixel of the target {where}; check the caps, the crop and the kind")
     values, truth = disparity[both].astype(np.float64), target[both].astype(np.float64)
-    scale, shift = align_disparity(values, 1 / truth, align=protocol.align)
-    # Clipping to the caps is the clamp of the aligned disparity as well: 1 / far is above 0.
     aligned = np.full(disparity.shape, np.nan)
-    lifted = np.maximum(scale * disparity[predicted].astype(np.float64) + shift, 1 / protocol.far)
-    aligned[predicted] = np.maximum(1 / lifted, protocol.near)
+    whole = disparity[predicted].astype(np.float64)
+    if protocol.space == "depth":
+        scale, shift = align_depth(1 / values, truth, align=protocol.align)
+        near = max(protocol.near, MIN_DEPTH)
+        aligned[predicted] = np.clip(scale / whole + shift, near, protocol.far)
+    else:
+        scale, shift = align_disparity(values, 1 / truth, align=protocol.align)
+        # Clipping to the caps is the clamp of the aligned disparity as well: 1 / far is above 0.
+        lifted = np.maximum(scale * whole + shift, 1 / protocol.far)
+        aligned[predicted] = np.maximum(1 / lifted, protocol.near)
     ordinal, num_pairs = ordinal_accuracy(
         values, truth, num_pairs=protocol.num_pairs, seed=protocol.seed
     )
@@ -209,6 +223,27 @@ def align_disparity(
     depth = np.divide(1.0, disparity, out=np.full_like(disparity, np.inf), where=disparity > 0)
     middle = float(np.median(depth))
     return (middle / float(np.median(1 / truth)) if np.isfinite(middle) else 0.0), 0.0
+
+
+def align_depth(
+    depth: NDArray[np.float64], truth: NDArray[np.float64], *, align: Alignment
+) -> tuple[float, float]:
+    """Return scale s and shift b so that s · depth + b fits `truth`; as `align_disparity`."""
+    if align != "median":
+        return align_disparity(depth, truth, align=align)
+    middle = float(np.median(depth))
+    return (float(np.median(truth)) / middle if middle else 0.0), 0.0
+
+
+def own_protocol(kind: Kind | str) -> DepthProtocol:
+    """Return how predictions of a kind are compared where nobody says it.
+
+    Metres as they are; depth without scale by scale and shift in depth, as its authors align it
+    (Depth Anything 3, 2025); inverse depth by scale and shift in disparity.
+    """
+    if kind == "depth_m":
+        return DepthProtocol(align="none")
+    return DepthProtocol(space="depth" if kind == "depth" else "disparity")
 
 
 def depth_errors(depth: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[str, float]:

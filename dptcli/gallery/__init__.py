@@ -199,6 +199,7 @@ class _Maker:
             "top": depth.num_levels - 1,
             "range": [_plain(depth.far), _plain(depth.near)],
             "metres": facts.get("kind") == "depth_m",
+            "shows": _shown(facts.get("kind")),
         }
 
     def _labels(self, number: str, labels: Labels) -> dict[str, Any]:
@@ -304,6 +305,13 @@ def _shrunk(image: Image.Image, side: int) -> Image.Image:
     small = image.copy()
     small.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=2.0)
     return small
+
+
+def _shown(kind: Any) -> str:
+    """What a depth map shows, in words."""
+    if kind == "depth_m":
+        return "distance in metres"
+    return f"{str(kind).replace('_', ' ')}, no unit"
 
 
 def _nearest(values: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:

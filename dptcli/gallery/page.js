@@ -317,7 +317,7 @@
 
   function showFacts(entry) {
     const facts = [["Photo", entry.source], ["Size", `${entry.full[0]} × ${entry.full[1]}`], ["Model", entry.model]];
-    if (entry.kind === "depth") facts.push(["Shows", entry.metres ? "distance in metres" : "inverse depth, no unit"]);
+    if (entry.kind === "depth") facts.push(["Shows", entry.shows]);
     $("facts").replaceChildren(...facts.filter(([, text]) => text).flatMap(([term, text]) => [element("dt", "", term), element("dd", "", text)]));
     $("open-file").href = entry.file;
   }

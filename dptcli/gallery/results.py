@@ -18,12 +18,12 @@ from dptcli.errors import DptError, ImageError
 from dptcli.evaluation.maps import read_map
 from dptcli.inputs.decode import printable
 from dptcli.inputs.find import IMAGE_SUFFIXES
+from dptcli.kinds import is_kind, near_is_large
 from dptcli.records.report import FAILURES_NAME
 from dptcli.results.sidecar import FILES_KEY, TEXT_KEY, facts_beside, find_sidecar, read_sidecar
 
 logger = logging.getLogger(__name__)
 
-DEPTH_KINDS = ("inverse_depth", "depth_m")
 # More levels than these cannot be told apart on a screen and make the page's files large.
 FINE_LEVELS = 4096
 COARSE_LEVELS = 256
@@ -86,7 +86,7 @@ def find_results(
         if not facts or kind in _BESIDE:
             continue
         found = Found(path, facts, _find_photo(path, facts, folder, photos))
-        task = "depth" if kind in DEPTH_KINDS else "labels" if kind.startswith("labels") else kind
+        task = "depth" if is_kind(kind) else "labels" if kind.startswith("labels") else kind
         key = (path.parent, str(found.photo or path), task)
         rank = _rank(path, facts)
         if key not in best or rank < best[key][0]:
@@ -161,18 +161,18 @@ def read_result(found: Found) -> Depth | Labels | Picture:
     try:
         if found.path.suffix.lower() in _FLOATS:
             values = read_map(found.path).values
-            return _from_metres(values) if kind == "depth_m" else _from_inverse(values)
+            return _from_inverse(values) if near_is_large(kind) else _from_depth(values)
         with Image.open(found.path) as image:
             image.load()
             mode = image.mode
             if mode in ("RGB", "RGBA"):
-                depth = _from_colors(image, found.facts) if kind in DEPTH_KINDS else None
+                depth = _from_colors(image, found.facts) if is_kind(kind) else None
                 return depth or Picture(image.convert("RGBA"))
             palette = image.getpalette() if mode == "P" else None
         stored = read_map(found.path)
-        if kind in DEPTH_KINDS:
+        if is_kind(kind):
             if "scale" in found.facts:
-                return _from_metres(stored.values / float(found.facts["scale"]))
+                return _from_depth(stored.values / float(found.facts["scale"]))
             top = int(np.iinfo(stored.values.dtype).max)
             return _depth(stored.values, top, found.facts)
         return _labels(found.path, stored.values, palette)
@@ -185,8 +185,8 @@ def read_result(found: Found) -> Depth | Labels | Picture:
 def _depth(levels: NDArray[Any], top: int, facts: Mapping[str, Any]) -> Depth:
     """Turn levels 0 … top into levels that grow with nearness."""
     first, last = float(facts.get("first", 0)), float(facts.get("last", 1))
-    # A larger value is nearer in inverse depth and farther in metres.
-    rising = (last >= first) == (facts.get("kind") == "inverse_depth")
+    # A larger value is nearer in inverse depth and farther in depth.
+    rising = (last >= first) == near_is_large(facts.get("kind"))
     num_levels = min(top + 1, FINE_LEVELS)
     scaled = levels.astype(np.uint32)
     if top + 1 > num_levels:
@@ -197,15 +197,13 @@ def _depth(levels: NDArray[Any], top: int, facts: Mapping[str, Any]) -> Depth:
     return Depth((num_levels - 1 - fine).astype(np.uint16), num_levels, far=last, near=first)
 
 
-def _from_metres(depth_m: NDArray[np.floating]) -> Depth:
-    """Spread metres over levels, 0 where nothing was measured."""
-    measured = np.isfinite(depth_m) & (depth_m > 0)
-    near, far = (
-        (float(f(depth_m[measured])) for f in (np.min, np.max)) if measured.any() else (0, 0)
-    )
+def _from_depth(depth: NDArray[np.floating]) -> Depth:
+    """Spread depth, in metres or without a scale, over levels, 0 where nothing was measured."""
+    measured = np.isfinite(depth) & (depth > 0)
+    near, far = (float(f(depth[measured])) for f in (np.min, np.max)) if measured.any() else (0, 0)
     span = far - near if far > near else 1.0
     with np.errstate(invalid="ignore"):
-        levels = np.where(measured, (far - depth_m) / span * (FINE_LEVELS - 1), 0)
+        levels = np.where(measured, (far - depth) / span * (FINE_LEVELS - 1), 0)
     return Depth(np.rint(levels).astype(np.uint16), FINE_LEVELS, far=far, near=near)
 
 

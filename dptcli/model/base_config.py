@@ -72,6 +72,12 @@ class Config:
         """A copy with some values changed, checked again."""
         return self.from_dict(self.to_dict(), **changes)
 
+    def with_max_depth(self, max_depth_m: float) -> Self:
+        """A copy whose metres end at `max_depth_m`. ConfigError where none bounds them."""
+        raise ConfigError(
+            f"max_depth {max_depth_m:g}: a {type(self).__name__} of this kind has no largest depth"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Every value, unknown keys and `model_type` included, as plain lists and dictionaries."""
         known = {field.name: _thaw(getattr(self, field.name)) for field in dataclasses.fields(self)}
@@ -109,10 +115,11 @@ class Config:
 
         source: the folder, or a name that `dpt models` lists, or `owner/name[@revision]`.
         """
-        from dptcli.weights.folder import CONFIG_NAME, read_config
+        from dptcli.weights.folder import CONFIG_NAME
+        from dptcli.weights.gives import described_config
         from dptcli.weights.sources import settings_file
 
-        values = read_config(settings_file(source, CONFIG_NAME).parent)
+        values = described_config(settings_file(source, CONFIG_NAME).parent)
         nested = values.get("backbone_config")
         if values.get("model_type") != cls.model_type and isinstance(nested, Mapping):
             values = dict(nested)  # a backbone's configuration read from a whole model's folder

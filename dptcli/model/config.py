@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from dptcli.errors import ConfigError
+from dptcli.kinds import DEPTH_TYPES
 from dptcli.model.backbones.plain_config import backbone_config_from
 from dptcli.model.base_config import Config, LabelledConfig
 from dptcli.model.checks import (
@@ -20,7 +21,6 @@ from dptcli.model.checks import (
 )
 
 READOUT_TYPES = ("ignore", "add", "project")
-DEPTH_TYPES = ("relative", "metric")
 # What a hybrid is built over when its file names no backbone: BiT-50 cut after its third stage.
 HYBRID_BACKBONE = {
     "model_type": "bit",
@@ -39,8 +39,9 @@ class DPTConfig(LabelledConfig):
     Sizes are in pixels, factors are ratios, indices count from 0. Where a `backbone_config`
     replaces the plain ViT, the ViT's own fields may be None in the file and keep their defaults.
 
-    `depth_estimation_type` is ours: "relative" (inverse depth, large is near) or "metric"
-    (metres, large is far); it chooses the loss and the polarity of what is written. So are
+    `depth_estimation_type` is ours: "relative" (inverse depth, large is near), "depth" (large is
+    far, without scale) or "metric" (metres, large is far); it chooses the loss and the polarity of
+    what is written. So are
     `metric_scale` and `metric_shift`, for a head whose inverse depth x is known up to them: its
     depth is 1 / (scale · x + shift) metres.
 

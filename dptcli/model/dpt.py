@@ -12,6 +12,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from dptcli.errors import ConfigError, ShapeError
+from dptcli.kinds import kind_of
 from dptcli.model.backbones.auto import AutoBackbone
 from dptcli.model.backbones.hybrid import HybridEmbeddings
 from dptcli.model.backbones.vit import Encoder, ViTEmbeddings, ViTLayer
@@ -211,8 +212,7 @@ class DPTForDepthEstimation(DensePredictor):
         predicted_depth = self.head(self.neck(found.maps))
         loss = None
         if labels is not None:
-            metric = self.config.depth_estimation_type == "metric"
-            loss = depth_loss(predicted_depth, labels, metric=metric)
+            loss = depth_loss(predicted_depth, labels, kind=kind_of(self.config))
         output = DepthEstimatorOutput(
             loss=loss,
             predicted_depth=predicted_depth,

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dptcli.errors import ShapeError
+from dptcli.kinds import Kind
 
 
-def depth_loss(predicted: Tensor, depth: Tensor, *, metric: bool) -> Tensor:
+def depth_loss(predicted: Tensor, depth: Tensor, *, kind: Kind) -> Tensor:
     """The loss of a depth model for measured depths.
 
-    predicted: (B, h, w), inverse depth (relative) or metres (metric), resized bilinearly to the
-    labels. depth: (B, H, W), in metres (metric) or any unit (relative). Returns a scalar; 0 where
-    nothing was measured.
+    predicted: (B, h, w), of the kind, resized bilinearly to the labels. depth: (B, H, W), in
+    metres where the kind is, else in any unit. Returns a scalar; 0 where nothing was measured.
     """
     if depth.dim() != 3 or len(depth) != len(predicted):
         raise ShapeError(
@@ -28,17 +28,19 @@ def depth_loss(predicted: Tensor, depth: Tensor, *, metric: bool) -> Tensor:
         predicted.float().unsqueeze(1), size=depth.shape[-2:], mode="bilinear", align_corners=False
     ).squeeze(1)
     safe_depth = torch.where(valid, depth, torch.ones_like(depth))
-    if metric:
+    if kind == "depth_m":
         return silog_loss(predicted, safe_depth, valid)
+    if kind == "depth":
+        return scale_shift_invariant_loss(predicted, safe_depth, valid)
     return scale_shift_invariant_loss(predicted, 1.0 / safe_depth, valid)
 
 
 def scale_shift_invariant_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Mean absolute error after aligning each image (Ranftl et al. 2020, equations 4–6).
 
-    predicted, target: inverse depths (B, H, W); valid: bool (B, H, W). Both are shifted to a zero
-    median and scaled to a mean absolute deviation of one over the valid pixels, so neither
-    scale nor shift counts. Returns the mean over the valid pixels of all images.
+    predicted, target: both inverse depths or both depths (B, H, W); valid: bool (B, H,
+    W). Both are shifted to a zero median and scaled to a mean absolute deviation of one over the
+    valid pixels, so neither scale nor shift counts. Returns the mean over all images' valid pixels.
     """
     difference = (_standardized(predicted, valid) - _standardized(target, valid)).abs()
     return (difference * valid).sum() / valid.sum().clamp(min=1)

@@ -152,6 +152,7 @@ def _describe_image(path: Path) -> dict[str, Any]:
 def _what(facts: dict[str, Any], otherwise: str) -> str:
     kinds = {
         "inverse_depth": "inverse depth (large is near)",
+        "depth": "depth without scale (large is far)",
         "depth_m": "depth in metres",
         "labels": "mask of class ids",
         "normals": "surface normals",

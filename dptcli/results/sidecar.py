@@ -7,6 +7,7 @@ from typing import Any
 
 from dptcli.errors import ImageError
 from dptcli.inputs.decode import printable
+from dptcli.kinds import MEANINGS
 
 # The key of the PNG text chunk that holds our facts as JSON, for programs that read results.
 TEXT_KEY = "dptcli"
@@ -14,14 +15,8 @@ TEXT_KEY = "dptcli"
 # The key of NAME.json under which each file of the image has what holds for it alone.
 FILES_KEY = "files"
 
-POLARITY = {
-    "inverse_depth": "large is near",
-    "depth_m": "large is far",
-}
-UNIT = {
-    "inverse_depth": "none (scale and shift are unknown)",
-    "depth_m": "metre",
-}
+POLARITY: dict[str, str] = {kind: meaning.polarity for kind, meaning in MEANINGS.items()}
+UNIT: dict[str, str] = {kind: meaning.unit for kind, meaning in MEANINGS.items()}
 
 
 def sidecar_bytes(facts: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> bytes:

@@ -135,6 +135,7 @@ def open_together(
     device: str = "auto",
     dtype: str = "auto",
     offline: bool = False,
+    gives: str | None = None,
     optimized: bool = True,
     size: int | tuple[int, int] | None = None,
     options: Options | None = None,
@@ -145,7 +146,7 @@ def open_together(
     """
     shared: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline, "size": size}
     shared["optimized"] = False  # the plain backbones are compared first
-    depth = open_pipeline(model, task="depth", options=options, **shared)
+    depth = open_pipeline(model, task="depth", gives=gives, options=options, **shared)
     segment = open_pipeline(segment_model, task="segment", **shared)
     depth.clock.seconds["load"] += segment.clock.seconds["load"]
     return TogetherPipeline(

@@ -14,7 +14,7 @@ from torch import nn
 from dptcli.errors import UsageError
 from dptcli.evaluation.labelmaps import same_labels
 from dptcli.evaluation.measure import DepthPrediction, evaluate_depth, evaluate_segments
-from dptcli.evaluation.metrics import DepthProtocol
+from dptcli.evaluation.metrics import own_protocol
 from dptcli.evaluation.pairs import Pair, PairSet, PairTask
 from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation
 from dptcli.pipeline import Pipeline
@@ -51,6 +51,7 @@ def fine_tune(
     device: str = "auto",
     size: int | tuple[int, int] | None = None,
     offline: bool = False,
+    gives: str | None = None,
     validation: str | Path | None = None,
     hold_out: int = 10,
     report: Callable[[Progress], None] | None = None,
@@ -60,9 +61,12 @@ def fine_tune(
     options.shapes_hw, normalization and zoom are replaced by what suits the model. validation: a
     set of pairs of its own; otherwise every `hold_out`-th pair is held out (0: none). A
     segmentation model gets a new last layer where classes.txt names other classes than it knows. A
-    run that was killed goes on from its checkpoint. Raises UsageError, ModelError and ImageError.
+    run that was killed goes on from its checkpoint. gives: as for load_model; the model that is
+    written says so. Raises UsageError, ModelError and ImageError.
     """
-    loaded = load_model(model, task=task, device=device, dtype="float32", offline=offline)
+    loaded = load_model(
+        model, task=task, device=device, dtype="float32", offline=offline, gives=gives
+    )
     if not isinstance(loaded.model, DensePredictor):
         raise UsageError(f"model {model!r} is a {type(loaded.model).__name__}; train a DPT")
     if size is not None:
@@ -156,12 +160,11 @@ class _Scores:
             return {}
         loaded = self.pipeline.loaded
         if loaded.task == "depth":
-            kind = "depth_m" if loaded.is_metric else "inverse_depth"
 
             def depth(pair: Pair) -> DepthPrediction:
-                return DepthPrediction(self.pipeline.predict_one(pair.image).values, kind)
+                return DepthPrediction(self.pipeline.predict_one(pair.image).values, loaded.kind)
 
-            protocol = DepthProtocol(align="none" if loaded.is_metric else "scale-shift")
+            protocol = own_protocol(loaded.kind)
             found = evaluate_depth([self.set], depth, protocol=protocol, baseline=False).mean()
             return {name: found[name] for name in ("abs_rel", "delta1", "ordinal")}
         labels = same_labels(self.set.classes, loaded.labels, ignore_index=255)

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.errors import UsageError
+from dptcli.kinds import kind_of
 from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.model.layers import FeatureMap
-from dptcli.model.losses import segmentation_loss, silog_loss
+from dptcli.model.losses import depth_loss, segmentation_loss
 from dptcli.results.files import atomic_path
 from dptcli.training.batches import Batch, Source, TrainOptions, precision
 from dptcli.training.data import IGNORE_LABEL, Example
@@ -100,10 +101,11 @@ def _depth_loss(model: DPTForDepthEstimation, maps: list[FeatureMap], batch: Bat
     predicted = F.interpolate(
         model.head(fused).float()[:, None], size=hw, mode="bilinear", align_corners=False
     )[:, 0]
-    if model.config.depth_estimation_type == "metric":
-        measured = batch.valid & (batch.inverse_depth > 0)
-        depth_m = 1 / batch.inverse_depth.clamp(min=1e-6)
-        return silog_loss(predicted, depth_m, measured)
+    kind = kind_of(model.config)
+    if kind != "inverse_depth":
+        # Sky is known to be far, and has no depth.
+        depth = torch.where(batch.valid, 1 / batch.inverse_depth.clamp(min=1e-6), 0)
+        return depth_loss(predicted, torch.where(batch.inverse_depth > 0, depth, 0), kind=kind)
     return relative_depth_loss(predicted, batch.inverse_depth, batch.valid)
 
 

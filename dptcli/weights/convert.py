@@ -1,14 +1,15 @@
 """From an original file to a model folder in the hub's layout, checked after it is written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dptcli.errors import ModelError
+from dptcli.kinds import Kind
 from dptcli.model.pretrained import Pretrained
-from dptcli.weights.folder import CONFIG_NAME
+from dptcli.weights.folder import CONFIG_NAME, ORIGINAL_SUFFIXES
 from dptcli.weights.load import load_model
 
 CHECK_HW = (224, 320)  # an input of whole patches for every family
@@ -20,29 +21,36 @@ class Conversion:
 
     folder: Path
     task: str
-    is_metric: bool
+    kind: Kind
     num_parameters: int
     low: float
     high: float
 
 
 def convert_original(
-    path: str | Path, folder: str | Path, *, kind: str | None = None, overwrite: bool = False
+    path: str | Path,
+    folder: str | Path,
+    *,
+    kind: str | None = None,
+    max_depth_m: float | None = None,
+    overwrite: bool = False,
 ) -> Conversion:
     """Write an original file as a model folder in the hub's layout, and check what was written.
 
     The check runs the model before and after on the same random pixels; both must agree exactly.
-    kind: see `read_original`. Raises ModelError when the file cannot be read, a tensor does not
-    fit, the folder holds a model already (unless `overwrite`), or the check fails.
+    path: also a model's name or folder. kind: see `read_original`. max_depth_m: where its metres
+    end, in place of what its files say. Raises ModelError when the file cannot be read, a tensor
+    does not fit, the folder holds a model already (unless `overwrite`), or the check fails.
     """
-    path, folder = Path(path), Path(folder)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise ModelError(f"{path}: {what}; name a .pt or .pth file of the authors")
+    folder = Path(folder)
+    if Path(path).suffix in ORIGINAL_SUFFIXES and not Path(path).is_file():
+        raise ModelError(f"{path}: no such file; name a .pt or .pth file of the authors")
     if (folder / CONFIG_NAME).exists() and not overwrite:
         raise ModelError(f"{folder}: holds a model already; name another folder, or --overwrite")
     loaded = load_model(path, device="cpu", dtype="float32", kind=kind)
-    expected = check_output(loaded.model, path=path)
+    if max_depth_m is not None:
+        loaded = replace(loaded, model=_ending_at(loaded.model, max_depth_m))
+    expected = check_output(loaded.model, path=Path(path))
     loaded.model.save_pretrained(folder)
     loaded.processor.save_pretrained(folder)
     written = load_model(folder, device="cpu", dtype="float32")
@@ -51,11 +59,18 @@ def convert_original(
     return Conversion(
         folder=folder,
         task=loaded.task,
-        is_metric=loaded.is_metric,
+        kind=loaded.kind,
         num_parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
         low=float(expected.min()),
         high=float(expected.max()),
     )
+
+
+def _ending_at(model: Pretrained, max_depth_m: float) -> Pretrained:
+    """The model with another largest depth. Raises ConfigError where it has none."""
+    changed = type(model)(model.config.with_max_depth(max_depth_m))
+    changed.load_state_dict(model.state_dict())
+    return changed.eval()
 
 
 @torch.inference_mode()

@@ -16,14 +16,16 @@ from dptcli.fast.int8 import int8_engine
 from dptcli.fast.memory import clean_file_ranges, let_go
 from dptcli.fast.optimize import optimize
 from dptcli.fast.precision import keep_tail_float32, native_dtype, take_float32
+from dptcli.kinds import Kind, check_gives, kind_of
 from dptcli.model.base_config import Config
 from dptcli.model.families import families
-from dptcli.model.families.family import SEGMENT, Family
+from dptcli.model.families.family import DEPTH, SEGMENT, Family
 from dptcli.model.pretrained import Pretrained
 from dptcli.processing.processor import DPTImageProcessor
 from dptcli.weights.catalog import find_model
 from dptcli.weights.folder import CONFIG_NAME, files_of, read_config
 from dptcli.weights.format import Checkpoint, dtype_from
+from dptcli.weights.gives import entry_of
 from dptcli.weights.names import NEVER_RUN, check_names, listed, names_for
 from dptcli.weights.originals import Original, OriginalTensors, read_original
 
@@ -61,9 +63,14 @@ class LoadedModel:
         return INT8 if self.int8 else str(self.dtype).removeprefix("torch.")
 
     @property
+    def kind(self) -> Kind:
+        """What the values of a depth model are."""
+        return kind_of(self.model.config)
+
+    @property
     def is_metric(self) -> bool:
-        """Whether depth comes in metres (large is far) instead of inverse depth."""
-        return getattr(self.model.config, "depth_estimation_type", "relative") == "metric"
+        """Whether depth comes in metres."""
+        return self.kind == "depth_m"
 
 
 def load_model(
@@ -74,6 +81,7 @@ def load_model(
     dtype: str | None = None,
     offline: bool = False,
     kind: str | None = None,
+    gives: str | None = None,
     optimized: bool = False,
 ) -> LoadedModel:
     """Load a model by name, repository, folder or original file, with its processor, on a device.
@@ -81,10 +89,12 @@ def load_model(
     task: "depth", "segment", or None for whatever the model does. device: auto, cpu, cuda[:n] or
     mps. dtype: float32, bfloat16, float16, auto (what the device is fast in) or, on the CPU and
     optimized, int8; None is auto when optimized, else float32 on every machine. offline: never
-    download. kind: of an original file, see `read_original`. optimized: the same function, cheaper,
-    for predictions alone.
+    download. kind: of an original file, see `read_original`. gives: metres, inverse or depth, for a
+    model that says nothing or the wrong thing of its values; they stay as they are. optimized: the
+    same function, cheaper, for predictions alone.
     Raises ModelError when the model is unknown, broken or for another task.
     """
+    check_gives(gives)
     folder = find_model(name, task=task, offline=offline)
     original = read_original(folder, kind=kind) if folder.is_file() else None
     if original is None:
@@ -106,6 +116,16 @@ def load_model(
     else:
         model = build_original(original, model_class, dtype=target_dtype, device=target)
         processor = DPTImageProcessor(**original.processor)
+    if gives is not None:
+        if found_task == SEGMENT:
+            raise ModelError(f"model {str(name)!r} gives classes; --gives is for models of depth")
+        model.config = model.config.replace(gives=gives)
+    if found_task == DEPTH:
+        try:
+            kind_of(model.config)
+        except ConfigError as error:
+            raise ModelError(f"{folder}: {error}; say it with --gives") from error
+    _warn_of(folder)
     if target_dtype is not torch.float32:
         take_float32(model)
         keep_tail_float32(model)
@@ -124,6 +144,13 @@ def load_model(
         optimized=optimized,
         int8=int8,
     )
+
+
+def _warn_of(folder: Path) -> None:
+    """Say what is known to be wrong with a published file."""
+    entry = entry_of(folder)
+    if entry is not None and entry.caution:
+        logger.warning("%s: %s", entry.name, entry.caution)
 
 
 def architecture_of(
@@ -262,7 +289,7 @@ def load_pretrained(
 
 def _refuse_unknown(changes: Mapping[str, Any], config: Config, folder: Path) -> None:
     """Raise ConfigError for a change that means nothing, which would be kept without effect."""
-    known = {field.name for field in dataclasses.fields(config)} | {"num_labels"}
+    known = {field.name for field in dataclasses.fields(config)} | {"num_labels", "gives"}
     known |= read_config(folder).keys()
     unknown = [name for name in changes if name not in known]
     if unknown:

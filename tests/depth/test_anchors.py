@@ -13,6 +13,7 @@ from dptcli.cli import main
 from dptcli.depth.anchors import (
     Anchors,
     apply_fit,
+    fit_depth,
     fit_inverse,
     fit_metres,
     parse_anchor,
@@ -96,6 +97,38 @@ def test_impossible_anchors_are_refused(values, metres):
 def test_metres_of_a_metric_model_are_only_scaled():
     fit = fit_metres(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 600.0]))
     assert (fit.scale, fit.shift) == (2.0, 0.0)
+
+
+@pytest.mark.parametrize("outliers", [0, 60])
+def test_depth_without_scale_gets_a_scale_and_a_shift_in_depth(outliers):
+    depth = RNG.uniform(0.5, 8, 300)
+    metres = 2.5 * depth + 0.4
+    metres[:outliers] *= 4
+    fit = fit_depth(depth, metres)
+    np.testing.assert_allclose((fit.scale, fit.shift), (2.5, 0.4), rtol=1e-6)
+    assert fit.num_outliers == outliers
+    back = apply_fit(depth[None].astype(np.float32), fit, inverse=False)
+    np.testing.assert_allclose(back[0], 2.5 * depth + 0.4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_few_anchors_scale_depth_and_do_not_shift_it(num):
+    fit = fit_depth(np.array([1.0, 4.0])[:num], np.array([2.0, 8.0])[:num])
+    assert (fit.scale, fit.shift) == (2.0, 0.0)
+
+
+def test_depth_is_never_put_behind_the_camera():
+    # A line through these meets the nearest at -1 m; the scale alone does not.
+    fit = fit_depth(np.array([1.0, 3.0, 5.0, 7.0]), np.array([0.1, 4.0, 9.0, 14.0]))
+    assert fit.shift == 0
+    steep = fit_depth(np.array([2.0, 3.0, 5.0, 7.0]), np.array([1.0, 3.0, 7.0, 11.0]))
+    assert steep.shift < 0
+    assert apply_fit(np.array([[0.5]], np.float32), steep, inverse=False)[0, 0] > 0
+
+
+def test_depth_anchors_that_turn_near_and_far_around_are_refused():
+    with pytest.raises(UsageError, match="turn near and far around"):
+        fit_depth(np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0]))
 
 
 def test_what_lies_behind_infinity_ends_far_away_and_positive():

@@ -218,6 +218,12 @@ def test_normals_are_written_as_colours(tmp_path):
     np.testing.assert_array_equal(pixels[0, 0], [0, 0, 0])
 
 
+def test_depth_without_scale_becomes_a_shape_as_it_is():
+    depth = np.array([[0.5, 5.0, 0.0]], np.float32)
+    distance = depth_map(depth, kind="depth").distance()
+    np.testing.assert_array_equal(distance[0], [0.5, 5, np.nan])
+
+
 def test_relative_depth_becomes_a_shape_with_near_in_front():
     inverse = np.array([[0.0, 5.0, 10.0]], np.float32)
     distance = depth_map(inverse, kind="inverse_depth").distance()

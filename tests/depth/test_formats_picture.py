@@ -27,7 +27,7 @@ def drawn(look, depth=None):
     return np.asarray(picture), facts
 
 
-@pytest.mark.parametrize(("kind", "near"), [("inverse_depth", -1), ("depth_m", 0)])
+@pytest.mark.parametrize(("kind", "near"), [("inverse_depth", -1), ("depth", 0), ("depth_m", 0)])
 @pytest.mark.parametrize("invert", [False, True])
 def test_near_is_at_the_bright_end_unless_inverted(kind, near, invert):
     pixels, _ = drawn(Look(lut=depth_lut(), invert=invert), depth_map(kind=kind))

@@ -126,6 +126,28 @@ def test_depth_in_another_unit_is_perfect_after_a_scale(align):
     assert scores.abs_rel == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("align", ["scale-shift", "scale", "median"])
+def test_depth_without_scale_is_fitted_in_depth(align):
+    target = random_depth(0)
+    shift = 2.0 if align == "scale-shift" else 0.0
+    protocol = DepthProtocol(align=align, space="depth")
+    scores, aligned = score_depth(1 / ((target + shift) * 3), target, protocol=protocol)
+    np.testing.assert_allclose(aligned, target, rtol=1e-9)
+    assert (scores.scale, scores.shift) == pytest.approx((1 / 3, -shift))
+    assert scores.ordinal == 1.0
+    if shift:  # a line in disparity cannot undo it
+        bent, _ = score_depth(1 / ((target + shift) * 3), target, protocol=DepthProtocol())
+        assert bent.abs_rel > 0.01
+
+
+def test_a_line_that_puts_points_behind_the_camera_ends_before_it():
+    target, depth = np.array([[1.0, 2, 10, 14]]), np.array([[1.0, 1.5, 2, 2.5]])
+    _, aligned = score_depth(1 / depth, target, protocol=DepthProtocol(space="depth"))
+    assert aligned.min() == 1e-3
+    _, capped = score_depth(1 / depth, target, protocol=DepthProtocol(space="depth", min_depth=0.5))
+    assert capped.min() == 0.5
+
+
 @pytest.mark.parametrize("value", [0.0, 1 / 3, 1e9])
 def test_constant_prediction_gets_the_mean_disparity(value):
     target = random_depth(0)

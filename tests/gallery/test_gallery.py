@@ -122,7 +122,7 @@ def test_of_several_files_for_one_photograph_the_finest_is_shown(folder):
     assert names == ["a fine.png", "b metres.png", "c classes.png"]
 
 
-@pytest.mark.parametrize("kind", ["inverse_depth", "depth_m"])
+@pytest.mark.parametrize("kind", ["inverse_depth", "depth", "depth_m"])
 @pytest.mark.parametrize("name", ["npy", "npz", "tiff", "pfm", "exr"])
 def test_maps_for_programs_are_shown_with_their_values(name, kind, tmp_path):
     if name == "exr":

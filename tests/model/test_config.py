@@ -76,7 +76,7 @@ def test_defaults_are_the_documents() -> None:
         ({"num_labels": 0}, "num_labels: 0"),
         ({"num_labels": 3, "id2label": {0: "a"}}, "num_labels: 3 does not fit the 1 names"),
         ({"id2label": {1: "a", 2: "b"}}, "must count from 0 to 1"),
-        ({"depth_estimation_type": "absolute"}, "must be one of relative, metric"),
+        ({"depth_estimation_type": "absolute"}, "must be one of relative, depth, metric"),
         ({"model_type": "vit"}, "model_type: 'vit' is not for DPTConfig"),
         ({"backbone_config": {"model_type": "dinov3"}}, "model_type 'dinov3' must be one of"),
         ({"backbone_config": 5}, "backbone_config: 5"),

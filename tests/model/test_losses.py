@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dptcli.errors import ShapeError
+from dptcli.kinds import Kind
 from dptcli.model.losses import (
     depth_loss,
     scale_shift_invariant_loss,
@@ -13,12 +14,20 @@ from dptcli.model.losses import (
     silog_loss,
 )
 
+KINDS: list[Kind] = ["inverse_depth", "depth", "depth_m"]
+
 
 def test_relative_loss_ignores_scale_and_shift() -> None:
     depth = torch.rand(2, 6, 8, generator=torch.Generator().manual_seed(0)) + 0.5
     predicted = 7.0 / depth + 3.0
-    assert depth_loss(predicted, depth, metric=False) < 1e-5
-    assert depth_loss(depth, depth, metric=False) > 0.5  # depth is not inverse depth
+    assert depth_loss(predicted, depth, kind="inverse_depth") < 1e-5
+    assert depth_loss(depth, depth, kind="inverse_depth") > 0.5  # depth is not inverse depth
+
+
+def test_the_loss_of_depth_without_scale_ignores_scale_and_shift_of_depth() -> None:
+    depth = torch.rand(2, 6, 8, generator=torch.Generator().manual_seed(0)) + 0.5
+    assert depth_loss(7 * depth + 3, depth, kind="depth") < 1e-5
+    assert depth_loss(1 / depth, depth, kind="depth") > 0.5  # nor is inverse depth depth
 
 
 def test_relative_loss_of_a_case_by_hand() -> None:
@@ -38,24 +47,24 @@ def test_metric_loss_of_a_case_by_hand() -> None:
     assert twice.item() == pytest.approx(0.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("metric", [False, True], ids=["relative", "metric"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("hole", [0.0, -1.0, float("nan"), float("inf")])
-def test_pixels_that_were_not_measured_do_not_count(hole: float, metric: bool) -> None:
+def test_pixels_that_were_not_measured_do_not_count(hole: float, kind: Kind) -> None:
     generator = torch.Generator().manual_seed(1)
     depth = torch.rand(1, 4, 6, generator=generator) + 1.0
     predicted = torch.rand(1, 4, 6, generator=generator) + 1.0
     depth[0, :2] = hole
     changed = predicted.clone()
     changed[0, :2] += 100.0
-    assert depth_loss(predicted, depth, metric=metric) == depth_loss(changed, depth, metric=metric)
+    assert depth_loss(predicted, depth, kind=kind) == depth_loss(changed, depth, kind=kind)
 
 
-@pytest.mark.parametrize("metric", [False, True], ids=["relative", "metric"])
-def test_gradients_stay_finite_in_degenerate_batches(metric: bool) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_stay_finite_in_degenerate_batches(kind: Kind) -> None:
     """One image without any measurement, one predicted perfectly, one predicted constant."""
     depth = torch.stack([torch.zeros(4, 4), torch.full((4, 4), 2.0), torch.rand(4, 4) + 1.0])
     predicted = torch.stack([torch.rand(4, 4), depth[1], torch.zeros(4, 4)]).requires_grad_()
-    loss = depth_loss(predicted, depth, metric=metric)
+    loss = depth_loss(predicted, depth, kind=kind)
     loss.backward()
     assert loss.isfinite()
     assert predicted.grad is not None
@@ -74,7 +83,7 @@ def test_auxiliary_loss_is_weighted_in() -> None:
 
 def test_wrong_label_shapes_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"must be \(2, height, width\)"):
-        depth_loss(torch.ones(2, 4, 4), torch.ones(1, 4, 4), metric=False)
+        depth_loss(torch.ones(2, 4, 4), torch.ones(1, 4, 4), kind="inverse_depth")
     with pytest.raises(ShapeError, match=r"must be \(1, height, width\)"):
         segmentation_loss(
             torch.ones(1, 2, 4, 4),

@@ -38,8 +38,9 @@ def test_the_loss_falls(
     assert any(name.startswith("backbone") for name in changed) == (backbone_rate > 0)
 
 
-def test_a_metric_model_learns_too(pairs: list[Example], tmp_path: Path) -> None:
-    model = tiny(depth_estimation_type="metric", max_depth=10.0)
+@pytest.mark.parametrize("kind", ["metric", "depth"])
+def test_models_of_depth_learn_too(pairs: list[Example], tmp_path: Path, kind: str) -> None:
+    model = tiny(depth_estimation_type=kind, max_depth=10.0)
     losses = [progress.loss for progress in run(model, pairs, tmp_path / "run", OPTIONS)]
     assert sum(losses[-12:]) < sum(losses[:12])
 

@@ -128,6 +128,8 @@ def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
         "size": request.size,
         "options": options,
     }
+    if request.gives is not None:
+        wanted["gives"] = request.gives
     if needs.segment_model is not None:
         from dptcli.running.together import open_together
 

@@ -9,6 +9,7 @@ from dptcli.cli import options as o
 from dptcli.cli.predicting import options as p
 from dptcli.cli.predicting.clip_request import ClipRequest, read_clip
 from dptcli.errors import UsageError
+from dptcli.kinds import check_gives
 from dptcli.processing.target_size import TargetSize, parse_target_size
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Request:
     target_size: TargetSize
     existing: Literal["refuse", "overwrite", "skip"]
     model: str
+    gives: str | None
     offline: bool
     size: int | tuple[int, int] | None
     device: str
@@ -82,6 +84,7 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         target_size=parse_target_size(given["target_size"]),
         existing=existing,
         model=given["model"],
+        gives=check_gives(given.get("gives")),
         offline=given["offline"],
         size=o.parse_size(given["size"]),
         device=o.check_device(given["device"]),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RELATIVE = "relative"
+SCALELESS = "depth"
 METRIC = "metric"
 LABELS = "labels"
 
@@ -31,8 +32,10 @@ class CatalogEntry:
     """One named model.
 
     repository: on the hub, or None for a built-in one, which lies in `folder`. revision: the
-    commit that is fetched, or None for the newest. gives: relative (inverse depth), metric
-    (metres) or labels. parameters: a count. input_size: what the network sees, in pixels.
+    commit that is fetched, or None for the newest. gives: relative (inverse depth), depth (without
+    scale), metric (metres) or labels. range_m: the metres it was made for. parameters: a count.
+    input_size: what the network sees, in pixels. caution: what is known to be wrong with the
+    published file, said on every run.
     """
 
     name: str
@@ -48,6 +51,8 @@ class CatalogEntry:
     revision: str | None = None
     folder: Path | None = None
     note: str = ""
+    caution: str = ""
+    range_m: tuple[float, float] | None = None
     known: KnownNumbers | None = None
 
     @property

@@ -1,7 +1,7 @@
 """What the rest of the tree may ask of a family, whichever it is. Needs no torch."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ class Family:
 
     package: where its files lie. title: as messages name it. tasks: {architecture in config.json:
     task}; the class of that name is in `models`. processor: the class in processor.py, None for
-    DPT's own. public: further names that `dptcli` hands out, {name: module}.
+    DPT's own. public: further names that `dptcli` hands out, {name: module}. told_by: what
+    a config.json without `depth_estimation_type` tells of it by other marks, or None.
     """
 
     package: str
@@ -30,6 +31,7 @@ class Family:
     processor: str | None = None
     has_originals: bool = False
     public: Mapping[str, str] = field(default_factory=dict)
+    told_by: Callable[[Mapping[str, Any]], str | None] = lambda _values: None
 
     def model_class(self, architecture: str) -> "type[Pretrained]":
         """The class that an architecture of config.json names."""

@@ -65,10 +65,11 @@ def _depth_anything_metric() -> list[CatalogEntry]:
             repository="depth-anything/Depth-Anything-V2-Metric-"
             f"{place.capitalize()}-{size.capitalize()}-hf",
             note=note,
+            range_m=(0.0, farthest),
         )
-        for place, good_for in (
-            ("indoor", "rooms, up to 20 m"),
-            ("outdoor", "roads, up to 80 m"),
+        for place, good_for, farthest in (
+            ("indoor", "rooms, up to 20 m", 20.0),
+            ("outdoor", "roads, up to 80 m", 80.0),
         )
         for size in SIZES
     ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dptcli.errors import ConfigError
+from dptcli.kinds import DEPTH_TYPES
 from dptcli.model.backbones.plain_config import backbone_config_from
 from dptcli.model.base_config import Config
 from dptcli.model.checks import (
@@ -14,7 +15,6 @@ from dptcli.model.checks import (
     require_int,
     require_number,
 )
-from dptcli.model.config import DEPTH_TYPES
 
 # The small model's backbone, which a file without one means.
 SMALL_BACKBONE = {
@@ -83,6 +83,12 @@ class DepthAnythingConfig(Config):
         require_choice("depth_estimation_type", self.depth_estimation_type, DEPTH_TYPES)
         if self.max_depth is not None:
             require_number("max_depth", self.max_depth, low=0.0)
+
+    def with_max_depth(self, max_depth_m: float) -> "DepthAnythingConfig":
+        """A copy whose metres end at `max_depth_m`; ConfigError for a relative model."""
+        if self.depth_estimation_type != "metric":
+            return super().with_max_depth(max_depth_m)
+        return self.replace(max_depth=max_depth_m)
 
     @property
     def backbone_width(self) -> int:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dptcli.kinds import kind_of
 from dptcli.model.backbones.auto import AutoBackbone
 from dptcli.model.checks import (
     pair_of,
@@ -95,8 +96,7 @@ class DepthAnythingForDepthEstimation(Pretrained):
         predicted_depth = self.head(self.neck(found.maps), image_hw)
         loss = None
         if labels is not None:
-            metric = self.config.depth_estimation_type == "metric"
-            loss = depth_loss(predicted_depth, labels, metric=metric)
+            loss = depth_loss(predicted_depth, labels, kind=kind_of(self.config))
         output = DepthEstimatorOutput(
             loss=loss,
             predicted_depth=predicted_depth,

@@ -110,6 +110,7 @@ def _midas() -> list[CatalogEntry]:
 
 def _dinov2() -> list[CatalogEntry]:
     scenes = {"nyu": "rooms (trained on NYU)", "kitti": "roads (trained on KITTI)"}
+    ranges = {"nyu": (0.001, 10.0), "kitti": (0.001, 80.0)}
     return [
         CatalogEntry(
             name=f"dinov2-{size}-{data}",
@@ -121,6 +122,7 @@ def _dinov2() -> list[CatalogEntry]:
             input_size="any",
             licence=APACHE,
             good_for=scenes[data],
+            range_m=ranges[data],
             repository=f"facebook/dpt-dinov2-{size}-{data}",
             note="The image goes in at its own size: large photographs take time and memory.",
             known=KnownNumbers(first=(6.0336, 7.1502, 7.4130), shape=(1, 576, 736))

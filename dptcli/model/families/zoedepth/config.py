@@ -150,6 +150,17 @@ class ZoeDepthConfig(Config):
                 f"patch_transformer_num_attention_heads {num_heads}"
             )
 
+    def with_max_depth(self, max_depth_m: float) -> "ZoeDepthConfig":
+        """A copy whose bins end at `max_depth_m`; of a model with one domain."""
+        if len(self.domains) > 1 or self.bin_configurations is None:
+            names = ", ".join(domain.name for domain in self.domains)
+            raise ConfigError(
+                f"max_depth {max_depth_m:g}: the domains {names} have one each; change them in "
+                "config.json's bin_configurations"
+            )
+        [bins] = self.bin_configurations
+        return self.replace(bin_configurations=[{**bins, "max_depth": max_depth_m}])
+
     @property
     def domains(self) -> tuple[Domain, ...]:
         """The domains that `bin_configurations` describes."""

@@ -69,7 +69,7 @@ class ZoeDepthForDepthEstimation(Pretrained):
         relative_depth, features = self.relative_head(fused)
         predicted_depth, domain_logits = self.metric_head(maps[-1], fused, features, relative_depth)
         output = ZoeDepthDepthEstimatorOutput(
-            loss=None if labels is None else depth_loss(predicted_depth, labels, metric=True),
+            loss=None if labels is None else depth_loss(predicted_depth, labels, kind="depth_m"),
             predicted_depth=predicted_depth,
             domain_logits=domain_logits,
             hidden_states=found.hidden_states,

@@ -27,8 +27,8 @@ from torch import Tensor
 from dptcli.depth.colormaps import finite_range
 from dptcli.errors import ModelError
 from dptcli.fast.memory import hold_reserve, settle_memory
-from dptcli.inputs.decode import DEFAULT_MAX_PIXELS
 from dptcli.inputs.find import ImageSource, decode_picture
+from dptcli.inputs.reading import Wanted
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
 from dptcli.processing.processor import Prepared
 from dptcli.processing.target_size import TargetSize, target_hw
@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 Task = Literal["depth", "segment"]
 
 _ORIGINAL = TargetSize()
+_AS_IT_IS = Wanted()
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Options:
     keep_scores: hand the class probabilities on too.
     tile: cut each photograph into overlapping tiles of so many of its pixels, for detail; "auto" is
     half of its short side.
+    wanted: how photographs are read.
     in_order: results come in the order of the jobs, with one reader and one writer (for clips).
     read: takes the place of decode_picture; for frames of video, and to note what is read.
     """
@@ -66,7 +68,7 @@ class Options:
     batch_size: BatchSize = 1
     tile: Tile | None = None
     target_size: TargetSize = _ORIGINAL
-    max_pixels: int = DEFAULT_MAX_PIXELS
+    wanted: Wanted = _AS_IT_IS
     keep_rgb: bool = False
     keep_scores: bool = False
     in_order: bool = False
@@ -245,7 +247,7 @@ class Pipeline:
             if self.options.read is not None and isinstance(source, ImageSource):
                 picture: NDArray[np.uint8] | Image = self.options.read(source)
             else:
-                picture = decode_picture(source, max_pixels=self.options.max_pixels)
+                picture = decode_picture(source, wanted=self.options.wanted)
         return self.prepare(picture)
 
     def prepare(self, picture: "NDArray[np.uint8] | Image") -> Sample:

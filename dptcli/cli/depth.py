@@ -39,6 +39,8 @@ def depth(
     null: p.Null = False,
     no_recursive: p.NoRecursive = False,
     max_pixels: p.MaxPixels = None,
+    levels: p.Levels = None,
+    page: p.Page = None,
     output: p.Output = None,
     formats: d.Formats = None,
     target_size: p.TargetSize = "original",

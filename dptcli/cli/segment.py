@@ -34,6 +34,8 @@ def segment(
     null: p.Null = False,
     no_recursive: p.NoRecursive = False,
     max_pixels: p.MaxPixels = None,
+    levels: p.Levels = None,
+    page: p.Page = None,
     output: p.Output = None,
     target_size: p.TargetSize = "original",
     overwrite: p.Overwrite = False,

@@ -108,7 +108,7 @@ def _restore(pipeline: Pipeline, job: Job, item: _Spooled) -> Prediction:
     rgb = None
     if options.keep_rgb:
         with pipeline.clock.stage("decode"):
-            rgb = decode_image(job.source, max_pixels=options.max_pixels)
+            rgb = decode_image(job.source, wanted=options.wanted)
     with pipeline.clock.stage("postprocess"):
         depth = torch.from_numpy(np.load(item.path))
         item.path.unlink()

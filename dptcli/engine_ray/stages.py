@@ -160,8 +160,8 @@ def _read(row: dict[str, Any], reference: Any, place: Place) -> dict[str, bytes]
         def keep(_source: ImageSource, facts: InputFacts) -> None:
             parcel.facts = facts
 
-        limit = pipeline.options.max_pixels
-        read = functools.partial(decode_picture, max_pixels=limit, on_read=keep)
+        wanted = pipeline.options.wanted
+        read = functools.partial(decode_picture, wanted=wanted, on_read=keep)
         pipeline.options = replace(pipeline.options, read=read)
     with parcel.timed(pipeline):
         parcel.item = pipeline.read(job)

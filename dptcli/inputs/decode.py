@@ -2,89 +2,50 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import logging
 import re
 import warnings
-from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageCms,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
 from dptcli.errors import ImageError
+from dptcli.inputs import jpeg, linear, png, raw, tiff
+from dptcli.inputs.colours import to_rgb as to_rgb
+from dptcli.inputs.formats import BASE_FORMATS, Kind, kind_of
+from dptcli.inputs.levels import Meaning
+from dptcli.inputs.reading import DEFAULT_MAX_PIXELS as DEFAULT_MAX_PIXELS
+from dptcli.inputs.reading import TRANSPOSE, WHITE, Colour, Reading, Wanted
+from dptcli.inputs.text import printable as printable
 
 logger = logging.getLogger(__name__)
 
 RGBArray = npt.NDArray[np.uint8]
 
-SUPPORTED_FORMATS = "JPEG, PNG, WebP, BMP, TIFF or GIF"
-
-# Where Pillow itself refuses (twice its MAX_IMAGE_PIXELS): up to here its global stays untouched.
-DEFAULT_MAX_PIXELS = 178_956_970
-
 # Cameras and editors write about ten scans. Every scan costs a pass over all pixels and may be
 # a few bytes long, so a small file could ask for hours.
 MAX_SCANS = 50
 
-_PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
-    (rb"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
-    (rb"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-    (rb"RIFF.{4}WEBP", WebPImagePlugin.WebPImageFile),
-    (rb"GIF8[79]a", GifImagePlugin.GifImageFile),
-    (rb"BM", BmpImagePlugin.BmpImageFile),
-    (rb"II[*+]\x00|MM\x00[*+]", TiffImagePlugin.TiffImageFile),
-)
-
-# What people hand in by mistake, so that the message can say what the file really is.
-_OTHERS: tuple[tuple[bytes, str], ...] = (
-    (rb".{4}ftyp(heic|heix|heim|hevc|mif1|msf1)", "a HEIC photograph"),
-    (rb".{4}ftypavif", "an AVIF image"),
-    (rb".{4}ftyp", "a video (MP4 or MOV)"),
-    (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 image"),
-    (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "a JPEG XL image"),
-    (rb"%PDF", "a PDF document"),
-    (rb"8BPS", "a Photoshop document"),
-    (rb"\s*<svg|\s*<\?xml", "an SVG or XML file"),
-    (rb"(?i)\s*<(!doctype )?html", "a web page"),
-    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself"),
-    (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive"),
-    (rb"P[1-7]\s", "a PNM image"),
-)
-
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# Formats whose samples Pillow scales to 16 bits by what the file says.
+_WHOLE_16_BITS = Meaning(bits=16)
 
 
 def decode(
     stream: BinaryIO,
     *,
     name: str,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    background: tuple[int, int, int] = (255, 255, 255),
+    wanted: Wanted | None = None,
+    background: Colour = WHITE,
 ) -> RGBArray:
     """Decode a seekable stream to upright RGB uint8 (H, W, 3), contiguous and writable.
 
     See decode_picture, which it copies from.
     """
-    picture = decode_picture(stream, name=name, max_pixels=max_pixels, background=background)
+    picture = decode_picture(stream, name=name, wanted=wanted, background=background)
     try:
         return np.array(picture)
     except MemoryError as error:
@@ -95,142 +56,208 @@ def decode_picture(
     stream: BinaryIO,
     *,
     name: str,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    background: tuple[int, int, int] = (255, 255, 255),
+    wanted: Wanted | None = None,
+    background: Colour = WHITE,
 ) -> Image.Image:
     """Decode a seekable stream to an upright Pillow image of mode RGB.
 
     The content decides the format, not the name. EXIF orientation is applied, transparency is laid
-    over `background`, of an animation or a multi-page file the first frame is read, and values of
-    more than 8 bits are scaled as in `to_rgb`. Colours are taken as sRGB: embedded profiles are
-    ignored, as they were for the pictures that the models learned from.
+    over `background`, of an animation or a multi-page file one frame is read, values of more than 8
+    bits are scaled as levels.py says, light as linear.py does. Colours are taken as sRGB: embedded
+    profiles are ignored, as they were for the pictures that the models learned from. What was
+    noticed about the picture is logged, and is found by `notes_of`.
 
-    `max_pixels` is compared with the header before any pixel is decoded; a progressive JPEG may ask
-    for MAX_SCANS passes over that many. A limit above Pillow's own
+    The limit of pixels is compared with the header before any pixel is decoded; a progressive JPEG
+    may ask for MAX_SCANS passes over that many. A limit above Pillow's own
     raises PIL.Image.MAX_IMAGE_PIXELS for the whole process. Threads may decode at the same time.
 
     Raises ImageError, with `name`, the reason and the remedy, for everything that is no image.
     """
     _quiet_pillow()
+    reading = Reading(name, wanted or Wanted(), background)
     try:
-        image = _identify(name, stream, max_pixels=max_pixels)
-        _check_size(name, image, stream, max_pixels)
-        image.load()
-        return _upright_rgb(image, background)
+        picture = _read(stream, reading)
     except ImageError:
         raise
     except MemoryError as error:
         raise _too_much_memory(name) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(name, "too many pixels", max_pixels)) from error
-    except Exception as error:  # Pillow's decoders raise nearly every type for broken data
+        raise reading.too_large("too many pixels") from error
+    except Exception as error:  # decoders raise nearly every type for broken data
         reason = printable(str(error) or type(error).__name__)
         raise ImageError(
             f"{name} is damaged, cut short or of an unsupported kind ({reason}); "
             "copy it again or export it as PNG"
         ) from error
+    if reading.notes:
+        picture.info[_NOTES] = tuple(reading.notes)
+    return picture
 
 
-def to_rgb(image: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
-    """A Pillow image of any mode as mode RGB, transparency laid over `background`.
-
-    Greyscale of more than 8 bits (I;16, I, F) is scaled by the smallest of 8, 10, 12, 14 and 16
-    bits that holds its largest value, floats up to 1 by 1; other ranges, with negative or larger
-    values, from smallest to largest. Non-finite values become black.
-    """
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_grey_to_uint8(np.asarray(image))).convert("RGB")
-    if image.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-        assert converted is not None
-        return converted
-    if image.mode == "La":  # Pillow knows no direct way from here to RGBA
-        image = image.convert("LA")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        if rgba.getchannel("A").getextrema() != (255, 255):
-            rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, (*background, 255)), rgba)
-        return rgba.convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+_NOTES = "dpt notes"
 
 
-def _grey_to_uint8(values: npt.NDArray[np.generic]) -> RGBArray:
-    """Grey values (H, W) of any range and type as uint8, scaled as `to_rgb` says."""
-    grey = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(grey.min()), float(grey.max())
-    tops = [2**bits - 1 for bits in (8, 10, 12, 14, 16)]
-    if np.issubdtype(values.dtype, np.floating):
-        tops.insert(0, 1)
-    fitting = [top for top in tops if high <= top]
-    if low >= 0 and fitting:
-        low, high = 0.0, float(fitting[0])
-    # Halved so that the range of two huge floats of opposite sign stays finite.
-    scaled = (grey / 2 - low / 2) * np.float32(255 / max(high / 2 - low / 2, 1e-30))
-    return np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+def notes_of(picture: Image.Image) -> tuple[str, ...]:
+    """What was noticed while a picture was decoded, clauses that follow its name."""
+    notes = picture.info.get(_NOTES, ())
+    return notes if isinstance(notes, tuple) else ()
 
 
-def _identify(name: str, stream: BinaryIO, *, max_pixels: int) -> ImageFile.ImageFile:
-    """Parse the header with the decoder that the first bytes ask for; no pixel is decoded.
-
-    The decoders are called directly: PIL.Image.open would hold every image against its own global
-    limit and warn.
-    """
+def _read(stream: BinaryIO, reading: Reading) -> Image.Image:
+    """Read the header, choose the decoder that the first bytes ask for, and decode."""
     head = stream.read(64)
     stream.seek(0)
     if not head:
-        raise ImageError(f"{name} is empty (0 bytes); copy or download it again")
-    for pattern, plugin in _PLUGINS:
-        if re.match(pattern, head, re.DOTALL):
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and max_pixels > 2 * limit:
-                # Some decoders check this global as well. It is only ever raised, so that threads
-                # cannot undo each other's.
-                Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
-            return plugin(stream)
-    for pattern, kind in _OTHERS:
-        if re.match(pattern, head, re.DOTALL):
-            raise ImageError(f"{name} is {kind}; export it as {SUPPORTED_FORMATS}")
-    raise ImageError(f"{name} is not an image; its content must be {SUPPORTED_FORMATS}")
+        raise ImageError(f"{reading.name} is empty (0 bytes); copy or download it again")
+    kind = kind_of(head)
+    if kind is None:
+        raise ImageError(f"{reading.name} is not an image; its content must be {BASE_FORMATS}")
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and reading.wanted.max_pixels > 2 * limit:
+        # Some decoders check this global as well. It is only ever raised, so that threads
+        # cannot undo each other's.
+        Image.MAX_IMAGE_PIXELS = (reading.wanted.max_pixels + 1) // 2
+    match kind.how:
+        case "jpeg":
+            return _read_jpeg(stream, reading)
+        case "png":
+            return _read_png(stream, reading)
+        case "pillow":
+            return _read_by_pillow(stream, _plugin(kind), reading)
+        case "tiff":
+            return tiff.read_tiff(stream, reading)
+        case "heif":
+            heif = reading.extra("pillow_heif", extra="heif", kind=kind.title)
+            return _read_by_pillow(stream, heif.HeifImageFile, reading)
+        case "exr":
+            return linear.read_exr(stream, reading)
+        case "hdr":
+            return linear.read_hdr(stream, reading)
+        case "raw":
+            return raw.read_raw(stream, reading, kind=kind.title)
+        case "none":
+            raise ImageError(f"{reading.name} is {kind.title}; export it as {BASE_FORMATS}")
 
 
-def _upright_rgb(image: ImageFile.ImageFile, background: tuple[int, int, int]) -> Image.Image:
+def _plugin(kind: Kind) -> type[ImageFile.ImageFile]:
+    """The decoder of a kind.
+
+    Decoders are called directly: PIL.Image.open would hold every image against its own global limit
+    and warn.
+    """
+    module, name = kind.plugin.split(".")
+    return cast(type[ImageFile.ImageFile], getattr(importlib.import_module(f"PIL.{module}"), name))
+
+
+def _read_by_pillow(
+    stream: BinaryIO, plugin: type[ImageFile.ImageFile], reading: Reading
+) -> Image.Image:
+    image = plugin(stream)
+    reading.check_size(*image.size)
+    if reading.wanted.page is not None or getattr(image, "is_animated", False):
+        frame = reading.choose_page(getattr(image, "n_frames", 1), "frame")
+        if frame:
+            image.seek(frame)
+            reading.check_size(*image.size)
+    image.load()
+    return _upright_rgb(image, reading)
+
+
+def _read_jpeg(stream: BinaryIO, reading: Reading) -> Image.Image:
+    try:
+        image: Image.Image = JpegImagePlugin.JpegImageFile(stream)
+        reading.check_size(*image.size)
+        _check_scans(image, stream, reading)
+        image.load()
+    except (ImageError, MemoryError):
+        raise
+    except Exception:
+        repaired = _read_broken_jpeg(stream, reading)
+        if repaired is None:
+            raise
+        image = repaired
+    return _upright_rgb(image, reading)
+
+
+def _read_broken_jpeg(stream: BinaryIO, reading: Reading) -> Image.Image | None:
+    """Read a JPEG that Pillow refuses for what is not its pixels; None where they are missing."""
+    stream.seek(0)
+    data = stream.read()
+    if (kind := jpeg.unsupported(data)) is not None:
+        raise ImageError(f"{reading.name} is {kind}, which is not read here; export it as PNG")
+    for whole in (data, jpeg.without_side_data(data), jpeg.without_side_data(data, exif=False)):
+        try:
+            image = JpegImagePlugin.JpegImageFile(io.BytesIO(whole))
+        except Exception:
+            logger.debug("%s: cannot be opened with all of its side data", reading.name)
+            continue
+        reading.check_size(*image.size)
+        _check_scans(image, io.BytesIO(whole), reading)
+        picture = jpeg.without_end(whole)
+        if picture is not None and not jpeg.has_end(data):
+            reading.say("has no end mark, but all of its pixels are there")
+        return picture
+    return None
+
+
+def _read_png(stream: BinaryIO, reading: Reading) -> Image.Image:
+    try:
+        return _read_whole_png(stream, reading)
+    except (ImageError, MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception:
+        stream.seek(0)
+        data, lost = png.without_side_data(stream.read())
+        picture = _read_whole_png(io.BytesIO(data), reading)
+        for name in lost:
+            reading.say(f"has a broken {name} chunk: left out")
+        return picture
+
+
+def _read_whole_png(stream: BinaryIO, reading: Reading) -> Image.Image:
+    image = PngImagePlugin.PngImageFile(stream)
+    reading.check_size(*image.size)
+    is_deep = any(";16" in str(tile.args) for tile in image.tile)
+    frame = 0
+    if reading.wanted.page is not None or image.is_animated:
+        frame = reading.choose_page(image.n_frames, "frame")
+        image.seek(frame)
+    image.load()
+    if is_deep and not frame:
+        return _turned(image, png.deep_to_rgb(image, stream, reading))
+    return _upright_rgb(image, reading)
+
+
+def _upright_rgb(image: Image.Image, reading: Reading) -> Image.Image:
+    whole = _WHOLE_16_BITS if image.format in ("PPM", "JPEG2000") else None
+    return _turned(image, to_rgb(image, reading.background, reading=reading, meaning=whole))
+
+
+def _turned(image: Image.Image, rgb: Image.Image) -> Image.Image:
+    """The picture as EXIF says that the camera was held."""
     try:
         # After loading, because PNG may keep its EXIF behind the pixels.
-        turn = _TRANSPOSE.get(image.getexif().get(0x0112, 1))
+        turn = TRANSPOSE.get(image.getexif().get(0x0112, 1))
     except Exception as error:  # a broken EXIF block must not cost the picture
         logger.debug("ignored the EXIF block: %s", error)
         turn = None
-    rgb = to_rgb(image, background)
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-    return rgb
+    return rgb if turn is None else rgb.transpose(turn)
 
 
-def _check_size(name: str, image: ImageFile.ImageFile, stream: BinaryIO, max_pixels: int) -> None:
-    """Refuse what would take too much memory, or a progressive JPEG that would take hours."""
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(_too_large(name, f"{width} × {height} pixels", max_pixels))
+def _check_scans(image: Image.Image, stream: BinaryIO, reading: Reading) -> None:
+    """Refuse a progressive JPEG that would take hours."""
     if image.info.get("progressive"):
+        width, height = image.size
         at = stream.tell()
         stream.seek(0)
         num_scans = stream.read().count(b"\xff\xda")  # pixel data never holds these two bytes
         stream.seek(at)
-        if width * height * num_scans > MAX_SCANS * max_pixels:
-            size = f"{width} × {height} pixels in {num_scans} scans"
-            raise ImageError(_too_large(name, size, max_pixels))
+        if width * height * num_scans > MAX_SCANS * reading.wanted.max_pixels:
+            raise reading.too_large(f"{width} × {height} pixels in {num_scans} scans")
 
 
 def _too_much_memory(name: str) -> ImageError:
     return ImageError(f"{name} does not fit into memory; make it smaller")
-
-
-def _too_large(name: str, size: str, max_pixels: int) -> str:
-    return (
-        f"{name} has {size}, above the limit of {max_pixels:,}; "
-        "raise it with --max-pixels (max_pixels= in Python) if you trust the file"
-    )
 
 
 _PILLOW_MODULES = re.compile(r"PIL\.")
@@ -245,15 +272,3 @@ def _quiet_pillow() -> None:
     first = next(iter(warnings.filters), None)
     if first is None or _PILLOW_MODULES not in first:
         warnings.filterwarnings("ignore", module=_PILLOW_MODULES.pattern)
-
-
-def printable(text: str | Path) -> str:
-    r"""A path or message as one printable line; bytes beyond UTF-8 as \xNN, controls escaped."""
-    return "".join(c if c.isprintable() else _escaped(c) for c in str(text))
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # how Python carries a byte that is not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()

@@ -12,14 +12,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO
 
 from dptcli.errors import ImageError, UsageError
 from dptcli.inputs.content import InputFacts, noted
-from dptcli.inputs.decode import DEFAULT_MAX_PIXELS, RGBArray, decode, printable
+from dptcli.inputs.decode import RGBArray, decode
 from dptcli.inputs.decode import decode_picture as _decode_picture
+from dptcli.inputs.reading import WHITE, Colour, Wanted
+from dptcli.inputs.text import printable
 from dptcli.remote import Address, is_address, listing, opening, shown
 
 if TYPE_CHECKING:
@@ -274,22 +276,26 @@ def _absolute(path: Path) -> Path:
 def decode_image(
     source: ImageSource | str | Path | bytes | BinaryIO,
     *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    background: tuple[int, int, int] = (255, 255, 255),
+    wanted: Wanted | None = None,
+    max_pixels: int | None = None,
+    background: Colour = WHITE,
 ) -> RGBArray:
     """Read one image upright as RGB uint8 (H, W, 3); see `decode` for what is done to the pixels.
 
-    Pipes, devices and sockets are refused without opening them. Raises ImageError with the name,
-    the reason and the remedy.
+    max_pixels: in place of that of `wanted`. Pipes, devices and sockets are refused without opening
+    them. Raises ImageError with the name, the reason and the remedy.
     """
+    wanted = wanted or Wanted()
+    if max_pixels is not None:
+        wanted = replace(wanted, max_pixels=max_pixels)
     with _opened(source) as (name, stream):
-        return decode(stream, name=name, max_pixels=max_pixels, background=background)
+        return decode(stream, name=name, wanted=wanted, background=background)
 
 
 def decode_picture(
     source: ImageSource | str | Path | bytes | BinaryIO,
     *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    wanted: Wanted | None = None,
     on_read: Callable[[ImageSource, InputFacts], None] | None = None,
 ) -> Image.Image:
     """Read one image as `decode_image` does, to a Pillow image: two copies of its pixels fewer.
@@ -300,7 +306,7 @@ def decode_picture(
         if on_read is not None and isinstance(source, ImageSource) and not source.is_stdin:
             facts, stream = noted(name, stream)
             on_read(source, facts)
-        return _decode_picture(stream, name=name, max_pixels=max_pixels)
+        return _decode_picture(stream, name=name, wanted=wanted)
 
 
 def _special_kind(path: Path) -> str | None:

@@ -136,7 +136,7 @@ def run_to_video(
             if broken:  # a later frame in its place would make a hole look finished
                 raise broken[0]
             facts = save(replace(job, path=picture_path), prediction)
-            picture = decode_image(picture_path, max_pixels=pipeline.options.max_pixels)
+            picture = decode_image(picture_path, wanted=pipeline.options.wanted)
             place = places[_key(job)]
             try:
                 writer.write(place, picture, seconds=seconds[place])

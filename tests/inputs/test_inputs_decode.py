@@ -191,13 +191,14 @@ def test_big_endian_deep_grey_decodes():
 FLOATS = {
     "unit range": ([0.0, 0.5, 1.0], [0, 128, 255]),
     "byte range": ([0.0, 128.0, 255.0], [0, 128, 255]),
-    "negative": ([-1.0, 0.0, 1.0], [0, 128, 255]),
-    "large": ([0.0, 5e5, 1e6], [0, 128, 255]),
+    # A photograph's mean, 0.449, and spread, 0.226, of 255.
+    "negative": ([-1.0, 0.0, 1.0], [44, 114, 185]),
+    "large": ([0.0, 5e5, 1e6], [44, 114, 185]),
     "constant": ([7.0, 7.0, 7.0], [7, 7, 7]),
     "constant negative": ([-7.0, -7.0, -7.0], [0, 0, 0]),
     "not finite": ([np.nan, np.inf, 1.0], [0, 0, 255]),
     "nothing finite": ([np.nan, -np.inf, np.inf], [0, 0, 0]),
-    "extremes": ([-3e38, 0.0, 3e38], [0, 128, 255]),
+    "extremes": ([-3e38, 0.0, 3e38], [44, 114, 185]),
 }
 
 
@@ -208,9 +209,9 @@ def test_float_images_are_scaled_by_their_range(values, expected):
     assert np.abs(pixels.astype(int) - expected).max() <= 1  # one half may round either way
 
 
-def test_signed_integers_are_stretched():
+def test_signed_integers_get_a_photographs_mean_and_spread():
     image = Image.fromarray(np.array([[-100_000, 0, 100_000]], np.int32))
-    assert decode_image(encoded(image, "TIFF"))[0, :, 0].tolist() == [0, 128, 255]
+    assert decode_image(encoded(image, "TIFF"))[0, :, 0].tolist() == [44, 114, 185]
 
 
 # --- orientation ---------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ class LocalEngine:
     @contextlib.contextmanager
     def opened(self, request: "Request", needs: "Needs", kept: "Kept") -> "Iterator[Pipeline]":
         """The pipeline of a run, for as long as the block lasts. Raises ModelError."""
-        yield open_for(request, needs, read=kept.reader(request.max_pixels))
+        yield open_for(request, needs, read=kept.reader())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +110,11 @@ def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
     """Load the request's model here; more: further fields of pipeline.Options."""
     from dptcli import pipeline
 
-    if request.max_pixels is not None:
-        more["max_pixels"] = request.max_pixels
     options = pipeline.Options(
         batch_size=request.batch_size,
         tile=request.tile,
         target_size=request.target_size,
+        wanted=request.wanted,
         keep_rgb=needs.keep_rgb,
         keep_scores=needs.keep_scores,
         **more,

@@ -1,5 +1,6 @@
 """The options of `dpt depth` and `dpt segment` alone. Loads nothing heavy."""
 
+import math
 import re
 from typing import Annotated, Literal
 
@@ -63,6 +64,26 @@ MaxPixels = Annotated[
         show_default=False,
         rich_help_panel=o.INPUT,
         help="Refuse larger images (179M by default), e.g. [cyan]--max-pixels 500M[/]",
+    ),
+]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BLACK:WHITE",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="The values that become black and white in pictures of more than 8 bits, the same for "
+        "all; else each file's own bits, else its range, e.g. [cyan]--levels 0:4095[/]",
+    ),
+]
+Page = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="The page or frame to read of files that hold several, counted from 1 (the first by "
+        "default), e.g. [cyan]scan.tif --page 2[/]",
     ),
 ]
 Output = Annotated[
@@ -272,3 +293,29 @@ def parse_shard(value: str | None) -> tuple[int, int] | None:
             f"--shard {value!r} must be I/N with I from 1 to N (counted from 1), e.g. --shard 3/8"
         )
     return index, count
+
+
+def parse_levels(value: str | None) -> tuple[float, float] | None:
+    """Read --levels: the values of black and white. Raises UsageError."""
+    if value is None:
+        return None
+    parts = value.split(":")
+    try:
+        black, white = map(float, parts)
+    except ValueError:
+        black = white = math.nan
+    if not (math.isfinite(white - black) and black < white):
+        raise UsageError(
+            f"--levels {value!r} must be BLACK:WHITE, two values, the smaller first, "
+            "e.g. --levels 0:4095"
+        )
+    return black, white
+
+
+def parse_page(value: str | None) -> int | None:
+    """Read --page, counted from 1. Raises UsageError."""
+    if value is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,5}", value):
+        raise UsageError(f"--page {value!r} must be a whole number, 1 or more, e.g. --page 2")
+    return int(value)

@@ -111,13 +111,12 @@ class Kept:
             if not isinstance(folder, RemotePath):
                 remove_unfinished(folder, {RUN_TOKEN})
 
-    def reader(self, max_pixels: int | None) -> "Callable[[ImageSource], Image]":
+    def reader(self) -> "Callable[[ImageSource], Image]":
         """Return pipeline.Options.read that notes what is read."""
-        from dptcli.inputs.decode import DEFAULT_MAX_PIXELS
         from dptcli.inputs.find import decode_picture
 
-        limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
-        return lambda source: decode_picture(source, max_pixels=limit, on_read=self.note_input)
+        wanted = self._request.wanted
+        return lambda source: decode_picture(source, wanted=wanted, on_read=self.note_input)
 
     def note_input(self, source: "ImageSource", facts: "InputFacts") -> None:
         """Take the state of an image that is being read."""

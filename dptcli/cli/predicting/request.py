@@ -14,6 +14,7 @@ from dptcli.processing.target_size import TargetSize, parse_target_size
 
 if TYPE_CHECKING:
     from dptcli.inputs.find import ImageSource
+    from dptcli.inputs.reading import Wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Request:
     null: bool
     recursive: bool
     max_pixels: int | None
+    levels: tuple[float, float] | None
+    page: int | None
     out: str
     target_size: TargetSize
     existing: Literal["refuse", "overwrite", "skip"]
@@ -44,6 +47,13 @@ class Request:
     options: Mapping[str, Any]
     shard: tuple[int, int] | None = None
     report: str | None = None
+
+    @property
+    def wanted(self) -> "Wanted":
+        """How photographs are read."""
+        from dptcli.inputs.reading import DEFAULT_MAX_PIXELS, Wanted
+
+        return Wanted(self.max_pixels or DEFAULT_MAX_PIXELS, self.levels, self.page)
 
 
 def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) -> Request:
@@ -80,6 +90,8 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         null=given["null"],
         recursive=not given["no_recursive"],
         max_pixels=o.parse_max_pixels(given["max_pixels"]),
+        levels=p.parse_levels(given["levels"]),
+        page=p.parse_page(given["page"]),
         out=given["output"],
         target_size=parse_target_size(given["target_size"]),
         existing=existing,

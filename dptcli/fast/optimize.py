@@ -173,8 +173,7 @@ class _FixedConv(nn.Module):
         super().__init__()
         self.same, self.kernel, self.stride = conv.same, conv.kernel_size[0], conv.stride[0]
         self.dilation = conv.dilation[0]
-        self.conv = nn.utils.skip_init(
-            nn.Conv2d,
+        self.conv = nn.Conv2d(
             conv.in_channels,
             conv.out_channels,
             self.kernel,
@@ -182,8 +181,7 @@ class _FixedConv(nn.Module):
             padding=conv.padding,
             dilation=self.dilation,
             bias=False,
-            device=conv.weight.device,
-            dtype=conv.weight.dtype,
+            device="meta",  # until its filters come
         )
         self.conv.weight = nn.Parameter(conv.standardized())
 

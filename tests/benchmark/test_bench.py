@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny
 
 from dptcli import DPTConfig, DPTForDepthEstimation
@@ -30,7 +30,7 @@ def photos(tmp_path_factory):
 
 def bench(*words):
     return subprocess.run(
-        [*DPT, "bench", *map(str, words)],
+        [*warm_dpt(), "bench", *map(str, words)],
         capture_output=True,
         text=True,
         check=False,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from process import DPT, environment, hear_ctrl_c
+from process import DPT, environment, hear_ctrl_c, warm_dpt
 from tiny import LABELS, save_tiny
 
 
@@ -38,7 +38,7 @@ def photos(tmp_path, monkeypatch):
 def dpt(*words, stdin=None, **env):
     """Run the command; without a terminal, and strict about warnings."""
     return subprocess.run(
-        [*DPT, *map(str, words)],
+        [*warm_dpt(), *map(str, words)],
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny, save_varied
 
 from dptcli.cli import main
@@ -60,7 +60,7 @@ def sets(tmp_path, monkeypatch):
 def dpt_process(*words):
     """The installed command."""
     return subprocess.run(
-        [*DPT, *map(str, words)],
+        [*warm_dpt(), *map(str, words)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,

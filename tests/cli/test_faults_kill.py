@@ -41,14 +41,14 @@ def command(folder, out):
     return ["depth", folder / "photos", "-o", out, *model]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_a_run_killed_at_ten_random_moments_is_complete_and_right_in_the_end(place, seed):
     run, out, expected = place
     chance = moments(seed)
     num_killed = 0
     for _ in range(10):
         before = len(list(out.rglob("[!.]*.png")))
-        process = start(*run)
+        process = start(*run, installed=True)
         wait_for(process, out, before + chance.randint(0, 4))
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
@@ -90,7 +90,7 @@ def test_a_run_stopped_by_signals_goes_on(place):
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, and so in the run too
         stops.remove(signal.SIGHUP)
     for number, stop in enumerate(stops, start=1):
-        process = start(*run)
+        process = start(*run, installed=True)
         wait_for(process, out, 4 * number)
         process.send_signal(signal.SIGINT if stop == "impatient" else stop)
         if stop == "impatient":

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from parity import randomize
 from places import SAMPLES
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny, save_varied
 
 from dptcli import DPTConfig, DPTForDepthEstimation
@@ -22,7 +22,11 @@ from dptcli.weights.load import load_model, require_int8
 
 def dpt(*words):
     return subprocess.run(
-        [*DPT, *map(str, words)], capture_output=True, text=True, check=False, env=environment()
+        [*warm_dpt(), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
     )
 
 

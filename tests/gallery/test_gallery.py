@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from gallery_folder import COLORS, make_folder, ramp, save_photo, save_result
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 
 from dptcli.depth.colormaps import colorize, depth_lut
 from dptcli.depth.depthmap import DepthMap
@@ -263,12 +263,16 @@ def test_a_page_that_is_not_ours_is_refused(folder, tmp_path):
 
 def test_the_command_prints_where_the_page_is(folder):
     done = subprocess.run(
-        [*DPT, "gallery", folder], capture_output=True, text=True, check=False, env=environment()
+        [*warm_dpt(), "gallery", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
     )
     assert (done.returncode, done.stdout) == (0, f"{folder / 'gallery.html'}\n")
     assert "3 results, 1 failures listed" in done.stderr
     done = subprocess.run(
-        [*DPT, "gallery", folder, "--detail", "0"],
+        [*warm_dpt(), "gallery", folder, "--detail", "0"],
         capture_output=True,
         text=True,
         check=False,

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny, save_varied
 
 from dptcli.model.families.zoedepth.processor import ZoeDepthImageProcessor
@@ -209,7 +209,7 @@ def test_both_tasks_run_in_tiles_and_give_the_photographs_size(tmp_path, photo, 
 
 def test_a_run_of_dpt_with_tiles_is_near_the_run_without(tmp_path, photo):
     folder = save_varied(tmp_path / "m")
-    words = [*DPT, "depth", str(photo), "-m", str(folder), "-f", "npy", "--dtype", "float32"]
+    words = [*warm_dpt(), "depth", str(photo), "-m", str(folder), "-f", "npy", "--dtype", "float32"]
     for name, extra in (("plain", []), ("tiled", ["--tile"])):
         subprocess.run(
             [*words, "-o", str(tmp_path / f"{name}.npy"), *extra],
@@ -229,7 +229,7 @@ def test_a_run_of_dpt_with_tiles_is_near_the_run_without(tmp_path, photo):
 @pytest.mark.parametrize("value", ["12", "0", "-5", "1.5", "huge", "63"])
 def test_tile_sizes_that_make_no_sense_are_refused(value, tmp_path):
     done = subprocess.run(
-        [*DPT, "depth", "x.jpg", "-o", str(tmp_path / "y.png"), f"--tile={value}"],
+        [*warm_dpt(), "depth", "x.jpg", "-o", str(tmp_path / "y.png"), f"--tile={value}"],
         capture_output=True,
         text=True,
         check=False,

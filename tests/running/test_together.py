@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from shared_backbone import PHOTO, saved
 
 from dptcli.errors import ModelError
@@ -119,7 +119,11 @@ def test_areas_and_medians_of_classes_equal_the_hand_worked_ones() -> None:
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*DPT, *map(str, arguments)], capture_output=True, text=True, env=environment(), check=False
+        [*warm_dpt(), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
     )
 
 

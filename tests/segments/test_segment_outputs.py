@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import LABELS, save_tiny
 
 from dptcli.depth.colormaps import palette
@@ -188,7 +188,7 @@ def everything(tmp_path_factory, model):
 
 def segment(*words):
     return subprocess.run(
-        [*DPT, "segment", *map(str, words)],
+        [*warm_dpt(), "segment", *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
@@ -277,7 +277,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_written(
 
 def test_the_help_has_a_panel_for_each_question_and_fits_80_columns():
     done = subprocess.run(
-        [*DPT, "segment", "--help"],
+        [*warm_dpt(), "segment", "--help"],
         capture_output=True,
         text=True,
         check=True,

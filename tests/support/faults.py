@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
-from process import DPT, environment, hear_ctrl_c
+from process import DPT, environment, hear_ctrl_c, warm_dpt
 
 counts = {"tried": 0, "survived": 0}
 
@@ -40,10 +40,10 @@ def photographs(folder: Path, number: int, *, size: tuple[int, int] = (200, 150)
     return folder
 
 
-def start(*words: object, **env: str) -> "subprocess.Popen[bytes]":
-    """Start the installed dpt, with Ctrl-C as in a terminal."""
+def start(*words: object, installed: bool = False, **env: str) -> "subprocess.Popen[bytes]":
+    """Start dpt, warm or as it is installed, with Ctrl-C as in a terminal."""
     return subprocess.Popen(
-        [*DPT, *map(str, words)],
+        [*(DPT if installed else warm_dpt()), *map(str, words)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,9 +1,13 @@
 """Running the installed `dpt`, and small programs, as processes."""
 
+import atexit
+import functools
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,32 @@ from places import ROOT
 
 _SCRIPT = shutil.which("dpt", path=str(Path(sys.executable).parent))
 DPT = [_SCRIPT] if _SCRIPT else [sys.executable, "-m", "dptcli"]
+
+
+@functools.cache
+def warm_dpt():
+    """The words that run `dpt` forked from a process that has its imports, see `warm.py`."""
+    if not hasattr(os, "pidfd_open"):
+        return DPT
+    program = str(Path(__file__).with_name("warm.py"))
+    folder = tempfile.TemporaryDirectory(prefix="dpt-warm-")
+    address = f"{folder.name}/socket"
+    server = subprocess.Popen(
+        [sys.executable, program, "serve", address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+    )
+
+    def stop():
+        server.stdin.close()
+        server.wait(timeout=30)
+        server.stdout.close()
+        folder.cleanup()
+
+    atexit.register(stop)
+    assert server.stdout.readline() == b"ready\n"
+    return [sys.executable, "-S", "-E", program, address]
 
 
 def environment(**changes):

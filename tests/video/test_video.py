@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from clips import photograph, read_clip, sound_seconds, write_clip
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny
 
 from dptcli.cli import main
@@ -38,7 +38,7 @@ def clip(tmp_path_factory):
 def test_a_clip_becomes_a_clip_of_the_same_size_and_times(clip, models, tmp_path):
     out = tmp_path / "depth.mp4"
     done = subprocess.run(
-        [*DPT, "depth", clip, "-o", out, "-m", models["depth"], "-q"],
+        [*warm_dpt(), "depth", clip, "-o", out, "-m", models["depth"], "-q"],
         capture_output=True,
         text=True,
         env=environment(),

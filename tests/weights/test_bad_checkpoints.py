@@ -16,7 +16,7 @@ import pytest
 import torch
 from parity import randomize
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from safetensors.torch import load_file, save_file
 
 from dptcli.errors import ModelError
@@ -305,7 +305,7 @@ def test_weights_that_are_not_finite_end_a_run_at_the_first_image(
     for name in ("a.png", "b.png"):
         Image.new("RGB", (40, 30), "gray").save(source / name)
     done = subprocess.run(
-        [*DPT, "depth", str(source), "-o", str(tmp_path / "out"), "-m", str(folder)],
+        [*warm_dpt(), "depth", str(source), "-o", str(tmp_path / "out"), "-m", str(folder)],
         env=environment(),
         capture_output=True,
         text=True,
@@ -325,7 +325,15 @@ def test_dpt_depth_says_it_in_one_line_and_exits_with_2(
     spoil(folder)
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     done = subprocess.run(
-        [*DPT, "depth", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png"), "-m", str(folder)],
+        [
+            *warm_dpt(),
+            "depth",
+            str(tmp_path / "a.png"),
+            "-o",
+            str(tmp_path / "b.png"),
+            "-m",
+            str(folder),
+        ],
         env=environment(),
         capture_output=True,
         text=True,

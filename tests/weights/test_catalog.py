@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub_server import Repository, serve
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny
 
 from dptcli.errors import ModelError
@@ -185,7 +185,7 @@ def run(tmp_path: Path):
         # HF_HUB_OFFLINE of the test run would forbid what is tested here.
         changes = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", **changes}
         done = subprocess.run(
-            [*DPT, "models", *words],
+            [*warm_dpt(), "models", *words],
             env=environment(**changes),
             capture_output=True,
             text=True,

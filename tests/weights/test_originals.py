@@ -23,7 +23,7 @@ from original_files import (
 )
 from parity import assert_close, load_reference
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 
 from dptcli import DepthAnythingForDepthEstimation, DPTForDepthEstimation, load_model
 from dptcli.cli import main
@@ -249,7 +249,7 @@ def test_convert_writes_what_depth_then_reads(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(picture)
     done = subprocess.run(
-        [*DPT, "convert", str(path), str(tmp_path / "model")],
+        [*warm_dpt(), "convert", str(path), str(tmp_path / "model")],
         env=environment(),
         capture_output=True,
         text=True,

@@ -33,6 +33,7 @@ from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
 from dptcli.processing.processor import Prepared
 from dptcli.processing.target_size import TargetSize, target_hw
 from dptcli.records.report import Clock, Outcome, Report
+from dptcli.results.claims import claiming
 from dptcli.results.plan import Job
 from dptcli.running.batches import BatchSize, BatchSizes, gather
 from dptcli.running.canvas import Tile, make_canvas
@@ -225,7 +226,7 @@ class Pipeline:
             assert item.output is not None
             prediction = self.finish(item.output, item.sample)
             item.output = None
-            with self.clock.stage("write"):
+            with self.clock.stage("write"), claiming(item.job):
                 facts = save(item.job, prediction)
         except Exception as error:
             return failure(item.job, error, item.started)

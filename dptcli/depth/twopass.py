@@ -23,6 +23,7 @@ from dptcli.processing.postprocess import resize_depth
 from dptcli.processing.target_size import TargetSize, target_hw
 from dptcli.records.report import Outcome, Report
 from dptcli.remote.places import RemotePath
+from dptcli.results.claims import claiming
 from dptcli.results.files import RUN_TOKEN, SPOOL_PREFIX
 from dptcli.results.plan import Job
 from dptcli.running.jobs import ahead, failure
@@ -87,7 +88,7 @@ def _write_all(
         started = time.perf_counter()
         try:
             prediction = _restore(pipeline, job, spooled[id(job)])
-            with pipeline.clock.stage("write"):
+            with pipeline.clock.stage("write"), claiming(job):
                 facts = save(job, prediction)
         except Exception as error:
             return failure(job, error, started)

@@ -30,6 +30,7 @@ from dptcli.inputs.content import InputFacts, content_hash
 from dptcli.inputs.decode import printable
 from dptcli.inputs.find import ImageSource
 from dptcli.records.report import Outcome
+from dptcli.results.claims import judged_by
 from dptcli.results.files import RUN_TOKEN, watching
 from dptcli.results.plan import Job
 
@@ -106,10 +107,24 @@ class Ledger:
             facts = self._inputs.pop(job.source, None)
             if facts is None:
                 return save(job, prediction)
-            with watching(lambda path, temporary: self._add(job, facts, path, temporary)):
+            with (
+                watching(lambda path, temporary: self._add(job, facts, path, temporary)),
+                judged_by(lambda path: self._is_of(job.source, path)),
+            ):
                 return save(job, prediction)
 
         return recording
+
+    def _is_of(self, source: ImageSource, path: Path) -> bool:
+        """Whether a file is what some run made of this image."""
+        try:
+            records = read_records(self.folder).get(_key(path, self.folder), [])
+            return any(
+                same_source(record, source) or is_made_of(record, source)
+                for record in describing(path, records)
+            )
+        except OSError:
+            return False
 
     def done(self, outcome: Outcome) -> None:
         """Take note of a failure."""

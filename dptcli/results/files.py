@@ -1,6 +1,7 @@
 """Files that are whole or absent: everything `dpt` writes goes through here."""
 
 import contextlib
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -21,6 +22,7 @@ _run_token = RUN_TOKEN
 # Files begun and not yet complete, so that an exit in a hurry can remove them.
 _unfinished: set[Path] = set()
 _watcher: ContextVar[Callable[[Path, Path], None] | None] = ContextVar("watcher", default=None)
+_placer: ContextVar[Callable[[Path, Path], object]] = ContextVar("placer", default=Path.replace)
 
 
 def write_for(token: str) -> None:
@@ -41,6 +43,32 @@ def watching(watcher: Callable[[Path, Path], None]) -> Iterator[None]:
         yield
     finally:
         _watcher.reset(before)
+
+
+@contextlib.contextmanager
+def placing(placer: Callable[[Path, Path], object]) -> Iterator[None]:
+    """Let placer(temporary, path) put each file that this thread completes in the block in place.
+
+    What it raises keeps the file from being put there.
+    """
+    before = _placer.set(placer)
+    try:
+        yield
+    finally:
+        _placer.reset(before)
+
+
+def place_new(temporary: Path, path: Path) -> None:
+    """Give a whole file its name, whatever other processes do. Raises FileExistsError."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links: the name is taken first, by an empty file
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 @contextlib.contextmanager
@@ -67,7 +95,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(mode)  # some libraries write files that only their owner may read
         if (watcher := _watcher.get()) is not None:
             watcher(path, temporary)
-        temporary.replace(path)
+        _placer.get()(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

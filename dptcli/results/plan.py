@@ -10,22 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from dptcli.depth.formats import ending
 from dptcli.errors import UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.remote import store
 from dptcli.remote.places import RemotePath, place
+from dptcli.results.naming import inside, is_file_name, suffix_of
 
 logger = logging.getLogger(__name__)
 
 Existing = Literal["refuse", "overwrite", "skip"]
-
-# Endings that make OUT a file's name and not a folder's.
-_FILE_SUFFIXES = {
-    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".exr", ".pfm"),
-    *(".npy", ".npz", ".ply", ".glb", ".avif", ".heic", ".jp2", ".jxl", ".svg", ".pdf"),
-    *(".pgm", ".ppm", ".pnm", ".txt", ".json", ".csv", ".html", ".zip", ".safetensors"),
-}
 
 
 @dataclass(frozen=True)
@@ -34,6 +27,7 @@ class Job:
 
     path: the first format's file. files: every format's, in their order, the first one included.
     sidecar: where facts go that the files cannot carry. keep: those of them that stay as they are.
+    replaces: those that were there when the run was planned and that it may replace; None for any.
     """
 
     source: ImageSource
@@ -41,6 +35,7 @@ class Job:
     files: tuple[Path, ...] = ()
     sidecar: Path | None = None
     keep: frozenset[Path] = frozenset()
+    replaces: frozenset[Path] | None = None
 
     @property
     def results(self) -> tuple[Path, ...]:
@@ -129,13 +124,13 @@ def plan_outputs(
                 "e.g. -o results/"
             )
         return Plan((Job(sources[0], None),))
-    folder = None if _is_file_name(out, suffixes) else place(out)
+    folder = None if is_file_name(out, suffixes) else place(out)
     if folder is None:
         _require_one(sources, f"one file, {out!r}, cannot hold several results")
         jobs = [_named_job(sources[0], place(out), suffixes, sidecar)]
     else:
         jobs = [
-            _job(source, folder / _inside(source.relative).with_suffix(""), suffixes, sidecar)
+            _job(source, folder / inside(source.relative).with_suffix(""), suffixes, sidecar)
             for source in _without_results(sources, folder)
         ]
     if not jobs:
@@ -150,6 +145,8 @@ def plan_outputs(
     todo, present = _split_by_existence(jobs, existing, inputs)
     if existing == "skip":
         return Plan(tuple(todo), tuple(present), folder)
+    order = {job.source: at for at, job in enumerate(jobs)}
+    jobs = sorted([*todo, *present], key=lambda job: order[job.source])
     if present and existing == "refuse":
         done = (settle if settle and folder else refuse_existing)(present, jobs)
         skipped = {id(job) for job in done}
@@ -175,7 +172,7 @@ def _job(source: ImageSource, base: Path, suffixes: Sequence[str], sidecar: str 
 
 def _named_job(source: ImageSource, out: Path, suffixes: Sequence[str], sidecar: str | None) -> Job:
     """Give one image the file OUT for the format of that ending, and the others beside it."""
-    own = _suffix_of(str(out), suffixes)
+    own = suffix_of(str(out), suffixes)
     assert own is not None
     name = out.name
     base = out.with_name(name[: -len(own)] if name.lower().endswith(own) else out.stem)
@@ -186,34 +183,9 @@ def _named_job(source: ImageSource, out: Path, suffixes: Sequence[str], sidecar:
     return Job(source, files[0], files, job.sidecar)
 
 
-def _suffix_of(out: str, suffixes: Sequence[str]) -> str | None:
-    """Return the format's suffix that OUT ends in; depth.png is also a name for .depth16.png."""
-    whole = [suffix for suffix in suffixes if Path(out).name.lower().endswith(suffix)]
-    last = [suffix for suffix in suffixes if ending(f"x{suffix}") == ending(out)]
-    return max(whole, key=len) if whole else last[0] if last else None
-
-
 def _require_one(sources: Sequence[ImageSource], why: str) -> None:
     if len(sources) != 1:
         raise UsageError(f"{why}, and there are {len(sources)}; name a folder, e.g. -o results/")
-
-
-def _is_file_name(out: str, suffixes: Sequence[str]) -> bool:
-    if out.endswith(("/", os.sep)) or place(out).is_dir():
-        return False
-    if _suffix_of(out, suffixes) is not None:
-        return True
-    if place(out).suffix.lower() in _FILE_SUFFIXES:
-        better = place(out).with_suffix(suffixes[0])
-        raise UsageError(
-            f"results are {suffixes[0]} files; instead of {out!r} name {str(better)!r}"
-        )
-    return False
-
-
-def _inside(relative: Path) -> Path:
-    """Keep a mirrored path below its folder whatever the input was called."""
-    return Path(*(part for part in relative.parts if part not in {"..", relative.anchor}))
 
 
 def _without_results(sources: Sequence[ImageSource], folder: Path) -> list[ImageSource]:
@@ -340,6 +312,8 @@ def _sort_in(
     job: Job, found: Sequence[Path], existing: Existing, todo: list[Job], present: list[Job]
 ) -> None:
     """Put a job, of whose results some are there, into one of two lists."""
+    if existing != "overwrite":  # else the user has said so for whatever is there
+        job = replace(job, replaces=frozenset(found))
     if found and existing == "skip" and len(found) < len(job.results):
         kept = frozenset(found) - {job.sidecar}
         todo.append(replace(job, keep=frozenset(path for path in kept if path is not None)))

@@ -7,6 +7,7 @@ work goes on behind them. The file itself appears whole, at the end, and the par
 import hashlib
 import heapq
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptcli.errors import ImageError, UsageError
-from dptcli.results.files import atomic_path, write_text
+from dptcli.results.files import atomic_path, place_new, placing, write_text
 from dptcli.video.read import Clip, import_av
 
 # The containers we write, and their codec: what browsers, editors and players open.
@@ -65,9 +66,13 @@ class VideoWriter:
         self.facts: dict[str, Any] = {}
         digest = hashlib.sha256(json.dumps(work, sort_keys=True, default=str).encode()).hexdigest()
         self._state: dict[str, Any] = {"work": digest, "parts": [], "facts": {}}
+        self._replaces = out.exists()  # whoever calls has asked whether it may go
+        self._held: int | None = None
         self._take_up()
 
     def _take_up(self) -> None:
+        if (self.folder / "state.json").exists():
+            self._hold()
         try:
             state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
             if state["work"] == self._state["work"]:
@@ -84,6 +89,33 @@ class VideoWriter:
                 raise UsageError(f"{str(self.folder)!r} is in the way; move it elsewhere")
         elif self.folder.exists():
             shutil.rmtree(self.folder)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def _hold(self) -> None:
+        """Keep other runs out of the parts while this process lives. Raises UsageError."""
+        if self._held is not None and self.folder.exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        self._let_go()  # of a folder that was removed
+        self._held = os.open(self.folder / "lock", os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._let_go()
+            raise UsageError(
+                f"another run is writing {str(self.out)!r}; wait for it, or name another file"
+            ) from None
+        except OSError:  # a disk without locks
+            return
 
     def remember(self, **facts: object) -> None:
         """Keep facts that a resumed run needs, such as the clip's range."""
@@ -124,7 +156,7 @@ class VideoWriter:
             raise OSError(error.errno, error.strerror) from error
 
     def _begin(self, hw: tuple[int, int], place: int) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._save_state()  # by which the folder is known as ours
         self._part = self.folder / f"{place:08d}.nut"  # NUT keeps any time base as it is
         self._container = self._av.open(str(self._part), "w", format="nut")
         stream = self._container.add_stream(self._codec, rate=self._fps, options=self._options)
@@ -151,7 +183,7 @@ class VideoWriter:
         self._save_state()
 
     def _save_state(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._hold()
         write_text(self.folder / "state.json", json.dumps(self._state))
 
     @property
@@ -168,6 +200,8 @@ class VideoWriter:
         self.finish_part()
         try:
             with (
+                # What has come since is another run's.
+                placing(Path.replace if self._replaces else place_new),
                 atomic_path(self.out) as temporary,
                 self._open_joined(temporary) as joined,
             ):
@@ -175,6 +209,8 @@ class VideoWriter:
         except (self._av.FFmpegError, OSError) as error:
             reason = error.strerror or str(error)
             raise ImageError(f"cannot write {str(self.out)!r}: {reason}") from error
+        finally:
+            self._let_go()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _open_joined(self, path: Path) -> Any:
@@ -222,6 +258,7 @@ class VideoWriter:
             self._part.unlink(missing_ok=True)
         if not self._state["parts"]:
             shutil.rmtree(self.folder, ignore_errors=True)
+        self._let_go()
 
 
 def _sound_packets(

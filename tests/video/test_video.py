@@ -179,6 +179,7 @@ def test_parts_of_other_work_are_not_taken_up(tmp_path):
         assert writer.done == expected
         writer.write(0, photograph(), seconds=Fraction(0))
         writer.finish_part()
+        writer.abandon()
 
 
 def test_a_strange_folder_in_the_place_of_the_parts_is_left_alone(tmp_path):
@@ -325,3 +326,23 @@ def test_a_picture_of_another_size_is_refused(tmp_path):
     with pytest.raises(ImageError, match="32x34"):
         writer.write(1, photograph(32, 34), seconds=Fraction(1, 25))
     writer.abandon()
+
+
+def test_two_runs_do_not_write_one_video_at_a_time(tmp_path):
+    out = tmp_path / "out.mp4"
+    first = videofile.VideoWriter(out, fps=Fraction(25), work={"clip": "a"})
+    first.write(0, photograph(), seconds=Fraction(0))
+    with pytest.raises(UsageError, match="another run is writing"):
+        videofile.VideoWriter(out, fps=Fraction(25), work={"clip": "b"})
+    first.finish(start=Fraction(0), stop=Fraction(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_video_that_came_meanwhile_is_kept(tmp_path):
+    out = tmp_path / "out.mp4"
+    writer = videofile.VideoWriter(out, fps=Fraction(25), work={})
+    writer.write(0, photograph(), seconds=Fraction(0))
+    out.write_bytes(b"another's")
+    with pytest.raises(ImageError, match="exists"):
+        writer.finish(start=Fraction(0), stop=Fraction(1))
+    assert out.read_bytes() == b"another's"

@@ -27,6 +27,7 @@ _MAX_PAIRS = 500
 _HUBER = 1.345  # 95 % of least squares' efficiency where the errors are Gaussian
 _FARTHEST_M = 1000.0
 _NEAREST_M = 0.001
+_SAME_SHAPE = 0.02  # what maps' aspects differ by when they show one photograph
 _BAD_RESIDUAL = 0.15  # a typical error above this share of the distance is no fit
 
 
@@ -35,14 +36,47 @@ class Anchors:
     """Known distances.
 
     xy: pixels of the upright photograph (N, 2), column and row from 0, at pixel centres. metres:
-    (N,), above 0, along the optical axis.
+    (N,), above 0, along the optical axis. map_hw: the size of the map whose pixels the last num_map
+    of them are, in place of the photograph's.
     """
 
     xy: NDArray[np.float64]
     metres: NDArray[np.float64]
+    map_hw: tuple[int, int] | None = None
+    num_map: int = 0
 
     def __len__(self) -> int:
         return len(self.metres)
+
+    def xy_in(self, source_hw: tuple[int, int]) -> NDArray[np.float64]:
+        """Return all pixels (N, 2) in the photograph of `source_hw`; see Anchors.xy.
+
+        Raises UsageError for a map whose shape is not the photograph's.
+        """
+        if self.map_hw is None or self.map_hw == source_hw:
+            return self.xy
+        if not _same_shape(self.map_hw, source_hw):
+            raise UsageError(
+                f"--anchors: the map has {self.map_hw[1]} × {self.map_hw[0]} pixels and the "
+                f"photograph {source_hw[1]} × {source_hw[0]} (width × height), which is another "
+                "shape; give a map of the whole upright photograph"
+            )
+        scale = np.array([source_hw[1] / self.map_hw[1], source_hw[0] / self.map_hw[0]])
+        xy = self.xy.copy()
+        own = slice(len(xy) - self.num_map, None)
+        # At pixel centres; a map that is smaller than the photograph ends within it.
+        xy[own] = np.clip((xy[own] + 0.5) * scale - 0.5, 0, np.array(source_hw[::-1]) - 1)
+        return xy
+
+
+def _same_shape(map_hw: tuple[int, int], source_hw: tuple[int, int]) -> bool:
+    """Whether a map may show the whole photograph: nearly one scale in both directions.
+
+    Sides are rounded to pixels, and by networks to multiples of 14 or 32.
+    """
+    down, across = map_hw[0] / source_hw[0], map_hw[1] / source_hw[1]
+    rounding = max(_SAME_SHAPE, 1 / min(map_hw))
+    return abs(across / down - 1) <= rounding
 
 
 @dataclass(frozen=True)
@@ -94,16 +128,16 @@ def read_anchors(
     metres; 0 and non-finite: not measured).
     """
     rows = [parse_anchor(word) for word in words]
-    if file is not None:
-        rows += (
-            _read_csv(file)
-            if file.suffix.lower() in {".csv", ".txt"}
-            else _read_sparse(file, levels_per_metre)
-        )
+    map_hw, num_map = None, 0
+    if file is not None and file.suffix.lower() in {".csv", ".txt"}:
+        rows += _read_csv(file)
+    elif file is not None:
+        in_map, map_hw = _read_sparse(file, levels_per_metre)
+        rows, num_map = rows + in_map, len(in_map)
     if not rows:
         raise UsageError(f"{printable(file or '--anchor')!r} holds no anchors; give x,y=metres")
     table = np.array(rows, np.float64)
-    return Anchors(table[:, :2], table[:, 2])
+    return Anchors(table[:, :2], table[:, 2], map_hw, num_map)
 
 
 def _read_csv(path: Path) -> list[tuple[float, float, float]]:
@@ -132,7 +166,10 @@ def _read_csv(path: Path) -> list[tuple[float, float, float]]:
     return rows
 
 
-def _read_sparse(path: Path, levels_per_metre: float) -> list[tuple[float, float, float]]:
+def _read_sparse(
+    path: Path, levels_per_metre: float
+) -> tuple[list[tuple[float, float, float]], tuple[int, int]]:
+    """Return (column, row, metres) of a map's measured pixels, and the map's size."""
     try:
         stored = read_map(path)
     except ImageError as error:
@@ -143,7 +180,8 @@ def _read_sparse(path: Path, levels_per_metre: float) -> list[tuple[float, float
     row, column = np.nonzero(np.isfinite(metres) & (metres > 0))
     step = max(1, len(row) // _MAX_SAMPLED)
     row, column = row[::step], column[::step]
-    return list(zip(column.tolist(), row.tolist(), metres[row, column].tolist(), strict=True))
+    xyz = np.stack([column, row, metres[row, column]], axis=1).astype(np.float64)
+    return [(x, y, z) for x, y, z in xyz.tolist()], (metres.shape[0], metres.shape[1])
 
 
 def sample_at(
@@ -152,18 +190,19 @@ def sample_at(
     """Return the map's values (N,) at the anchors, bilinear between pixel centres.
 
     values: (H, W) of any size, showing the whole photograph of `source_hw`. Raises UsageError for
-    an anchor outside the photograph.
+    an anchor outside the photograph, and for a map of another shape.
     """
-    outside = (anchors.xy[:, 0] > source_hw[1] - 1) | (anchors.xy[:, 1] > source_hw[0] - 1)
+    xy = anchors.xy_in(source_hw)
+    outside = (xy[:, 0] > source_hw[1] - 1) | (xy[:, 1] > source_hw[0] - 1)
     if outside.any():
-        x, y = anchors.xy[outside][0]
+        x, y = xy[outside][0]
         raise UsageError(
             f"anchor {x:g},{y:g} lies outside the photograph of {source_hw[1]} × {source_hw[0]} "
             "pixels (width × height)"
         )
     height, width = values.shape
-    column = np.clip((anchors.xy[:, 0] + 0.5) * width / source_hw[1] - 0.5, 0, width - 1)
-    row = np.clip((anchors.xy[:, 1] + 0.5) * height / source_hw[0] - 0.5, 0, height - 1)
+    column = np.clip((xy[:, 0] + 0.5) * width / source_hw[1] - 0.5, 0, width - 1)
+    row = np.clip((xy[:, 1] + 0.5) * height / source_hw[0] - 0.5, 0, height - 1)
     left, top = np.floor(column).astype(int), np.floor(row).astype(int)
     right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
     x, y = column - left, row - top

@@ -41,7 +41,7 @@ class Camera:
         return self.fov_deg is not None or self.focal_35mm is not None
 
     def focal_px(self, hw: tuple[int, int], photo: Path | BinaryIO | None) -> tuple[float, str]:
-        """Return the focal length in pixels of an image of `hw`, and where it comes from.
+        """Return the focal length in pixels of a photograph of `hw`, and where it comes from.
 
         photo: the file whose EXIF may know; None for standard input.
         """
@@ -55,6 +55,16 @@ class Camera:
         else:
             focal_35mm, origin = ASSUMED_FOCAL_35MM, f"assumed, {ASSUMED_FOCAL_35MM:g} mm"
         return focal_35mm * math.hypot(height, width) / _DIAGONAL_35MM, origin
+
+
+def focal_of_map(
+    focal_px: float, source_hw: tuple[int, int], hw: tuple[int, int]
+) -> tuple[float, float]:
+    """Return a photograph's focal length in the pixels of its map of `hw`: across, down.
+
+    They differ where a map has not the photograph's aspect: --target-size may stretch.
+    """
+    return focal_px * hw[1] / source_hw[1], focal_px * hw[0] / source_hw[0]
 
 
 def exif_focal_35mm(photo: Path | BinaryIO | None) -> float | None:

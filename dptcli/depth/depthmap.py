@@ -23,14 +23,14 @@ class DepthMap:
 
     limits: the network's own smallest and largest value, before bicubic resizing overshot them.
     rgb: the photograph, uint8 (H', W', 3), where a format needs it. focal_px: the focal length in
-    pixels of `values`, where a format needs it. facts: what to say about the image.
+    pixels of `values`, across and down, where a format needs it. facts: what to say of the image.
     """
 
     values: NDArray[np.float32]
     kind: Kind
     limits: tuple[float, float]
     rgb: NDArray[np.uint8] | None = None
-    focal_px: float = 0.0
+    focal_px: tuple[float, float] = (0.0, 0.0)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,6 +1,7 @@
 """From depth to space: points, triangles that stop at depth jumps, surface normals.
 
-Coordinates are those of glTF: x right, y up, the camera at the origin looking along -z.
+Coordinates are those of glTF: x right, y up, the camera at the origin looking along -z. A focal
+length is in pixels of the map, (across, down).
 """
 
 import math
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Focal = tuple[float, float]
+
 # A surface seen at a steeper angle than this is taken for the step between two things.
 STEEPEST_DEG = 84.0
 
 
 def points_from(
-    distance: NDArray[np.float32], *, focal_px: float, stride: int = 1
+    distance: NDArray[np.float32], *, focal_px: Focal, stride: int = 1
 ) -> NDArray[np.float32]:
     """Return a point for every `stride`-th pixel, float32 (h, w, 3), in the unit of `distance`.
 
@@ -22,8 +25,8 @@ def points_from(
     """
     height, width = distance.shape
     z = distance[::stride, ::stride]
-    x = (np.arange(0, width, stride, dtype=np.float32) - (width - 1) / 2) / focal_px
-    y = (np.arange(0, height, stride, dtype=np.float32) - (height - 1) / 2) / focal_px
+    x = (np.arange(0, width, stride, dtype=np.float32) - (width - 1) / 2) / focal_px[0]
+    y = (np.arange(0, height, stride, dtype=np.float32) - (height - 1) / 2) / focal_px[1]
     return np.stack([x * z, -y[:, None] * z, -z], axis=-1).astype(np.float32)
 
 
@@ -36,7 +39,7 @@ def stride_for(hw: tuple[int, int], max_points: int) -> int:
 
 
 def triangles_of(
-    points: NDArray[np.float32], *, focal_px: float, stride: int = 1
+    points: NDArray[np.float32], *, focal_px: Focal, stride: int = 1
 ) -> NDArray[np.uint32]:
     """Join neighbouring points to triangles, uint32 (num, 3), indices into the flattened points.
 
@@ -52,7 +55,7 @@ def triangles_of(
         (slice(1, None), slice(1, None)),  # lower right
     )
     # Along a surface at angle a, depth changes from pixel to pixel by tan(a) times its angle.
-    most = math.tan(math.radians(STEEPEST_DEG)) * stride / focal_px
+    most = math.tan(math.radians(STEEPEST_DEG)) * stride / min(focal_px)
     found = []
     for triangle in ((0, 1, 2), (2, 1, 3)):  # counter-clockwise: they face the camera
         depths = np.stack([z[corners[corner]] for corner in triangle])
@@ -63,7 +66,7 @@ def triangles_of(
 
 
 def normals_of(
-    distance: NDArray[np.float32], *, focal_px: float, reach: int = 1
+    distance: NDArray[np.float32], *, focal_px: Focal, reach: int = 1
 ) -> NDArray[np.float32]:
     """Return the unit normal of every pixel's surface, float32 (H, W, 3), towards the camera.
 
@@ -76,10 +79,10 @@ def normals_of(
     # On a plane inverse depth is linear in the picture, so that a wide slope is exact:
     # with n · point = 1 along the ray (x, y, 1), 1 / z = n · (x, y, 1).
     near = (1 / distance).astype(np.float32)
-    right = focal_px * _slope(near, axis=1, reach=reach)
-    down = focal_px * _slope(near, axis=0, reach=reach)
-    x = (np.arange(width, dtype=np.float32) - (width - 1) / 2) / focal_px
-    y = (np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2) / focal_px
+    right = focal_px[0] * _slope(near, axis=1, reach=reach)
+    down = focal_px[1] * _slope(near, axis=0, reach=reach)
+    x = (np.arange(width, dtype=np.float32) - (width - 1) / 2) / focal_px[0]
+    y = (np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2) / focal_px[1]
     normal = np.stack([-right, down, near - right * x - down * y], axis=-1)
     length = np.linalg.norm(normal, axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):

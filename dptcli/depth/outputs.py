@@ -12,14 +12,14 @@ from PIL import Image
 
 from dptcli import __version__
 from dptcli.depth.anchors import FITS, Anchors, apply_fit, sample_at
-from dptcli.depth.camera import Camera
+from dptcli.depth.camera import Camera, focal_of_map
 from dptcli.depth.colormaps import finite_range
 from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.formats import FORMATS, Format
 from dptcli.depth.guided import refine_edges
 from dptcli.depth.picture import Look
 from dptcli.depth.rawfiles import RAW_WRITERS
-from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
+from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS, focal_facts
 from dptcli.errors import DptError, UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.kinds import MEANINGS, Kind, near_is_large
@@ -139,10 +139,11 @@ class DepthOutputs:
         }
         if prediction.labels is not None:
             facts["segments"] = describe_segments(values, prediction.labels, self.names)
-        focal_px = 0.0
+        focal_px = (0.0, 0.0)
         if any(item.group == "shape" for item in self.formats):
-            focal_px, origin = self._focal_px(values.shape, job.source)
-            facts["focal_px"], facts["focal_from"] = round(focal_px, 3), origin
+            own, origin = self._focal_px(prediction.source_hw, job.source)
+            focal_px = focal_of_map(own, prediction.source_hw, values.shape)
+            facts |= {**focal_facts(focal_px), "focal_from": origin}
         return DepthMap(values, kind, limits, prediction.rgb, focal_px, facts)
 
     def _write_mask(

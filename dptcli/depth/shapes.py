@@ -123,8 +123,14 @@ def _unit(depth: DepthMap) -> str:
     return f"arbitrary unit, shape {'only plausible' if depth.near_is_large else 'as predicted'}"
 
 
+def focal_facts(focal_px: tuple[float, float]) -> Facts:
+    """Say a focal length in pixels of the map: one number where both directions have the same."""
+    across, down = (round(value, 3) for value in focal_px)
+    return {"focal_px": across} if across == down else {"focal_px": across, "focal_y_px": down}
+
+
 def _shape_facts(depth: DepthMap) -> Facts:
-    return {"unit": _unit(depth), "focal_px": round(depth.focal_px, 3)}
+    return {"unit": _unit(depth), **focal_facts(depth.focal_px)}
 
 
 def _glb(

@@ -169,6 +169,33 @@ def test_anchors_come_from_words_csv_and_sparse_maps(tmp_path):
     assert (found.xy.tolist(), found.metres.tolist()) == ([[4.0, 3.0]], [10.0])
 
 
+@pytest.mark.parametrize("map_hw", [(12, 16), (24, 32), (48, 64), (96, 128), (13, 17)])
+def test_a_map_of_any_size_and_the_photographs_shape_is_laid_over_the_photograph(map_hw, tmp_path):
+    # Depth that grows to the right and downwards: a shift by a pixel would show.
+    row, column = (np.mgrid[: map_hw[0], : map_hw[1]] + 0.5) / np.array(map_hw)[:, None, None]
+    Image.fromarray(((1 + column + 2 * row) * 1000).astype(np.uint16)).save(tmp_path / "m.png")
+    anchors = read_anchors([], tmp_path / "m.png")
+    xy = anchors.xy_in((48, 64))
+    assert anchors.metres == pytest.approx(
+        1 + (xy[:, 0] + 0.5) / 64 + 2 * (xy[:, 1] + 0.5) / 48, abs=0.06 if map_hw[0] > 48 else 2e-3
+    )
+
+
+@pytest.mark.parametrize("map_hw", [(64, 48), (48, 48), (24, 64)])
+def test_a_map_of_another_shape_is_refused_with_both_sizes(map_hw, tmp_path):
+    Image.fromarray(np.full(map_hw, 2000, np.uint16)).save(tmp_path / "m.png")
+    anchors = read_anchors(["1,2=3"], tmp_path / "m.png")
+    with pytest.raises(UsageError, match=f"{map_hw[1]} × {map_hw[0]} pixels.* 64 × 48"):
+        sample_at(np.ones((48, 64), np.float32), anchors, (48, 64))
+
+
+def test_words_beside_a_map_are_pixels_of_the_photograph(tmp_path):
+    Image.fromarray(np.full((24, 32), 2000, np.uint16)).save(tmp_path / "m.png")
+    anchors = read_anchors(["63,47=3"], tmp_path / "m.png")
+    assert anchors.xy_in((48, 64))[0].tolist() == [63, 47]
+    assert anchors.xy_in((48, 64))[1].tolist() == [0.5, 0.5]
+
+
 @pytest.mark.parametrize("content", ["", "x,y,m\n", "1,2,3\n4,5\n", "1,2,3\n4,5,-6\n"])
 def test_wrong_anchor_files_are_refused_by_name(tmp_path, content):
     (tmp_path / "a.csv").write_text(content)

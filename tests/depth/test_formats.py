@@ -3,13 +3,16 @@
 import io
 import json
 import math
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import trimesh
 from PIL import Image
+from tiny import save_varied
 
+from dptcli.cli import main
 from dptcli.depth.camera import ASSUMED_FOCAL_35MM, Camera, exif_focal_35mm
 from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.formats import FORMATS, parse_formats
@@ -28,7 +31,7 @@ def depth_map(values=METRES, *, kind="depth_m", **changes):
     limits = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     rgb = np.zeros((*values.shape, 3), np.uint8)
     rgb[..., 0] = np.arange(values.shape[1])
-    return DepthMap(values, kind, limits, **{"rgb": rgb, "focal_px": 50.0, **changes})
+    return DepthMap(values, kind, limits, **{"rgb": rgb, "focal_px": (50.0, 50.0), **changes})
 
 
 def write(path, writer, depth, **options):
@@ -132,8 +135,8 @@ def test_a_mesh_wears_the_photograph(tmp_path):
 def test_a_mesh_is_cut_where_depth_jumps():
     step = np.full((6, 10), 2.0, np.float32)
     step[:, 5:] = 4.0
-    points = points_from(step, focal_px=50.0)
-    triangles = triangles_of(points, focal_px=50.0)
+    points = points_from(step, focal_px=(50.0, 50.0))
+    triangles = triangles_of(points, focal_px=(50.0, 50.0))
     depths = points.reshape(-1, 3)[triangles][..., 2]
     assert np.ptp(depths, axis=1).max() == 0
     assert len(triangles) == 2 * 5 * (4 + 4)
@@ -143,14 +146,14 @@ def test_a_slanted_floor_is_not_cut():
     focal_px, height = 500.0, 200
     below = np.arange(1, height + 1, dtype=np.float32)
     floor = (1.5 * focal_px / (below + 60))[:, None].repeat(5, axis=1)  # 1.5 m under the camera
-    points = points_from(floor[::-1], focal_px=focal_px)
-    assert len(triangles_of(points, focal_px=focal_px)) == 2 * (height - 1) * 4
+    points = points_from(floor[::-1], focal_px=(focal_px, focal_px))
+    assert len(triangles_of(points, focal_px=(focal_px, focal_px))) == 2 * (height - 1) * 4
 
 
 @pytest.mark.parametrize("max_points", [1, 10, 100, 850, 10_000])
 def test_clouds_and_meshes_stay_below_the_limit(max_points):
     stride = stride_for(METRES.shape, max_points)
-    points = points_from(METRES, focal_px=50.0, stride=stride)
+    points = points_from(METRES, focal_px=(50.0, 50.0), stride=stride)
     assert points.shape[0] * points.shape[1] <= max_points
     stream = io.BytesIO()
     assert write_ply(stream, depth_map(), max_points=max_points)["num_points"] <= max_points
@@ -159,11 +162,11 @@ def test_clouds_and_meshes_stay_below_the_limit(max_points):
 
 def test_normals_of_a_wall_and_of_a_floor_point_at_the_viewer_and_up():
     wall = np.full((8, 9), 3.0, np.float32)
-    np.testing.assert_allclose(normals_of(wall, focal_px=50)[4, 4], [0, 0, 1], atol=1e-6)
+    np.testing.assert_allclose(normals_of(wall, focal_px=(50, 50))[4, 4], [0, 0, 1], atol=1e-6)
     rows = np.arange(60, dtype=np.float32) + 20
     floor = (50 / rows)[:, None].repeat(9, axis=1)
     # The image's middle row is the horizon of points_from, so this floor lies on a slope.
-    normal = normals_of(floor, focal_px=50)[30, 4]
+    normal = normals_of(floor, focal_px=(50, 50))[30, 4]
     assert normal[1] > 0.3
     assert abs(normal[0]) < 1e-5
     np.testing.assert_allclose(np.linalg.norm(normal), 1, rtol=1e-5)
@@ -179,18 +182,20 @@ def tilted_plane(normal, hw=(40, 60), focal_px=50.0):
 @pytest.mark.parametrize("reach", [1, 6, 100])
 def test_a_planes_normal_is_exact_up_to_the_border(reach):
     normal = np.array([0.2, -0.3, 0.9])
-    found = normals_of(tilted_plane(normal), focal_px=50, reach=reach)
+    found = normals_of(tilted_plane(normal), focal_px=(50, 50), reach=reach)
     towards = np.array([-0.2, -0.3, 0.9]) / np.linalg.norm(normal)
     np.testing.assert_allclose(found, np.broadcast_to(towards, found.shape), atol=1e-4)
 
 
 def test_a_wider_reach_keeps_noise_out_of_the_normals():
     plane = tilted_plane([0.2, -0.3, 0.9])
-    exact = normals_of(plane, focal_px=50)
+    exact = normals_of(plane, focal_px=(50, 50))
     noisy = plane * (1 + 0.003 * np.random.default_rng(0).standard_normal(plane.shape))
     degrees = [
         np.degrees(
-            np.arccos(np.clip((exact * normals_of(noisy, focal_px=50, reach=reach)).sum(-1), -1, 1))
+            np.arccos(
+                np.clip((exact * normals_of(noisy, focal_px=(50, 50), reach=reach)).sum(-1), -1, 1)
+            )
         ).mean()
         for reach in (1, 6)
     ]
@@ -202,7 +207,7 @@ def test_a_wider_reach_keeps_noise_out_of_the_normals():
 def test_only_unknown_depth_and_its_rim_have_no_normal(reach):
     plane = tilted_plane([0.2, -0.3, 0.9])
     plane[10:13, 20:23] = np.nan
-    found = normals_of(plane, focal_px=50, reach=reach)
+    found = normals_of(plane, focal_px=(50, 50), reach=reach)
     assert not found[10:13, 20:23].any()
     found[9:14, 19:24] = 1  # a slope beside the hole may have lost one of its ends
     assert found.any(-1).all()
@@ -244,6 +249,30 @@ def test_the_focal_length_is_the_given_one_then_exifs_then_a_phones(tmp_path):
     assert (focal_px, origin[:7]) == (pytest.approx(ASSUMED_FOCAL_35MM), "assumed")
     # A portrait has the diagonal of a landscape, so it has its focal length too.
     assert Camera().focal_px((36, 24), None)[0] == focal_px
+
+
+@pytest.mark.parametrize("size", ["48x48", "24x64", "96x64"])
+@pytest.mark.parametrize("camera", [["--fov", "60"], ["--focal", "28"], []])
+def test_a_stretched_map_shows_the_photographs_own_angles(size, camera, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = str(save_varied(tmp_path / "model"))
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 35
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)).save(
+        "a.jpg", exif=exif
+    )
+    own, _ = Camera(
+        fov_deg=60 if "--fov" in camera else None, focal_35mm=28 if "--focal" in camera else None
+    ).focal_px((48, 64), Path("a.jpg"))
+    words = ["depth", "a.jpg", "-m", model, "-f", "ply", "-o", "a.ply", "--target-size", size]
+    assert main([*words, *camera, "-q"]) == 0
+    _, body = Path("a.ply").read_bytes().split(b"end_header\n")
+    points = np.frombuffer(body, [("xyz", "<f4", 3), ("rgb", "u1", 3)])["xyz"]
+    height, width = map(int, size.split("x"))
+    across, down = np.abs(points[:, :2] / points[:, 2:]).max(0)
+    # To the middle of the outermost pixels, so that half a pixel is missing on either side.
+    assert across == pytest.approx((32 / own) * (width - 1) / width, rel=1e-4)
+    assert down == pytest.approx((24 / own) * (height - 1) / height, rel=1e-4)
 
 
 @pytest.mark.parametrize("broken", [b"", b"no image", b"\xff\xd8\xff\xe1\x00\x08Exif"])

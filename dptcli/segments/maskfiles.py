@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dptcli.results.writers import save_png
+from dptcli.segments.lettering import Font, lettering
 from dptcli.segments.masks import class_table, is_kept, outlines
 
 # A legend's measures in pixels: for reading beside a photograph, sharp on dense screens.
@@ -171,35 +172,45 @@ def write_legend(
     shares: id -> 0 … 1, in the order to show; classes that style leaves out are summed up.
     """
     shown = is_kept(len(style.colors), style.kept)
-    rows: list[tuple[tuple[int, ...] | None, str, float]] = [
-        (tuple(style.colors[label].tolist()), names.get(label, str(label)), share)
-        for label, share in shares.items()
-        if shown[label]
-    ]
+    given = [names.get(label, str(label)) for label in shares]
+    written = lettering(dict.fromkeys(given), _FONT_SIZE)
+    rows: list[_Row] = []
+    for (label, share), name in zip(shares.items(), given, strict=True):
+        if shown[label]:
+            text, font = written[name]
+            # The id tells what letters cannot: names without a font, and two classes of one name.
+            is_unclear = text != name or given.count(name) > 1
+            text = f"{label + style.first_id}: {text}" if is_unclear else text
+            rows.append(_Row(tuple(style.colors[label].tolist()), text, font, share))
     rest = sum(share for label, share in shares.items() if not shown[label])
     if rest > 0:
-        rows.append((None, "left out", rest))
+        rows.append(_Row(None, "left out", ImageFont.load_default(_FONT_SIZE), rest))
     save_png(stream, _draw_legend(rows), {**(facts or {}), "kind": "legend"})
 
 
-def _draw_legend(
-    rows: Sequence[tuple[tuple[int, ...] | None, str, float]],
-) -> Image.Image:
-    font = ImageFont.load_default(_FONT_SIZE)  # Pillow brings it: the same picture everywhere
-    widest = max((font.getlength(name) for _, name, _ in rows), default=0.0)
-    share_width = font.getlength("100.0 %")
+class _Row(NamedTuple):
+    color: tuple[int, ...] | None
+    name: str
+    font: Font
+    share: float
+
+
+def _draw_legend(rows: Sequence[_Row]) -> Image.Image:
+    plain = ImageFont.load_default(_FONT_SIZE)
+    widest = max((row.font.getlength(row.name) for row in rows), default=0.0)
+    share_width = plain.getlength("100.0 %")
     column = round(_SWATCH + 14 + widest + 28 + share_width)
     num_columns = max(1, -(-len(rows) // _MOST_ROWS))
     per_column = max(1, -(-len(rows) // num_columns))
     width = 2 * _MARGIN + num_columns * column + (num_columns - 1) * 2 * _MARGIN
     image = Image.new("RGB", (width, 2 * _MARGIN + per_column * _ROW), _PAPER)
     draw = ImageDraw.Draw(image)
-    for index, (color, name, share) in enumerate(rows):
+    for index, row in enumerate(rows):
         left = _MARGIN + (index // per_column) * (column + 2 * _MARGIN)
         middle = _MARGIN + (index % per_column) * _ROW + _ROW // 2
         box = (left, middle - _SWATCH // 2, left + _SWATCH, middle + _SWATCH // 2)
-        draw.rectangle(box, fill=color, outline=color or _SOFT)
-        draw.text((left + _SWATCH + 14, middle), name, _INK, font, anchor="lm")
-        text = f"{100 * share:.1f} %" if share >= 0.0005 else "< 0.1 %"
-        draw.text((left + column, middle), text, _SOFT, font, anchor="rm")
+        draw.rectangle(box, fill=row.color, outline=row.color or _SOFT)
+        draw.text((left + _SWATCH + 14, middle), row.name, _INK, row.font, anchor="lm")
+        text = f"{100 * row.share:.1f} %" if row.share >= 0.0005 else "< 0.1 %"
+        draw.text((left + column, middle), text, _SOFT, plain, anchor="rm")
     return image

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +97,17 @@ class SegmentOutputs:
         # Last: a run that goes on after an interruption looks for this one.
         if path is None or path not in keep:
             write_whole(path, writers[self.main])
-        told = {self.names.get(label, str(label)): round(s, 6) for label, s in by_size.items()}
-        return {"kind": "labels", "shares": told}
+        return {"kind": "labels", "shares": self._told(by_size)}
+
+    def _told(self, by_size: Mapping[int, float]) -> dict[str, float]:
+        """Shares by the class's name, by its id (in masks) where two classes share the name."""
+        counts = Counter(self.names.values())
+        told = {}
+        for label, share in by_size.items():
+            name = self.names.get(label, str(label))
+            key = name if counts[name] <= 1 else str(label + self.style.first_id)
+            told[key] = round(share, 6)
+        return told
 
     def _coco(
         self,

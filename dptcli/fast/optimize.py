@@ -178,7 +178,7 @@ class _FixedConv(nn.Module):
             conv.out_channels,
             self.kernel,
             stride=self.stride,
-            padding=conv.padding,
+            padding=conv.padding,  # type: ignore[arg-type]  # what it was built with
             dilation=self.dilation,
             bias=False,
             device="meta",  # until its filters come

@@ -33,5 +33,6 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     # Not nn.utils.skip_init: it imports sympy, a fifth of a second.
     linear = nn.Linear(columns, rows, bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight)
-    linear.bias = None if bias is None else nn.Parameter(bias)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias)
     return linear

@@ -21,6 +21,7 @@ from dptcli.cli.commands import LazyGroup
 from dptcli.cli.terminal.argv import normalize_argv
 from dptcli.cli.terminal.signals import SIGHUP, Stopped, signals_raise
 from dptcli.errors import DptError, ImageError
+from dptcli.running.machine import steady_sums
 
 EXIT_DONE = 0
 EXIT_SOME_FAILED = 1
@@ -79,6 +80,7 @@ def about(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dpt` with the arguments given (the process's by default) and return its exit code."""
     arguments = normalize_argv(sys.argv[1:] if argv is None else argv)
+    steady_sums()
     with signals_raise():
         try:
             code = app(arguments, prog_name="dpt", standalone_mode=False)

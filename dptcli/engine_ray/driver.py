@@ -185,7 +185,7 @@ def share_out(
         num_workers = num_workers or max(1, int(gpus / per_worker))
         return Share(num_workers, 1, per_worker, max(1, int(cpus / 2)))
     num_workers = num_workers or max(1, len(machines))
-    # A quarter of the cores is left to reading and writing.
-    most = max((float(node["Resources"]["CPU"]) for node in machines), default=cpus)
-    num_threads = max(1, int(min(0.75 * cpus / num_workers, most)))
-    return Share(num_workers, num_threads, 0.0, max(1, int(cpus / 4)))
+    num_threads = max((float(node["Resources"]["CPU"]) for node in machines), default=cpus)
+    if num_workers > len(machines):  # of those that share one, a quarter of the cores reads
+        num_threads = min(0.75 * cpus / num_workers, num_threads)
+    return Share(num_workers, max(1, int(num_threads)), 0.0, max(1, int(cpus / 4)))

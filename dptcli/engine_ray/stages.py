@@ -22,6 +22,7 @@ from dptcli.pipeline import Item, Pipeline, Save, shape_of
 from dptcli.records.report import Clock, Outcome
 from dptcli.results.files import RUN_TOKEN, write_for
 from dptcli.running.batches import gather
+from dptcli.running.machine import own_threads, steady_sums
 from dptcli.running.network import Network
 
 NoteInput = Callable[[ImageSource, InputFacts], None]
@@ -34,7 +35,11 @@ MODEL_CPUS = 0.1
 
 @dataclass(frozen=True)
 class Share:
-    """How a cluster is used: models, what each of them gets, tasks that read and that write."""
+    """How a cluster is used: models, what each of them gets, tasks that read and that write.
+
+    num_threads: at most so many; a model alone on its machine takes what a local run would take,
+    since kernels are chosen by the number of threads, and other kernels round otherwise.
+    """
 
     num_workers: int
     num_threads: int
@@ -100,11 +105,15 @@ class Bench:
 
 @dataclass(frozen=True)
 class Place:
-    """What a worker's process takes over from the driver's: current folder, log level, the run."""
+    """What a worker's process takes over from the driver's: current folder, log level, the run.
+
+    threads: what OMP_NUM_THREADS says there, if anything; in a worker Ray sets it.
+    """
 
     folder: str = field(default_factory=os.getcwd)
     level: int = field(default_factory=lambda: logging.getLogger("dptcli").getEffectiveLevel())
     run: str = RUN_TOKEN
+    threads: str | None = field(default_factory=lambda: os.environ.get("OMP_NUM_THREADS"))
 
     def settle_in(self) -> None:
         """Paths are relative to the driver's folder, on a disk that all machines share."""
@@ -112,6 +121,7 @@ class Place:
             os.chdir(self.folder)
         logging.getLogger("dptcli").setLevel(self.level)
         write_for(self.run)
+        steady_sums()
 
 
 _benches: dict[str, Bench] = {}
@@ -173,7 +183,7 @@ class _Network:
 
     def __init__(self, opener: Callable[[], Pipeline], place: Place, num_threads: int) -> None:
         place.settle_in()
-        torch.set_num_threads(num_threads)
+        torch.set_num_threads(min(num_threads, own_threads(place.threads)))
         self._pipeline = opener()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:

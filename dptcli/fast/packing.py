@@ -168,5 +168,6 @@ def _is_packable(module: Any) -> bool:
         and module.groups == 1
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
-        and module.weight.numel() >= MIN_WEIGHTS
+        # PyTorch takes another kernel for a 1×1 convolution when it has one thread alone.
+        and (module.weight.numel() >= MIN_WEIGHTS or tuple(module.kernel_size) == (1, 1))
     )

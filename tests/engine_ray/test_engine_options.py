@@ -56,17 +56,18 @@ def nodes(*cpus):
     ("cpus", "gpus", "workers", "share", "expected"),
     [
         ([1, 1], 0, None, None, (2, 1, 0, 1)),
-        ([16, 16], 0, None, None, (2, 12, 0, 8)),
+        ([16, 16], 0, None, None, (2, 16, 0, 8)),
         ([16], 0, 4, None, (4, 3, 0, 4)),
         ([16, 16], 8, None, None, (8, 1, 1, 16)),
         ([16, 16], 8, None, 0.5, (16, 1, 0.5, 16)),
-        ([16, 16], 8, 2, 0, (2, 12, 0, 8)),
-        ([64, 2], 0, 1, None, (1, 49, 0, 16)),
+        ([16, 16], 8, 2, 0, (2, 16, 0, 8)),
+        ([64, 2], 0, 1, None, (1, 64, 0, 16)),
+        ([64, 2], 0, 3, None, (3, 16, 0, 16)),
     ],
     ids=str,
 )
 def test_a_cluster_is_shared_out(cpus, gpus, workers, share, expected):
-    """One model for each machine or GPU; a quarter of the cores reads and writes."""
+    """One model for each machine or GPU; of models on one machine, a quarter is left to files."""
     found = share_out({"CPU": sum(cpus), "GPU": gpus}, nodes(*cpus), workers, share)
     got = (found.num_workers, found.num_threads, found.num_gpus, found.num_tasks)
     assert got == expected

@@ -17,6 +17,7 @@ import pytest
 import ray_cluster
 import s3_server
 from PIL import Image
+from places import SAMPLES
 from process import DPT, NEEDS_PROC, environment, hear_ctrl_c
 from tiny import save_tiny
 
@@ -269,3 +270,24 @@ def test_a_cluster_that_is_not_there_is_named_at_once(tmp_path, models):
     assert done.returncode == 2
     assert "cannot join the Ray cluster '127.0.0.1:1'" in done.stderr
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_this_machine_alone_gives_what_the_local_run_gives(tmp_path, monkeypatch, dtype):
+    """With the built-in model and all of this machine's cores, as both take them by themselves."""
+    monkeypatch.chdir(tmp_path)
+    photos = [SAMPLES / name for name in ("astronaut.jpg", "photographer.jpg", "coffee.png")]
+    variables = environment(**ray_cluster.SETTINGS)
+    del variables["OMP_NUM_THREADS"]
+    for out, words in (("local", []), ("out", ["--engine", "ray"])):
+        done = subprocess.run(
+            [*DPT, "depth", *photos, "-o", out, "-f", "color,npy", "--dtype", dtype, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env=variables,
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(tree("local")) == 9
+    assert not differences(tree("local"), tree("out"))

@@ -1,0 +1,52 @@
+"""The same photograph gives the same numbers, however a run is carried out."""
+
+import pytest
+import torch
+
+from dptcli.weights.load import load_model
+
+SIZES = {"square": (308, 308), "landscape": (308, 406)}
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def models(request):
+    """The built-in model twice: one that has seen nothing, one for whatever it is to see."""
+    return [
+        load_model("dpt-small", task="depth", device="cpu", dtype=request.param, optimized=True)
+        for _ in range(2)
+    ]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    draw = torch.Generator().manual_seed(0)
+    return {name: torch.randn(1, 3, *hw, generator=draw) for name, hw in SIZES.items()}
+
+
+@torch.inference_mode()
+def depth(loaded, pixels):
+    return loaded.model(pixels).predicted_depth
+
+
+def test_neither_what_came_before_nor_where_pixels_lie_in_memory_counts(models, pictures):
+    fresh, warmed = models
+    pixels = pictures["square"]
+    depth(warmed, pictures["landscape"])
+    moved = torch.empty(pixels.numel() + 1)[1:].reshape(pixels.shape).copy_(pixels)
+    assert torch.equal(depth(warmed, moved), depth(fresh, pixels))
+
+
+@pytest.mark.parametrize("models", ["float32"], indirect=True)
+@pytest.mark.parametrize("name", SIZES)
+def test_the_number_of_threads_does_not_count_in_float32(models, pictures, name):
+    """In bfloat16 it may: some processors' products split a sum between threads."""
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(depth(models[0], pictures[name]))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])

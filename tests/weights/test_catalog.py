@@ -104,7 +104,7 @@ def configuration(name: str) -> dict:
             "use_bias_in_fusion_residual": False,
             "add_projection": True,
         }
-    if words[0] == "depth":
+    if words[0] in ("depth", "distill"):
         width, *_, sizes, fusion = DINOV2[words[-1]]
         return {
             "backbone_config": dinov2(words[-1]),

@@ -1,4 +1,4 @@
-"""The public checkpoints of Depth Anything 1 and 2."""
+"""The public checkpoints of Depth Anything 1 and 2, and of those who trained on from them."""
 
 from dptcli.model.families.entry import (
     APACHE,
@@ -75,4 +75,30 @@ def _depth_anything_metric() -> list[CatalogEntry]:
     ]
 
 
-ENTRIES = (*_depth_anything(), *_depth_anything_metric())
+def _distill_any_depth() -> list[CatalogEntry]:
+    note = (
+        "The code is under MIT; which licence the weights' own page names is not known here. They "
+        "start from Depth Anything V2's"
+    )
+    return [
+        CatalogEntry(
+            name=f"distill-any-depth-{size}",
+            family="Distill Any Depth (He et al. 2025)",
+            task=DEPTH,
+            gives=RELATIVE,
+            backbone=f"DINOv2-{size[0].upper()}",
+            parameters=PARAMETERS[size],
+            input_size="518",
+            licence=UNSTATED,
+            good_for="any scene, learnt from several teachers",
+            repository=f"xingyang1/Distill-Any-Depth-{size.capitalize()}-hf",
+            note=f"{note}{terms}.",
+        )
+        for size, terms in (
+            ("small", f", which are under {APACHE}"),
+            ("large", f", which are under {NON_COMMERCIAL}"),
+        )
+    ]
+
+
+ENTRIES = (*_depth_anything(), *_depth_anything_metric(), *_distill_any_depth())

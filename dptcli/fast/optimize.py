@@ -272,10 +272,15 @@ def project_before_growing(model: nn.Module, _kernels: Kernels) -> None:
 
 class _ProjectedFirst(FusionBlock):
     def forward(
-        self, x: Tensor, skip: Tensor | None = None, *, size: tuple[int, int] | None = None
+        self,
+        x: Tensor,
+        skip: Tensor | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        **beside: Tensor | None,
     ) -> Tensor:
         """See FusionBlock.forward."""
-        x = self.projection(self.merge(x, skip))
+        x = self.projection(self.merge(x, skip, **beside))
         return self.grow(x, size)
 
 

@@ -4,7 +4,7 @@ B batch, D backbone width, C channels, h×w patches.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -150,10 +150,18 @@ class FusionBlock(nn.Module):
         self.grow = GrowBilinear()
 
     def forward(
-        self, x: Tensor, skip: Tensor | None = None, *, size: tuple[int, int] | None = None
+        self,
+        x: Tensor,
+        skip: Tensor | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        **beside: Tensor | None,
     ) -> Tensor:
-        """x, skip: (B, C, h, w) -> (B, C, 2h, 2w), or `size`; another skip is resized to x."""
-        return self.projection(self.grow(self.merge(x, skip), size))
+        """x, skip: (B, C, h, w) -> (B, C, 2h, 2w), or `size`; another skip is resized to x.
+
+        beside: what a family's own `merge` takes beside the maps.
+        """
+        return self.projection(self.grow(self.merge(x, skip, **beside), size))
 
     def merge(self, x: Tensor, skip: Tensor | None) -> Tensor:
         """x, skip: (B, C, h, w) -> (B, C, h, w)."""
@@ -167,18 +175,24 @@ class FusionBlock(nn.Module):
 class FusionStage(nn.Module):
     """One fusion block for each map, from the deepest up."""
 
+    block: ClassVar[type[FusionBlock]] = FusionBlock
+
     def __init__(self, config: NeckConfig) -> None:
         super().__init__()
         self.to_next_map = config.fuses_to_next_map
-        self.layers = nn.ModuleList(FusionBlock(config) for _ in config.neck_hidden_sizes)
+        self.layers = nn.ModuleList(self.block(config) for _ in config.neck_hidden_sizes)
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps from shallow to deep -> fused maps from deep to shallow, each twice as large."""
+    def forward(self, maps: Sequence[Tensor], **beside: Tensor | None) -> list[Tensor]:
+        """Maps from shallow to deep -> fused maps from deep to shallow, each twice as large.
+
+        beside: what a family's own blocks take beside the maps.
+        """
         deepest, *skips = reversed(maps)
         first, *others = list(self.layers)[: len(maps)]
-        fused = [first(deepest, size=self._size_for(skips))]
+        fused = [first(deepest, size=self._size_for(skips), **beside)]
         for index, (block, skip) in enumerate(zip(others, skips, strict=True)):
-            fused.append(block(fused[-1], skip, size=self._size_for(skips[index + 1 :])))
+            size = self._size_for(skips[index + 1 :])
+            fused.append(block(fused[-1], skip, size=size, **beside))
         return fused
 
     def _size_for(self, following: Sequence[Tensor]) -> tuple[int, int] | None:
@@ -191,7 +205,9 @@ class FusionStage(nn.Module):
 class Neck(nn.Module):
     """Reassemble (where the backbone is not hierarchical), 3×3 convolutions, fusion."""
 
-    def __init__(self, config: NeckConfig) -> None:
+    def __init__(
+        self, config: NeckConfig, *, fusion_stage: type[FusionStage] = FusionStage
+    ) -> None:
         super().__init__()
         self.num_maps = len(config.neck_hidden_sizes)
         self.reassemble_stage = ReassembleStage(config) if config.reassembles else None
@@ -199,7 +215,7 @@ class Neck(nn.Module):
             nn.Conv2d(channels, config.fusion_hidden_size, kernel_size=3, padding=1, bias=False)
             for channels in config.neck_hidden_sizes
         )
-        self.fusion_stage = FusionStage(config)
+        self.fusion_stage = fusion_stage(config)
 
     def forward(
         self, features: Sequence[FeatureMap], *, num_fused: int | None = None

@@ -70,7 +70,7 @@ class DPTImageProcessor:
     set as attributes. Raises ConfigError for wrong values.
     """
 
-    model_input_names = ("pixel_values",)
+    model_input_names: tuple[str, ...] = ("pixel_values",)
     config: ProcessorConfig
     extra: dict[str, Any]
 

@@ -72,6 +72,11 @@ class LoadedModel:
         """Whether depth comes in metres."""
         return self.kind == "depth_m"
 
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether it wants measured depths beside each photograph."""
+        return bool(getattr(self.model.config, "takes_prompt", False))
+
 
 def load_model(
     name: str | Path,
@@ -102,6 +107,7 @@ def load_model(
     values = read_config(folder) if original is None else original.config
     architecture, family = architecture_of(values, folder=folder, task=task)
     found_task, model_class = family.tasks[architecture], family.model_class(architecture)
+    processor_class = family.processor_class() or DPTImageProcessor
     if task is not None and found_task != task:
         raise ModelError(f"model {str(name)!r} is for `dpt {found_task}`, not for `dpt {task}`")
     target = resolve_device(device)
@@ -112,10 +118,10 @@ def load_model(
     target_dtype = torch.float32 if int8 else resolve_dtype(dtype, target)
     if original is None:
         model = load_pretrained(model_class, folder, dtype=target_dtype, device=target)
-        processor = load_processor(family.processor_class() or DPTImageProcessor, folder)
+        processor = load_processor(processor_class, folder)
     else:
         model = build_original(original, model_class, dtype=target_dtype, device=target)
-        processor = DPTImageProcessor(**original.processor)
+        processor = processor_class(**original.processor)
     if gives is not None:
         if found_task == SEGMENT:
             raise ModelError(f"model {str(name)!r} gives classes; --gives is for models of depth")

@@ -68,11 +68,11 @@ def read_original(path: str | Path, *, kind: str | None = None) -> Original:
         raise ModelError(f"{path}: unknown tensors {', '.join(unknown[:8])}{more}")
     height, width = chosen.network_hw
     processor = {
-        **found.processor,
         "image_processor_type": "DPTImageProcessor",
         "size": {"height": height, "width": width},
         "keep_aspect_ratio": True,
         "resample": BICUBIC,
+        **found.processor,
     }
     return Original(
         path=path, kind=chosen.name, config=config, processor=processor, tensors=renamed
@@ -93,7 +93,12 @@ def tensors_of(state: Mapping[str, Any], *, path: Path) -> dict[str, Tensor]:
     others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
     if others:
         raise ModelError(f"{path}: holds more than tensors: {', '.join(others[:8])}")
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    names = [str(name) for name in state]
+    trained_in = {name.partition(".")[0] for name in names}
+    # Where every name begins alike, a training program's own module held the model.
+    start = f"{trained_in.pop()}." if len(trained_in) == 1 and len(names) > 1 else "module."
+    tensors = zip(names, state.values(), strict=True)
+    return {name.removeprefix(start): tensor for name, tensor in tensors}
 
 
 def choose_kind(path: Path, layout: OriginalFormat, wanted: str | None) -> Kind:

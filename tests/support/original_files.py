@@ -1,4 +1,4 @@
-"""Files of isl-org/DPT and Depth-Anything, made up.
+"""Files of isl-org/DPT, Depth-Anything and PromptDA, made up.
 
 They are spelled out here by hand, name by name as the authors' code saves them, so that the key
 tables are checked against something else than themselves.
@@ -15,6 +15,7 @@ NECK = (8, 12, 16, 20)
 MIDAS, KITTI = "dpt_large-midas-2f21e586.pt", "dpt_hybrid_kitti-cb926ef4.pt"
 NYU, ADE20K = "dpt_hybrid_nyu-2ce69ec7.pt", "dpt_large-ade20k-b12dca68.pt"
 V2 = "depth_anything_v2_vits.pth"
+PROMPTDA = "model.ckpt"
 
 
 class File(dict[str, Tensor]):
@@ -134,12 +135,24 @@ def depth_anything_file() -> File:
     return file
 
 
+def promptda_file() -> File:
+    """The tensors of a PromptDA checkpoint, without the training program's name before each."""
+    file = depth_anything_file()
+    for stage in range(1, 5):
+        branch = f"depth_head.scratch.refinenet{stage}.resConfUnit_depth"
+        file.layer(f"{branch}.0", FUSED, 1, 3, 3)
+        file.layer(f"{branch}.2", FUSED, FUSED, 3, 3)
+        file.layer(f"{branch}.4", FUSED, FUSED, 3, 3)
+    return file
+
+
 FILES = {
     MIDAS: dpt_file,
     KITTI: lambda: dpt_file(hybrid=True),
     NYU: lambda: dpt_file(hybrid=True),
     ADE20K: lambda: dpt_file(num_labels=150),
     V2: depth_anything_file,
+    PROMPTDA: promptda_file,
 }
 
 

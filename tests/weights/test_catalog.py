@@ -113,6 +113,8 @@ def configuration(name: str) -> dict:
             "neck_hidden_sizes": sizes,
             "fusion_hidden_size": fusion,
         }
+    if words[0] == "prompt":
+        return configuration(f"depth-anything-{'large' if words[3] == 'vitl' else 'small'}")
     room = {"name": "nyu", "n_bins": 64, "min_depth": 0.001, "max_depth": 10.0}
     road = {**room, "name": "kitti", "max_depth": 80.0}
     one = {"backbone_config": beit("large", 384), "neck_hidden_sizes": neck}

@@ -1,4 +1,4 @@
-"""Files of isl-org/DPT and Depth-Anything: recognised, renamed strictly, converted, run."""
+"""Files of isl-org/DPT, Depth-Anything and PromptDA: known by their tensors, converted, run."""
 
 import json
 import subprocess
@@ -14,24 +14,32 @@ from original_files import (
     KITTI,
     MIDAS,
     NYU,
+    PROMPTDA,
     V2,
     WIDTH,
     depth_anything_file,
     dpt_file,
     pixels,
+    promptda_file,
     saved,
 )
 from parity import assert_close, load_reference
 from PIL import Image
 from process import environment, warm_dpt
 
-from dptcli import DepthAnythingForDepthEstimation, DPTForDepthEstimation, load_model
+from dptcli import (
+    DepthAnythingForDepthEstimation,
+    DPTForDepthEstimation,
+    PromptDepthAnythingImageProcessor,
+    load_model,
+)
 from dptcli.cli import main
 from dptcli.errors import ModelError
 from dptcli.model.families.depth_anything.originals import KINDS as DEPTH_ANYTHING_KINDS
 from dptcli.model.families.depth_anything.originals import TABLE as DEPTH_ANYTHING
 from dptcli.model.families.dpt.originals import ADE, DPT_HYBRID, DPT_KINDS, DPT_VIT
 from dptcli.model.families.original import rename
+from dptcli.model.families.prompt_depth_anything.originals import PROMPT_TABLE
 from dptcli.weights.convert import convert_original
 from dptcli.weights.originals import formats, read_original
 
@@ -86,13 +94,13 @@ def test_query_key_and_value_are_cut_in_that_order() -> None:
 
 
 def test_no_two_rows_of_a_table_lead_to_one_place() -> None:
-    for table in (DPT_VIT, DPT_HYBRID, DEPTH_ANYTHING):
+    for table in (DPT_VIT, DPT_HYBRID, DEPTH_ANYTHING, PROMPT_TABLE):
         theirs, ours = zip(*table, strict=True)
         assert len(set(theirs)) == len(theirs)
         assert len({name for name in ours if name}) == len([name for name in ours if name])
 
 
-@pytest.mark.parametrize("name", [MIDAS, ADE20K, V2])
+@pytest.mark.parametrize("name", [MIDAS, ADE20K, V2, PROMPTDA])
 @torch.inference_mode()
 def test_a_converted_folder_gives_the_reference_the_same_numbers(name: str, tmp_path: Path) -> None:
     """The reference reads the folder strictly and answers what the file run directly answers."""
@@ -103,8 +111,9 @@ def test_a_converted_folder_gives_the_reference_the_same_numbers(name: str, tmp_
     reference_class = getattr(transformers, config["architectures"][0])
     reference = load_reference(reference_class, tmp_path / "model")
     side = 64 if "dpt" in name else 56  # the trained grid, which the reference takes as it is
-    x = pixels(1, 3, side, side)
-    assert_close(load_model(path, device="cpu").model(x)[0], reference(x)[0])
+    x = [pixels(1, 3, side, side)]
+    x += [torch.rand(1, 1, 9, 12) + 1] if name == PROMPTDA else []
+    assert_close(load_model(path, device="cpu").model(*x)[0], reference(*x)[0])
 
 
 @pytest.mark.parametrize(
@@ -234,6 +243,17 @@ def test_training_state_around_the_tensors_is_left_out(wrap: str, tmp_path: Path
     file = {f"module.{name}": tensor for name, tensor in dpt_file().items()}
     path = saved(tmp_path, MIDAS, {wrap: file, "optimizer": {"lr": 0.1}, "epoch": 3})
     assert load_model(path, device="cpu").task == "depth"
+
+
+def test_a_prompted_model_is_read_with_its_own_processor(tmp_path: Path) -> None:
+    """As the authors' training saved it: every name begins with their module's."""
+    file = {f"pipeline.{name}": tensor for name, tensor in promptda_file().items()}
+    file |= {"pipeline._mean": torch.rand(1, 3, 1, 1), "pipeline._std": torch.rand(1, 3, 1, 1)}
+    loaded = load_model(saved(tmp_path, PROMPTDA, {"state_dict": file}), device="cpu")
+    assert isinstance(loaded.processor, PromptDepthAnythingImageProcessor)
+    assert loaded.takes_prompt
+    assert loaded.is_metric
+    assert loaded.processor.network_hw((1440, 1920)) == (756, 1008)
 
 
 def test_a_file_of_the_old_format_is_read(tmp_path: Path) -> None:

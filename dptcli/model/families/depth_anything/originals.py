@@ -16,28 +16,28 @@ from dptcli.model.families.original import (
 )
 
 _V1_TAPS = {12: (8, 9, 10, 11), 24: (20, 21, 22, 23), 40: (36, 37, 38, 39)}
-_V2_TAPS = {12: (2, 5, 8, 11), 24: (4, 11, 17, 23), 40: (9, 19, 29, 39)}
+V2_TAPS = {12: (2, 5, 8, 11), 24: (4, 11, 17, 23), 40: (9, 19, 29, 39)}
 KINDS = (
     Kind(
         name="depth-anything-v2-indoor",
         network_hw=(518, 518),
         metric={"depth_estimation_type": "metric", "max_depth": 20},
         hint="metric_hypersim",
-        taps=_V2_TAPS,
+        taps=V2_TAPS,
     ),
     Kind(
         name="depth-anything-v2-outdoor",
         network_hw=(518, 518),
         metric={"depth_estimation_type": "metric", "max_depth": 80},
         hint="metric_vkitti",
-        taps=_V2_TAPS,
+        taps=V2_TAPS,
     ),
     Kind(
         name="depth-anything-v2",
         network_hw=(518, 518),
         metric={},
         hint="depth_anything_v2_vit",
-        taps=_V2_TAPS,
+        taps=V2_TAPS,
     ),
     Kind(
         name="depth-anything-v1",
@@ -47,6 +47,8 @@ KINDS = (
         taps=_V1_TAPS,
     ),
 )
+# A tensor that files of the same layout have where the model takes a prompt too.
+PROMPT_MARK = "depth_head.scratch.refinenet1.resConfUnit_depth.0.weight"
 # Depth-Anything v1 and V2. Its encoder is DINOv2's own code.
 TABLE: Table = (
     ("pretrained.cls_token", "backbone.embeddings.cls_token"),
@@ -81,7 +83,7 @@ TABLE: Table = (
 )
 
 
-def _config(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
+def config_of(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
     """The config.json of a Depth-Anything."""
     patch = shape_of(tensors, "pretrained.patch_embed.proj.weight", path, dims=4)[-1]
     backbone = vit_config(tensors, "pretrained", patch=patch, path=path)
@@ -112,9 +114,11 @@ def _config(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
 FORMATS = (
     OriginalFormat(
         title="Depth-Anything v1 and V2",
-        fits=lambda tensors: "depth_head.projects.0.weight" in tensors,
+        fits=lambda tensors: (
+            "depth_head.projects.0.weight" in tensors and PROMPT_MARK not in tensors
+        ),
         kinds=KINDS,
-        config=_config,
+        config=config_of,
         table=lambda _: TABLE,
         processor={**IMAGENET, "ensure_multiple_of": 14},
     ),

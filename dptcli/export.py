@@ -77,6 +77,11 @@ def export_onnx(
     cannot be exported or gives other numbers, and ImageError when the file cannot be written.
     """
     _import_onnx()
+    if loaded.takes_prompt:
+        raise ModelError(
+            f"model {loaded.name!r} takes a depth map beside the image, and what is exported here "
+            "takes images alone"
+        )
     net = _MapOnly(loaded).eval()
     multiple = _multiple_of(loaded)
     own_hw = _own_hw(loaded)

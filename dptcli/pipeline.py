@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dptcli.depth.colormaps import finite_range
-from dptcli.errors import ModelError
+from dptcli.depth.prompts import Prompt, Prompts, prompt_remedy
+from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.fast.memory import hold_reserve, settle_memory
 from dptcli.inputs.find import ImageSource, decode_picture
 from dptcli.inputs.reading import Wanted
@@ -40,6 +41,7 @@ from dptcli.running.canvas import Tile, make_canvas
 from dptcli.running.jobs import ahead, failure
 from dptcli.running.machine import usable_cores
 from dptcli.running.network import Network, grid_of
+from dptcli.running.seen import Sample, view_of
 from dptcli.weights.load import LoadedModel, load_model
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class Options:
     tile: cut each photograph into overlapping tiles of so many of its pixels, for detail; "auto" is
     half of its short side.
     wanted: how photographs are read.
+    prompts: where a depth sensor's map of each photograph lies, for a model that takes them.
     in_order: results come in the order of the jobs, with one reader and one writer (for clips).
     read: takes the place of decode_picture; for frames of video, and to note what is read.
     """
@@ -72,24 +75,12 @@ class Options:
     wanted: Wanted = _AS_IT_IS
     keep_rgb: bool = False
     keep_scores: bool = False
+    prompts: Prompts | None = None
     in_order: bool = False
     read: "Callable[[ImageSource], NDArray[np.uint8] | Image] | None" = None
     # None is a thread for every fourth core, which keeps a CPU's network fed, or on a GPU half.
     num_readers: int | None = None
     num_writers: int | None = None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A decoded image: rgb uint8 (H, W, 3), if kept, and what the network sees of it.
-
-    tile_hw: with it `prepared` is a canvas to cut tiles from, and overview is the whole, smaller.
-    """
-
-    prepared: Prepared
-    rgb: NDArray[np.uint8] | None
-    tile_hw: tuple[int, int] | None = None
-    overview: Prepared | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +92,7 @@ class Prediction:
     network_hw: what the network saw. limits: the network's smallest and largest depth, which the
     bicubic resize to (H, W) may overshoot, or those of a whole clip: the range to draw in.
     scores: class probabilities float16 (C, h, w) at the network's scale, if kept. labels: class
-    ids (H, W) beside depth, where both were predicted.
+    ids (H, W) beside depth, where both were predicted. facts: what else to say about the image.
     """
 
     values: NDArray[Any]
@@ -111,6 +102,7 @@ class Prediction:
     limits: tuple[float, float] = (0.0, 0.0)
     scores: NDArray[np.float16] | None = None
     labels: NDArray[np.integer] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 ImageInput = str | Path | bytes | BinaryIO | NDArray[np.uint8]
@@ -234,28 +226,51 @@ class Pipeline:
         elapsed_s = time.perf_counter() - item.started
         return Outcome(item.job, None, (height, width), facts, elapsed_s)
 
-    def predict_one(self, image: ImageInput) -> Prediction:
+    def predict_one(self, image: ImageInput, *, prompt: Prompt | None = None) -> Prediction:
         """Take one image all the way, in this thread. Raises ImageError."""
         if isinstance(image, np.ndarray):
-            sample = self.prepare(image)
+            sample = self.prepare(image, prompt=prompt)
         else:
-            sample = self.decode(Path(image) if isinstance(image, str) else image)
+            source = Path(image) if isinstance(image, str) else image
+            sample = self.decode(source, prompt=prompt)
         return self.finish(self.predict([sample])[0], sample)
 
-    def decode(self, source: ImageSource | Path | bytes | BinaryIO) -> Sample:
-        """Decode one image and make it ready for the network. Raises ImageError."""
+    def decode(
+        self,
+        source: ImageSource | Path | bytes | BinaryIO,
+        *,
+        prompt: Prompt | None = None,
+    ) -> Sample:
+        """Decode one image and make it ready for the network. Raises ImageError.
+
+        prompt: None takes that of the options.
+        """
         with self.clock.stage("decode"):
             if self.options.read is not None and isinstance(source, ImageSource):
                 picture: NDArray[np.uint8] | Image = self.options.read(source)
             else:
                 picture = decode_picture(source, wanted=self.options.wanted)
-        return self.prepare(picture)
+            if self.options.prompts is not None and isinstance(source, ImageSource):
+                prompt = self.options.prompts.read(source)
+        return self.prepare(picture, prompt=prompt)
 
-    def prepare(self, picture: "NDArray[np.uint8] | Image") -> Sample:
-        """Resize and normalise a picture, RGB uint8 (H, W, 3) or Pillow's, for the network."""
+    def prepare(
+        self, picture: "NDArray[np.uint8] | Image", *, prompt: Prompt | None = None
+    ) -> Sample:
+        """Resize and normalise a picture, RGB uint8 (H, W, 3) or Pillow's, for the network.
+
+        Raises ImageError where the model takes a prompt and none is given, or one of another shape.
+        """
         processor, canvas = self.loaded.processor, None
+        if self.loaded.takes_prompt and prompt is None:
+            raise ImageError(
+                f"no prompt: model {self.loaded.name!r} reads a depth sensor's map of each "
+                "photograph, dpt depth --prompt"
+            )
         with self.clock.stage("preprocess"):
             prepared = processor.prepare(picture)
+            if prompt is not None:
+                prompt.check_shape(prepared.source_hw)
             if self.options.tile is not None:
                 canvas = make_canvas(
                     processor, picture, self.options.tile, multiple=grid_of(self.loaded)
@@ -264,8 +279,10 @@ class Pipeline:
         if self.options.keep_rgb:
             rgb = picture if isinstance(picture, np.ndarray) else np.array(picture)
         if canvas is None:
-            return Sample(prepared, rgb)
-        return Sample(canvas.prepared, rgb, tile_hw=canvas.tile_hw, overview=prepared)
+            return Sample(prepared, rgb, prompt=prompt)
+        return Sample(
+            canvas.prepared, rgb, tile_hw=canvas.tile_hw, overview=prepared, prompt=prompt
+        )
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Tensor]:
@@ -276,15 +293,17 @@ class Pipeline:
         with self.clock.stage("network"):
             if samples[0].tile_hw is not None:
                 return [self._predict_tiled(sample) for sample in samples]
-            return self.network.run([sample.prepared.pixel_values for sample in samples])
+            return self.network.run(
+                [view_of(sample.prepared, sample.prompt_m) for sample in samples]
+            )
 
     def _predict_tiled(self, sample: Sample) -> Tensor:
         assert sample.tile_hw is not None
         assert sample.overview is not None
         overview = sample.overview
-        [whole] = self.network.run([overview.pixel_values])
+        [whole] = self.network.run([view_of(overview, sample.prompt_m)])
         whole = self._crop(whole, overview)
-        canvas = sample.prepared.pixel_values
+        canvas = view_of(sample.prepared, sample.prompt_m)
         return self.network.run_tiled(canvas, whole, tile_hw=sample.tile_hw)
 
     def _crop(self, output: Tensor, prepared: Prepared) -> Tensor:
@@ -312,6 +331,7 @@ class Pipeline:
                 network_hw=prepared.network_hw,
                 limits=finite_range(cropped.numpy()) if is_depth else (0.0, 0.0),
                 scores=cropped.softmax(0).half().numpy() if self.options.keep_scores else None,
+                facts={} if sample.prompt is None else sample.prompt.facts,
             )
 
 
@@ -326,8 +346,8 @@ class Item:
 
 
 def shape_of(item: Item | Outcome) -> tuple[int, ...] | None:
-    """The shape (3, H, W) that an image goes to the network in; None for one that failed."""
-    return None if isinstance(item, Outcome) else item.sample.prepared.pixel_values.shape
+    """The shape (3, H, W), or more, of an image for the network; None for one that failed."""
+    return None if isinstance(item, Outcome) else item.sample.shape
 
 
 def open_pipeline(
@@ -340,13 +360,16 @@ def open_pipeline(
     gives: str | None = None,
     optimized: bool = True,
     size: int | tuple[int, int] | None = None,
+    prompted: bool = False,
     options: Options | None = None,
 ) -> Pipeline:
     """Load a model for a task and make its pipeline; the time goes to the stage "load".
 
     offline: never download. gives: see `load_model`. optimized: the same function by cheaper steps.
-    size: what the network sees, (height, width) or one number; None is the model's own. Raises
-    ModelError for a model that is unknown, unreadable or made for the other task.
+    size: what the network sees, (height, width) or one number; None is the model's own. prompted: a
+    depth sensor's map comes with every image. Raises ModelError for a model that is unknown,
+    unreadable or made for the other task, and UsageError where it takes a prompt that does not
+    come, or the reverse.
     """
     clock = Clock()
     with clock.stage("load"):
@@ -364,6 +387,8 @@ def open_pipeline(
         hold_reserve()
         if model.task != task:
             raise ModelError(f"model {model.name!r} is for {model.task}, not for {task}")
+        if model.takes_prompt != prompted:
+            raise UsageError(prompt_remedy(model.name, takes_prompt=model.takes_prompt))
         logger.info("%s from %s: %s, %s", model.name, model.folder, model.device, model.dtype_name)
         if size is not None:
             resized = model.processor.with_size(size, multiple_of=grid_of(model))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dptcli.depth.prompts import prompt_of
 from dptcli.pipeline import ImageInput, Options, open_pipeline
 from dptcli.processing.target_size import parse_target_size
 from dptcli.weights import DEFAULT_MODEL
@@ -19,19 +20,28 @@ def predict_depth(
     dtype: str = "auto",
     size: int | tuple[int, int] | None = None,
     target_size: str = "original",
+    prompt: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float32]:
     """Return the depth of one photograph, float32 (H, W).
 
-    image: a file, its bytes, or RGB uint8 (H, W, 3). `LoadedModel.kind` says what the values are:
-    inverse depth (large is near, no unit), metres, or depth without a scale. For many images load
-    the model once and pass that.
-    Raises ModelError and ImageError.
+    image: a file, its bytes, or RGB uint8 (H, W, 3). prompt: for a model that takes one, a depth
+    sensor's map (h, w) in metres of the whole photograph, 0 where nothing was measured.
+    `LoadedModel.kind` says what the values are: inverse depth (large is near, no unit), metres, or
+    depth without a scale. For many images load the model once and pass that.
+    Raises ModelError, ImageError, and UsageError for a prompt that is missing or of no use.
     """
     options = Options(target_size=parse_target_size(target_size))
     pipeline = open_pipeline(
-        model, task="depth", device=device, dtype=dtype, size=size, options=options
+        model,
+        task="depth",
+        device=device,
+        dtype=dtype,
+        size=size,
+        prompted=prompt is not None,
+        options=options,
     )
-    return np.asarray(pipeline.predict_one(image).values, np.float32)
+    known = None if prompt is None else prompt_of(np.asarray(prompt), name="prompt")
+    return np.asarray(pipeline.predict_one(image, prompt=known).values, np.float32)
 
 
 def predict_segments(

@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "records": {"inputs", "results", "running"},
     "running": {*VALUES, *NETWORK, "records", "pipeline"},
     "pipeline": {*VALUES, *NETWORK, "records", "running"},
-    "predict": {"processing", "weights", "pipeline"},
+    "predict": {"depth", "processing", "weights", "pipeline"},
     "video": {"inputs", "results", "records", "pipeline"},
     "gallery": {"inputs", "results", "depth", "evaluation", "records", "running"},
     "engine_ray": {"inputs", "results", "records", "running", "pipeline"},

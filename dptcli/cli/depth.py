@@ -8,7 +8,13 @@ import typer
 
 from dptcli.cli import depth_options as d
 from dptcli.cli import options as o
-from dptcli.cli.depth_outputs import MASK_SUFFIX, check_classes, read_outputs, with_classes
+from dptcli.cli.depth_outputs import (
+    MASK_SUFFIX,
+    check_classes,
+    read_outputs,
+    read_prompts,
+    with_classes,
+)
 from dptcli.cli.predicting import options as p
 from dptcli.cli.predicting.engine import read_engine
 from dptcli.cli.predicting.outputs import Needs, RunAll, RunOutputs, Watch
@@ -59,6 +65,7 @@ def depth(
     preview: d.ShowPreview = False,
     anchor: d.Anchor = None,
     anchors: d.Anchors = None,
+    prompt: d.Prompt = None,
     anchor_scale: d.AnchorScale = "1000",
     fov: d.FieldOfView = None,
     focal: d.Focal = None,
@@ -104,16 +111,18 @@ def depth(
     where = read_engine(given, in_order=request.clip is not None)
     outputs = read_outputs(request, given)
     segment_model = check_classes(request, outputs, given)
+    prompts = read_prompts(request, given)
     shown = Preview()
     if preview:
         outputs = replace(outputs, on_picture=shown.keep)
-    code = run(request, _run_outputs(request, outputs, segment_model, masks=masks), where)
+    needs = Needs(keep_rgb=outputs.needs_photo, segment_model=segment_model, prompts=prompts)
+    code = run(request, _run_outputs(request, outputs, needs, masks=masks), where)
     shown.show()
     return code
 
 
 def _run_outputs(
-    request: Request, outputs: "DepthOutputs", segment_model: str | None, *, masks: bool
+    request: Request, outputs: "DepthOutputs", needs: Needs, *, masks: bool
 ) -> RunOutputs:
     """Return what the run writes. Raises UsageError for a shard of a run with one range."""
     in_one_range = outputs.look.value_range.kind == "global"
@@ -124,7 +133,7 @@ def _run_outputs(
         )
 
     def make_save(loaded: "LoadedModel", plan: "Plan") -> "Save":
-        if segment_model is None:
+        if needs.segment_model is None:
             return _save_of(outputs, loaded)
         return _save_of(with_classes(outputs, loaded, plan, request, masks=masks), loaded)
 
@@ -132,7 +141,7 @@ def _run_outputs(
         make_save=make_save,
         suffixes=(*(item.suffix for item in outputs.formats), *([MASK_SUFFIX] if masks else [])),
         sidecar=SIDECAR_SUFFIX if needs_sidecar(outputs.formats) else None,
-        needs=Needs(keep_rgb=outputs.needs_photo, segment_model=segment_model),
+        needs=needs,
         run_all=_in_one_range(outputs) if in_one_range else None,
     )
 

@@ -140,13 +140,24 @@ Anchors = Annotated[
         "unknown), e.g. [cyan]--anchors lidar.png[/]",
     ),
 ]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        show_default=False,
+        rich_help_panel=METRES,
+        help="A depth sensor's map of each photograph, for a prompted model: a file (16-bit PNG, "
+        "NPY, …; 0 is unknown, any size), a folder, or a path with {name}, "
+        "e.g. [cyan]-m prompt-depth-anything-vits --prompt lidar/[/]",
+    ),
+]
 AnchorScale = Annotated[
     str,
     typer.Option(
         metavar="N",
         show_default=False,
         rich_help_panel=METRES,
-        help="Levels per metre of that PNG, 1000 (millimetres) by default, "
+        help="Levels per metre of such a PNG, 1000 (millimetres) by default, "
         "e.g. [cyan]--anchor-scale 256[/]",
     ),
 ]

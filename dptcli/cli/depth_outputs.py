@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dptcli.cli.predicting.request import Request
     from dptcli.depth.anchors import Anchors
     from dptcli.depth.outputs import DepthOutputs
+    from dptcli.depth.prompts import Prompts
     from dptcli.results.plan import Plan
     from dptcli.weights.load import LoadedModel
 
@@ -77,11 +78,30 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
     )
 
 
-def _anchors(given: Mapping[str, Any]) -> "Anchors | None":
-    """Read the known distances. Raises UsageError."""
+def read_prompts(request: "Request", given: Mapping[str, Any]) -> "Prompts | None":
+    """Return where the sensor's maps lie, if any. Raises UsageError."""
+    if given["prompt"] is None:
+        return None
+    if request.clip is not None and request.clip.from_video:
+        raise UsageError("--prompt is for photographs and numbered images, not for a video")
+    if given["with_segments"]:
+        raise UsageError("--prompt and --with-segments need models of two kinds; leave one out")
+
+    from dptcli.depth.prompts import Prompts
+
+    return Prompts(given["prompt"], levels_per_metre=_levels_per_metre(given))
+
+
+def _levels_per_metre(given: Mapping[str, Any]) -> float:
     scale = o.parse_number("--anchor-scale", given["anchor_scale"], example="256")
     if not scale > 0:
         raise UsageError(f"--anchor-scale {given['anchor_scale']!r} must be above 0, e.g. 256")
+    return scale
+
+
+def _anchors(given: Mapping[str, Any]) -> "Anchors | None":
+    """Read the known distances. Raises UsageError."""
+    scale = _levels_per_metre(given)
     if not given["anchor"] and given["anchors"] is None:
         return None
 

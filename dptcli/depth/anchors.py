@@ -55,7 +55,7 @@ class Anchors:
         """
         if self.map_hw is None or self.map_hw == source_hw:
             return self.xy
-        if not _same_shape(self.map_hw, source_hw):
+        if not same_shape(self.map_hw, source_hw):
             raise UsageError(
                 f"--anchors: the map has {self.map_hw[1]} × {self.map_hw[0]} pixels and the "
                 f"photograph {source_hw[1]} × {source_hw[0]} (width × height), which is another "
@@ -69,7 +69,7 @@ class Anchors:
         return xy
 
 
-def _same_shape(map_hw: tuple[int, int], source_hw: tuple[int, int]) -> bool:
+def same_shape(map_hw: tuple[int, int], source_hw: tuple[int, int]) -> bool:
     """Whether a map may show the whole photograph: nearly one scale in both directions.
 
     Sides are rounded to pixels, and by networks to multiples of 14 or 32.
@@ -166,17 +166,28 @@ def _read_csv(path: Path) -> list[tuple[float, float, float]]:
     return rows
 
 
+def read_metres(path: Path, *, levels_per_metre: float) -> NDArray[np.float64]:
+    """Read a measured depth map (h, w) in metres; 0 and non-finite values: not measured.
+
+    levels_per_metre: of integers; floats are metres. Raises ImageError for what is no such map.
+    """
+    stored = read_map(path)
+    if stored.facts.get("kind") in ("inverse_depth", "disparity", "labels"):
+        raise ImageError(f"{printable(path)} holds {stored.facts['kind']}, not depth in metres")
+    metres = stored.decoded()
+    if stored.values.dtype.kind in "bui" and "last" not in stored.facts:
+        metres = metres * (1 / levels_per_metre)  # for millimetres ·0.001, as the reference does
+    return metres
+
+
 def _read_sparse(
     path: Path, levels_per_metre: float
 ) -> tuple[list[tuple[float, float, float]], tuple[int, int]]:
     """Return (column, row, metres) of a map's measured pixels, and the map's size."""
     try:
-        stored = read_map(path)
+        metres = read_metres(path, levels_per_metre=levels_per_metre)
     except ImageError as error:
         raise UsageError(f"--anchors: {error}") from error
-    metres = stored.decoded()
-    if stored.values.dtype.kind in "bui" and "last" not in stored.facts:
-        metres = metres / levels_per_metre
     row, column = np.nonzero(np.isfinite(metres) & (metres > 0))
     step = max(1, len(row) // _MAX_SAMPLED)
     row, column = row[::step], column[::step]

@@ -136,6 +136,7 @@ class DepthOutputs:
             "network_hw": list(prediction.network_hw),
             **photo_facts(job),
             **value_facts(values),
+            **prediction.facts,
         }
         if prediction.labels is not None:
             facts["segments"] = describe_segments(values, prediction.labels, self.names)

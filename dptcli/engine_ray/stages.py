@@ -214,7 +214,10 @@ def _lightened(result: Item | Outcome) -> Item | Outcome:
         pixels = result.sample.prepared.pixel_values
         nothing = np.empty((0, *pixels.shape[1:]), pixels.dtype)  # its shape is what was padded to
         prepared = replace(result.sample.prepared, pixel_values=nothing)
-        result.sample = replace(result.sample, prepared=prepared, overview=None)
+        prompt = result.sample.prompt
+        if prompt is not None:
+            prompt = replace(prompt, depth_m=np.empty((0, 0), np.float32))
+        result.sample = replace(result.sample, prepared=prepared, overview=None, prompt=prompt)
     return result
 
 

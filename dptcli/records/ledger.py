@@ -44,6 +44,9 @@ _SETTLED_NS = 3_000_000_000
 
 Prediction = TypeVar("Prediction")
 
+Beside = Callable[[ImageSource], str]
+"""Hashes what goes with an image and decides its result too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -61,23 +64,24 @@ class Record:
 class Ledger:
     """This run's part of a folder's record; every method may be called from any thread.
 
-    task, work: what is done, and a hash of all that decides its result but the image.
+    task, work: what is done, and a hash of all that decides its result but the image. beside: gives
+    a hash of what goes with an image and decides its result too, "" for nothing.
     """
 
-    def __init__(self, folder: Path, *, task: str, work: str) -> None:
+    def __init__(self, folder: Path, *, task: str, work: str, beside: Beside | None = None) -> None:
         self.folder = folder
-        self._task, self._work = task, work
+        self._task, self._work, self._beside = task, work, beside
         self._inputs: dict[ImageSource, InputFacts] = {}
         self._lock = threading.Lock()
         self._file: int | None = None
         self._torn = False
         self._path = folder / FOLDER_NAME / f"{host()}-{RUN_TOKEN}.jsonl"
 
-    def __getstate__(self) -> tuple[Path, str, str]:
-        return self.folder, self._task, self._work
+    def __getstate__(self) -> tuple[Path, str, str, Beside | None]:
+        return self.folder, self._task, self._work, self._beside
 
-    def __setstate__(self, state: tuple[Path, str, str]) -> None:
-        Ledger.__init__(self, state[0], task=state[1], work=state[2])
+    def __setstate__(self, state: tuple[Path, str, str, Beside | None]) -> None:
+        Ledger.__init__(self, state[0], task=state[1], work=state[2], beside=state[3])
         self.open()  # another process keeps a file of its own
 
     def open(self) -> bool:
@@ -164,7 +168,7 @@ class Ledger:
                 "mtime_ns": status.st_mtime_ns,
                 "hash": digest,
                 "task": self._task,
-                "work": self._work,
+                "work": work_of(job.source, self._work, self._beside),
                 "source": _where(job.source),
                 "input": source_facts,
             }
@@ -225,6 +229,11 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
             continue
         records.setdefault(line["file"], []).append(record)
     return records
+
+
+def work_of(source: ImageSource, work: str, beside: Beside | None) -> str:
+    """The hash of all that decides an image's result but the image itself."""
+    return " ".join(filter(None, (work, "" if beside is None else beside(source))))
 
 
 def describing(path: Path, records: Sequence[Record]) -> list[Record]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from dptcli.errors import UsageError
+from dptcli.inputs.find import ImageSource
 from dptcli.records.ledger import Record, describing, is_made_of, read_records, same_source
 from dptcli.results.plan import Job, refuse_existing
 
@@ -24,16 +25,16 @@ def settle(
     *,
     folder: Path,
     task: str,
-    work: Callable[[], str],
+    work: Callable[[ImageSource], str],
     whole: bool = False,
 ) -> Sequence[Job]:
     """Return those of the jobs with files whose results stand; the others are done again.
 
     A result stands when it is as a run left it, made by this `work` of an image that has not
-    changed. work: returns the hash of all that decides a result but its image; asked for once it is
-    clear that nothing is refused. whole: results depend on all images of the run, so all stand or
-    none. Raises UsageError for a file that no run made, that was changed since, or that belongs to
-    another image or task.
+    changed. work: returns the hash of all that decides an image's result but the image; asked for
+    once it is clear that nothing is refused. whole: results depend on all images of the run, so all
+    stand or none. Raises UsageError for a file that no run made, that was changed since, or that
+    belongs to another image or task.
     """
     records = read_records(folder)
     known = [
@@ -53,11 +54,10 @@ def settle(
             _refuse(job, state.refusal, state.record)
         if state.record is not None and state.record.task != task:
             _refuse(job, "is a result of another command", state.record)
-    wanted = work()
     finished = [
         (job, record)
         for job, state in zip(present, states, strict=True)
-        if (record := state.done_by.get(wanted)) is not None
+        if (record := state.done_by.get(work(job.source))) is not None
     ]
     same = _in_threads(_is_current, finished)
     done = [job for (job, _), current in zip(finished, same, strict=True) if current]

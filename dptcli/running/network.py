@@ -11,21 +11,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dptcli.errors import TooLargeError
 from dptcli.fast.memory import release_reserve, settle_memory, share_heap
 from dptcli.model.pretrained import Pretrained
 from dptcli.running.batches import BatchSizes, free_memory, is_out_of_memory, spoils_thread
+from dptcli.running.seen import Pixels, Seen, hw_of, seen_of
 from dptcli.running.tiles import predict_tiled, shrunk, smaller_tile
 from dptcli.weights.load import LoadedModel, load_model, require_finite
 
 logger = logging.getLogger(__name__)
-
-Pixels = Tensor | NDArray[np.float32]
 
 
 class Network:
@@ -50,58 +47,63 @@ class Network:
         self._thread: ThreadPoolExecutor | None = None  # see spoils_thread
         self._tiles: dict[tuple[int, ...], tuple[int, int]] = {}  # (C, H, W) -> a tile that fits
 
-    def run(self, images: Sequence[Pixels]) -> list[Tensor]:
+    def run(self, images: Sequence[Pixels | Seen]) -> list[Tensor]:
         """Images (3, H, W) of one shape, float32, on the CPU -> for each depth or logits.
 
-        Float32, on the CPU: (h, w) or (C, h, w). Raises TooLargeError where one image does not fit
-        into memory, not even in tiles.
+        With a Seen comes what a prompted model is told beside the pixels. Float32, on the CPU:
+        (h, w) or (C, h, w). Raises TooLargeError where one image does not fit into memory, not even
+        in tiles.
         """
-        shape = tuple(images[0].shape)
+        views = [seen_of(image) for image in images]
+        shape = views[0].shape
         if shape in self._tiles:
-            return [self._in_tiles(torch.as_tensor(image)) for image in images]
+            return [self._in_tiles(view) for view in views]
         most = self.sizes.of(shape)
-        if len(images) > most:
-            parts = (images[start : start + most] for start in range(0, len(images), most))
+        if len(views) > most:
+            parts = (views[start : start + most] for start in range(0, len(views), most))
             return [found for part in parts for found in self.run(part)]
         try:
-            return self._run_whole(images)
+            return self._run_whole(views)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             spoiled = spoils_thread(error)
         # Outside of `except`, whose error holds every tensor of the attempt.
         self._start_over(spoiled=spoiled)
-        if len(images) == 1:
-            return [self._in_tiles(torch.as_tensor(images[0]))]
-        self.sizes.failed(shape, len(images))
+        if len(views) == 1:
+            return [self._in_tiles(views[0])]
+        self.sizes.failed(shape, len(views))
         logger.warning(
             "memory ended at a batch of %d; going on with %d, as --batch-size %d would",
-            len(images),
+            len(views),
             self.sizes.of(shape),
             self.sizes.of(shape),
         )
-        return self.run(images)
+        return self.run(views)
 
-    def run_tiled(self, canvas: Pixels, whole: Tensor, *, tile_hw: tuple[int, int]) -> Tensor:
+    def run_tiled(
+        self, canvas: Pixels | Seen, whole: Tensor, *, tile_hw: tuple[int, int]
+    ) -> Tensor:
         """A map of a canvas (3, H, W) from tiles; whole: the map of the same picture, smaller."""
+        view = seen_of(canvas)
         return predict_tiled(
             self.run,
-            torch.as_tensor(canvas),
+            view,
             whole,
             tile_hw=tile_hw,
             fit=self.loaded.task == "depth",
-            batch_size=self.sizes.of((canvas.shape[0], *tile_hw)),
+            batch_size=self.sizes.of((view.shape[0], *tile_hw)),
         )
 
-    def _in_tiles(self, pixels: Tensor) -> Tensor:
+    def _in_tiles(self, view: Seen) -> Tensor:
         """One image (3, H, W) that memory cannot hold whole, in the largest tiles that it can."""
-        shape = tuple(pixels.shape)
+        shape = view.shape
         multiple = grid_of(self.loaded)
         known = self._tiles.get(shape)
-        tile_hw = known or smaller_tile((shape[1], shape[2]), multiple=multiple)
+        tile_hw = known or smaller_tile(hw_of(view), multiple=multiple)
         while tile_hw is not None:
             try:
-                found = self._tiled_once(pixels, tile_hw, multiple)
+                found = self._tiled_once(view, tile_hw, multiple)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -111,23 +113,23 @@ class Network:
                 return found
             self._start_over(spoiled=spoiled)
             tile_hw = smaller_tile(tile_hw, multiple=multiple)
-        height, width = shape[1:]
+        height, width = hw_of(view)
         raise TooLargeError(
             f"the network does not fit into memory at {height}×{width}, not even in tiles; "
             "take a smaller --size or model"
         )
 
-    def _tiled_once(self, pixels: Tensor, tile_hw: tuple[int, int], multiple: int) -> Tensor:
+    def _tiled_once(self, view: Seen, tile_hw: tuple[int, int], multiple: int) -> Tensor:
         height, width = tile_hw
-        if tuple(pixels.shape) not in self._tiles:
+        if view.shape not in self._tiles:
             logger.warning(
                 "memory ended at %d×%d; trying tiles of %d×%d (a smaller --size needs none)",
-                *(*pixels.shape[1:], height, width),
+                *(*hw_of(view), height, width),
             )
-        small = shrunk(pixels, pixels=height * width, multiple=multiple)
-        [whole] = self._run_whole([small])
+        small = shrunk(view.pixels, pixels=height * width, multiple=multiple)
+        [whole] = self._run_whole([Seen(small, view.prompt)])
         fit = self.loaded.task == "depth"
-        return predict_tiled(self._run_whole, pixels, whole, tile_hw=tile_hw, fit=fit)
+        return predict_tiled(self._run_whole, view, whole, tile_hw=tile_hw, fit=fit)
 
     def _start_over(self, *, spoiled: bool) -> None:
         """Give all back that a failed attempt took, and go on in another thread where it must be.
@@ -143,14 +145,20 @@ class Network:
                 self._thread.shutdown(wait=False)
             self._thread = ThreadPoolExecutor(1, "dpt-network")
 
-    def _run_whole(self, images: Sequence[Pixels]) -> list[Tensor]:
-        shape = tuple(images[0].shape)
-        batch = stacked(images, pinned=self.loaded.device.type == "cuda")
+    def _run_whole(self, views: Sequence[Seen]) -> list[Tensor]:
+        shape = views[0].shape
+        pinned = self.loaded.device.type == "cuda"
+        batch = Seen(
+            stacked([view.pixels for view in views], pinned=pinned),
+            torch.stack([view.prompt for view in views if view.prompt is not None])
+            if views[0].prompt is not None
+            else None,
+        )
         started = time.perf_counter()
-        with self.sizes.watching(shape, len(images)):
+        with self.sizes.watching(shape, len(views)):
             maps = self._in_thread(self.loaded.model, batch, self.loaded.dtype)
         elapsed_s = time.perf_counter() - started
-        logger.debug("network: %d at %d×%d in %.3f s", len(images), *shape[1:], elapsed_s)
+        logger.debug("network: %d at %d×%d in %.3f s", len(views), *hw_of(views[0]), elapsed_s)
         if not torch.stack(torch.aminmax(maps)).isfinite().all():  # NaN shows in both
             # Looked for only now: reading every weight once would make loading 20 times slower.
             require_finite(self.loaded)
@@ -158,7 +166,7 @@ class Network:
                 maps = self._redo(batch)
         return list(maps.unbind(0))
 
-    def _redo(self, batch: Tensor) -> Tensor:
+    def _redo(self, batch: Seen) -> Tensor:
         """The batch in float32, for values that a narrow dtype cannot hold."""
         if self._float32 is None:
             logger.warning(
@@ -168,18 +176,20 @@ class Network:
                 self.loaded.dtype_name,
             )
             self._float32 = self._in_float32()
-        self.num_redone += len(batch)
+        self.num_redone += len(batch.pixels)
         return self._in_thread(self._float32, batch, torch.float32)
 
-    def _in_thread(self, model: nn.Module, batch: Tensor, dtype: torch.dtype) -> Tensor:
+    def _in_thread(self, model: nn.Module, batch: Seen, dtype: torch.dtype) -> Tensor:
         if self._thread is None:
             return self._forward(model, batch, dtype)
         return self._thread.submit(self._forward, model, batch, dtype).result()
 
     @torch.inference_mode()
-    def _forward(self, model: nn.Module, batch: Tensor, dtype: torch.dtype) -> Tensor:
-        """(B, 3, H, W) on the CPU -> maps on the CPU, float32."""
-        output = model(batch.to(self.loaded.device, dtype, non_blocking=batch.is_pinned()))
+    def _forward(self, model: nn.Module, batch: Seen, dtype: torch.dtype) -> Tensor:
+        """(B, 3, H, W) on the CPU, and prompts (B, 1, h, w) -> maps on the CPU, float32."""
+        pixels, device = batch.pixels, self.loaded.device
+        beside = {} if batch.prompt is None else {"prompt_depth": batch.prompt.to(device)}
+        output = model(pixels.to(device, dtype, non_blocking=pixels.is_pinned()), **beside)
         maps: Tensor = output.predicted_depth if self.loaded.task == "depth" else output.logits
         return maps.float().cpu()
 

@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+from dptcli.running.seen import Box, View, cut, hw_of, part_of
+
+Run = Callable[[Sequence[View]], Sequence[Tensor]]
 """The network: tiles (3, th, tw) -> as many maps (th, tw) or (K, th, tw), float32."""
 
 MOST_BYTES = 512 * 2**20
@@ -30,8 +32,8 @@ _SHARE_OF_WHOLE = 0.5  # in logits: a tile sees details, the whole sees what the
 
 
 def predict_tiled(
-    run: Run,
-    canvas: Tensor,
+    run: Run[View],
+    canvas: View,
     whole: Tensor,
     *,
     tile_hw: tuple[int, int],
@@ -47,7 +49,7 @@ def predict_tiled(
     """
     flat = whole.ndim == 2
     whole = whole[None] if flat else whole
-    height, width = canvas.shape[-2:]
+    height, width = hw_of(canvas)
     stride = max(1, math.ceil(math.sqrt(4 * len(whole) * height * width / most_bytes)))
     hw = (math.ceil(height / stride), math.ceil(width / stride))
     total = torch.zeros(len(whole), *hw)
@@ -56,7 +58,7 @@ def predict_tiled(
     grid = list(itertools.product(places(height, tile_hw[0]), places(width, tile_hw[1])))
     for start in range(0, len(grid), batch_size):
         corners = grid[start : start + batch_size]
-        tiles = [canvas[:, y : y + tile_hw[0], x : x + tile_hw[1]] for y, x in corners]
+        tiles = [cut(canvas, y, x, tile_hw) for y, x in corners]
         for (y, x), found in zip(corners, run(tiles), strict=True):
             maps = found[None] if found.ndim == 2 else found
             box = (y / height, x / width, tile_hw[0] / height, tile_hw[1] / width)
@@ -107,21 +109,19 @@ def shrunk(canvas: Tensor, *, pixels: int, multiple: int) -> Tensor:
     return F.interpolate(canvas[None], hw, mode="bilinear", antialias=True)[0]
 
 
-def _joined(
-    maps: Tensor, whole: Tensor, box: tuple[float, float, float, float], *, fit: bool
-) -> Tensor:
+def _joined(maps: Tensor, whole: Tensor, box: Box, *, fit: bool) -> Tensor:
     """A tile's maps (K, th, tw) in agreement with the whole's part that `box` shows."""
     logits = maps[1:] if fit else maps
     parts = []
     if fit:
         parts.append(_fitted(maps[0], whole[:1], box)[None])
     if len(logits):
-        seen = _part(whole[-len(logits) :], box, (maps.shape[-2], maps.shape[-1]))
+        seen = part_of(whole[-len(logits) :], box, (maps.shape[-2], maps.shape[-1]))
         parts.append(seen.lerp_(logits, 1 - _SHARE_OF_WHOLE))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _fitted(depth: Tensor, whole: Tensor, box: tuple[float, float, float, float]) -> Tensor:
+def _fitted(depth: Tensor, whole: Tensor, box: Box) -> Tensor:
     """A tile's depth (th, tw) on the scale of the whole's (1, h, w)."""
     # Compared where both are equally sharp, or the tile's details would count as noise.
     coarse_hw = (
@@ -129,7 +129,7 @@ def _fitted(depth: Tensor, whole: Tensor, box: tuple[float, float, float, float]
         min(depth.shape[1], max(2, round(box[3] * whole.shape[2]))),
     )
     ours = F.interpolate(depth[None, None], coarse_hw, mode="bilinear", antialias=True)[0, 0]
-    theirs = _part(whole, box, coarse_hw)[0]
+    theirs = part_of(whole, box, coarse_hw)[0]
     centred = ours - ours.mean()
     spread = float((centred * centred).mean())
     scale = float((centred * (theirs - theirs.mean())).mean()) / spread if spread > 0 else 0.0
@@ -139,22 +139,6 @@ def _fitted(depth: Tensor, whole: Tensor, box: tuple[float, float, float, float]
     slow = F.adaptive_avg_pool2d(rest[None, None], cells)
     hw = (depth.shape[0], depth.shape[1])
     return scale * depth + F.interpolate(slow, hw, mode="bicubic")[0, 0]
-
-
-def _part(maps: Tensor, box: tuple[float, float, float, float], hw: tuple[int, int]) -> Tensor:
-    """What a box (top, left, height, width; shares of the whole) shows of maps (K, h, w), at hw."""
-    ends = [
-        (2 * start - 1, 2 * (start + side) - 1)
-        for start, side in ((box[0], box[2]), (box[1], box[3]))
-    ]
-    rows, columns = (
-        low + (high - low) * (torch.arange(size) + 0.5) / size
-        for (low, high), size in zip(ends, hw, strict=True)
-    )
-    grid = torch.stack(torch.broadcast_tensors(columns[None], rows[:, None]), dim=-1)
-    return F.grid_sample(
-        maps[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
-    )[0]
 
 
 def _resized(maps: Tensor, hw: Sequence[int]) -> Tensor:

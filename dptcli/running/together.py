@@ -15,10 +15,11 @@ from dptcli.errors import ModelError
 from dptcli.fast.optimize import optimize
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.model.outputs import DepthEstimatorOutput
-from dptcli.pipeline import Options, Pipeline, Prediction, Sample, open_pipeline
+from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
 from dptcli.processing.postprocess import crop_padding, label_map
 from dptcli.records.report import Clock
 from dptcli.running.network import Network, load_in_float32
+from dptcli.running.seen import Sample
 from dptcli.weights.load import LoadedModel
 
 

@@ -57,6 +57,8 @@ def run_clip(
 
     frames = parse_frames(wanted.frames)
     shot = _shot(request, wanted)
+    if outputs.needs.prompts is not None:
+        outputs.needs.prompts.check_for(shot.sources)
     clip = shot.clip
     with contextlib.closing(clip) if clip is not None else contextlib.nullcontext():
         work = _to_video if wanted.to_video else _to_folder

@@ -117,6 +117,7 @@ def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
         wanted=request.wanted,
         keep_rgb=needs.keep_rgb,
         keep_scores=needs.keep_scores,
+        prompts=needs.prompts,
         **more,
     )
     wanted: dict[str, Any] = {
@@ -133,4 +134,5 @@ def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
         from dptcli.running.together import open_together
 
         return open_together(request.model, needs.segment_model, **wanted)
-    return pipeline.open_pipeline(request.model, task=request.task, **wanted)
+    prompted = needs.prompts is not None
+    return pipeline.open_pipeline(request.model, task=request.task, prompted=prompted, **wanted)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dptcli.depth.prompts import Prompts
     from dptcli.pipeline import Pipeline, Save
     from dptcli.records.report import Outcome, Report
     from dptcli.results.plan import Plan
@@ -16,12 +17,13 @@ class Needs:
     """What `save` needs of the pipeline beside the map. A cluster's workers get it too.
 
     keep_rgb, keep_scores: as in pipeline.Options. segment_model: a model that predicts classes
-    beside depth, on the same backbone.
+    beside depth, on the same backbone. prompts: a depth sensor's maps, for a model that takes them.
     """
 
     keep_rgb: bool = False
     keep_scores: bool = False
     segment_model: str | None = None
+    prompts: "Prompts | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dptcli.inputs.content import InputFacts
     from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Save
-    from dptcli.records.ledger import Ledger
+    from dptcli.records.ledger import Beside, Ledger
     from dptcli.records.report import Outcome, Report
     from dptcli.results.plan import Job, Plan
 
@@ -31,7 +31,8 @@ class Kept:
     """The record of a run into a folder; for one file, a stream or a store it does nothing.
 
     A store's objects cannot be appended to, so there what exists is refused or skipped by name.
-    models: names and tasks. sources: all images, where each result depends on all of them.
+    models: names and tasks. sources: all images, where each result depends on all of them. beside:
+    hashes what goes with an image and decides its result too.
     loses_workers: a worker may be lost with a result under way, and the run go on.
     """
 
@@ -41,11 +42,13 @@ class Kept:
         models: "Sequence[tuple[str, str]]",
         sources: "Sequence[ImageSource] | None" = None,
         *,
+        beside: "Beside | None" = None,
         loses_workers: bool = False,
     ) -> None:
         self._request = request
         self._models = models
         self._sources = sources
+        self._beside = beside
         self._loses_workers = loses_workers
         self._ledger: Ledger | None = None
         self._since_ns = time.time_ns()
@@ -67,6 +70,7 @@ class Kept:
             from dptcli.results.plan import refuse_existing
 
             refuse_existing(present, jobs)
+        from dptcli.records.ledger import work_of
         from dptcli.records.resume import settle
 
         return settle(
@@ -74,7 +78,7 @@ class Kept:
             jobs,
             folder=Path(self._request.out),
             task=self._request.task,
-            work=lambda: self._work,
+            work=lambda source: work_of(source, self._work, self._beside),
             whole=self._sources is not None,
         )
 
@@ -90,7 +94,7 @@ class Kept:
         from dptcli.records.leftovers import tidy
 
         tidy(plan.folder, folders)
-        ledger = Ledger(plan.folder, task=self._request.task, work=self._work)
+        ledger = Ledger(plan.folder, task=self._request.task, work=self._work, beside=self._beside)
         self._ledger = ledger if ledger.open() else None
         try:
             yield

@@ -38,12 +38,16 @@ def _run_photographs(
 
     # Everything that may be refused is refused before torch is imported, in a fraction of a second.
     sources = find_sources(request)
+    prompts = outputs.needs.prompts
+    if prompts is not None:
+        prompts.check_for(sources)
     models: list[tuple[str, str]] = [(request.model, request.task)]
     if outputs.needs.segment_model is not None:
         models.append((outputs.needs.segment_model, "segment"))
     # Where each result depends on all images, the record knows each by all of them.
     whole = None if outputs.run_all is None else sources
-    kept = Kept(request, models, whole, loses_workers=engine.loses_workers)
+    beside = None if prompts is None else prompts.digest
+    kept = Kept(request, models, whole, beside=beside, loses_workers=engine.loses_workers)
     plan = plan_outputs(
         sources,
         request.out,

@@ -16,9 +16,11 @@ NOT_WORK = frozenset(
     | {"as_json", "quiet", "verbose", "batch_size", "report", "shard"}
     | {"engine", "ray_address", "workers", "gpus_per_worker"}
 )
-# The same function on another machine, a limit that only refuses; the model counts by its content.
+# The same function on another machine, a limit that only refuses; the model counts by its content,
+# and so does each image's prompt.
 _NOT_CONTENT = frozenset(
-    {"model", "offline", "device", "max_pixels", "preview", "optimize"} | {"segment_model"}
+    {"model", "offline", "device", "max_pixels", "preview", "optimize"}
+    | {"segment_model", "prompt"}
 )
 # Options that may name a file, whose content counts.
 _FILES = ("anchors", "palette")

@@ -23,7 +23,9 @@ class PromptDepthAnythingConfig(DepthAnythingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.depth_estimation_type != "metric":  # of the head's values, before the prompt's range
+        if (
+            self.depth_estimation_type != "metric"
+        ):  # of the head's values, before the prompt's range
             self.__dict__["extra"].setdefault("gives", "metres")
 
     def with_max_depth(self, max_depth_m: float) -> Self:

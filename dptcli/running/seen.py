@@ -1,0 +1,127 @@
+"""What the network sees of an image: its pixels, and what a prompted model is told beside them."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dptcli.depth.prompts import Prompt
+from dptcli.processing.processor import Prepared
+
+Pixels = Tensor | NDArray[np.float32]
+
+Box = tuple[float, float, float, float]
+"""(top, left, height, width), as shares of the whole."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A decoded image: rgb uint8 (H, W, 3), if kept, and what the network sees of it.
+
+    tile_hw: with it `prepared` is a canvas to cut tiles from, and overview is the whole, smaller.
+    prompt: what the model is told beside the photograph.
+    """
+
+    prepared: Prepared
+    rgb: NDArray[np.uint8] | None
+    tile_hw: tuple[int, int] | None = None
+    overview: Prepared | None = None
+    prompt: Prompt | None = None
+
+    @property
+    def prompt_m(self) -> NDArray[np.float32] | None:
+        """The prompt's depths (h, w) in metres."""
+        return None if self.prompt is None else self.prompt.depth_m
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What samples of one batch have in common: (3, H, W), and the size of the prompt."""
+        prepared = self.prepared
+        if self.prompt is None:
+            return prepared.pixel_values.shape
+        padding = prepared.padding if any(prepared.padding) else ()
+        return (*prepared.pixel_values.shape, *self.prompt.depth_m.shape, *padding)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """pixels: float32 (3, H, W). prompt: known depths of the same view (1, h, w), where there are.
+
+    Both on the CPU.
+    """
+
+    pixels: Tensor
+    prompt: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(3, H, W), with a prompt (3, H, W, h, w): images of one shape may share a batch."""
+        prompt = () if self.prompt is None else tuple(self.prompt.shape[1:])
+        return (*self.pixels.shape, *prompt)
+
+    def __getitem__(self, place: tuple[slice, slice, slice]) -> "Seen":
+        """A tile, by its channels, rows and columns, as of a tensor."""
+        pixels = self.pixels[place]
+        if self.prompt is None:
+            return Seen(pixels)
+        (height, width), (rows, columns) = hw_of(self), self.prompt.shape[1:]
+        top, left = place[1].start / height, place[2].start / width
+        box = (top, left, pixels.shape[1] / height, pixels.shape[2] / width)
+        # As many pixels as the prompt has of it: a tile's prompt is as coarse as the whole's.
+        prompt_hw = (max(1, round(box[2] * rows)), max(1, round(box[3] * columns)))
+        return Seen(pixels, part_of(self.prompt, box, prompt_hw))
+
+
+View = TypeVar("View", Tensor, Seen)
+
+
+def seen_of(image: Pixels | Seen) -> Seen:
+    """The pixels (3, H, W) of an image, or more, in this form."""
+    return image if isinstance(image, Seen) else Seen(torch.as_tensor(image))
+
+
+def view_of(prepared: Prepared, prompt: NDArray[np.float32] | None) -> Seen:
+    """A prepared picture, and known depths (h, w) of the whole photograph laid under it."""
+    pixels = torch.as_tensor(prepared.pixel_values)
+    if prompt is None:
+        return Seen(pixels)
+    depth = torch.from_numpy(np.ascontiguousarray(prompt))[None]
+    if any(prepared.padding):
+        top, _, left, _ = prepared.padding
+        height, width = prepared.source_hw if prepared.pads_source else prepared.resized_hw
+        rows, columns = prepared.padded_hw[0] / height, prepared.padded_hw[1] / width
+        hw = (round(rows * depth.shape[1]), round(columns * depth.shape[2]))
+        depth = part_of(depth, (-top / height, -left / width, rows, columns), hw)
+    return Seen(pixels, depth)
+
+
+def hw_of(view: Tensor | Seen) -> tuple[int, int]:
+    """(height, width) of the pixels."""
+    pixels = view.pixels if isinstance(view, Seen) else view
+    return pixels.shape[-2], pixels.shape[-1]
+
+
+def cut(view: View, top: int, left: int, hw: tuple[int, int]) -> View:
+    """A tile of a view, at whole pixels of it."""
+    rows, columns = slice(top, top + hw[0]), slice(left, left + hw[1])
+    return view[:, rows, columns]
+
+
+def part_of(maps: Tensor, box: Box, hw: tuple[int, int]) -> Tensor:
+    """What a box shows of maps (K, h, w), at hw; beyond an edge is the edge."""
+    ends = [
+        (2 * start - 1, 2 * (start + side) - 1)
+        for start, side in ((box[0], box[2]), (box[1], box[3]))
+    ]
+    rows, columns = (
+        low + (high - low) * (torch.arange(size) + 0.5) / size
+        for (low, high), size in zip(ends, hw, strict=True)
+    )
+    grid = torch.stack(torch.broadcast_tensors(columns[None], rows[:, None]), dim=-1)
+    return F.grid_sample(
+        maps[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
+    )[0]

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from dptcli.cli import options as o
+from dptcli.cli import train_options as t
 from dptcli.cli.commands import Group
 from dptcli.cli.terminal.console import progress_bar, say
 from dptcli.cli.terminal.logs import set_up_logging
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from dptcli.evaluation.pairs import PairTask
     from dptcli.training.loop import Progress
 
-TRAINING = "How it is trained"
 DTYPES = ("float32", "bfloat16", "float16")
 
 train_app = typer.Typer(
@@ -32,152 +32,6 @@ train_app = typer.Typer(
 )
 _EPILOG = "Exit codes: 0 trained, 1 an image could not be used, 2 wrong usage, 130 interrupted."
 
-Pairs = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="PAIRS",
-        show_default=False,
-        help="pairs.csv (columns image,target,kind,scale) or a folder of pairs, as for "
-        "`dpt eval`, e.g. [cyan]rooms/[/]",
-    ),
-]
-From = Annotated[
-    str,
-    typer.Option(
-        "--from",
-        "-m",
-        metavar="MODEL",
-        show_default=False,
-        rich_help_panel=o.MODEL,
-        help=f"The model to begin with, a name or a folder ({DEFAULT_MODEL} by default), "
-        "e.g. [cyan]--from ./my-model[/]",
-    ),
-]
-Folder = Annotated[
-    str | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FOLDER",
-        show_default=False,
-        rich_help_panel=o.OUTPUT,
-        help="Where the model goes; a run that was stopped goes on from there, "
-        "e.g. [cyan]-o my-model/[/]",
-    ),
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        rich_help_panel=o.OUTPUT,
-        help="Replace a model in the folder, e.g. [cyan]-o my-model/ --overwrite[/]",
-    ),
-]
-Validation = Annotated[
-    str | None,
-    typer.Option(
-        "--validation",
-        metavar="PAIRS",
-        show_default=False,
-        rich_help_panel=o.INPUT,
-        help="Pairs to measure on, instead of some of the first, e.g. [cyan]--validation val/[/]",
-    ),
-]
-HoldOut = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=0,
-        rich_help_panel=o.INPUT,
-        help="Every N-th pair is measured on, not learnt from; 0 none, e.g. [cyan]--hold-out 5[/]",
-    ),
-]
-Steps = Annotated[
-    int,
-    typer.Option(
-        metavar="N", min=1, rich_help_panel=TRAINING, help="Steps, e.g. [cyan]--steps 2000[/]"
-    ),
-]
-BatchSize = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=1,
-        rich_help_panel=TRAINING,
-        help="Images a batch, e.g. [cyan]--batch-size 4[/]",
-    ),
-]
-Accumulate = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=1,
-        rich_help_panel=TRAINING,
-        help="Batches a step, where memory is short, e.g. [cyan]--accumulate 4[/]",
-    ),
-]
-Rate = Annotated[
-    float,
-    typer.Option(
-        "--learning-rate",
-        metavar="R",
-        rich_help_panel=TRAINING,
-        help="Of neck and head at its height, e.g. [cyan]--learning-rate 1e-4[/]",
-    ),
-]
-BackboneRate = Annotated[
-    float,
-    typer.Option(
-        metavar="R",
-        min=0,
-        rich_help_panel=TRAINING,
-        help="Of the backbone; 0 keeps it as it is, and its features in memory, "
-        "e.g. [cyan]--backbone-rate 5e-6[/]",
-    ),
-]
-Variants = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=0,
-        rich_help_panel=TRAINING,
-        help="Crops and distortions of each image whose features are kept; 0 draws new ones at "
-        "every step, e.g. [cyan]--variants 8[/]",
-    ),
-]
-ValidateEvery = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=1,
-        rich_help_panel=TRAINING,
-        help="Steps from one validation to the next, e.g. [cyan]--validate-every 50[/]",
-    ),
-]
-Patience = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=0,
-        rich_help_panel=TRAINING,
-        help="Stop after N validations without a better one; 0 never, e.g. [cyan]--patience 5[/]",
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(
-        metavar="N", min=0, rich_help_panel=TRAINING, help="Draws others, e.g. [cyan]--seed 1[/]"
-    ),
-]
-DType = Annotated[
-    str,
-    typer.Option(
-        metavar="DTYPE",
-        rich_help_panel=o.MODEL,
-        help="Mixed precision: float32 (none), bfloat16 or float16, e.g. [cyan]--dtype bfloat16[/]",
-    ),
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
@@ -187,26 +41,26 @@ def register(app: typer.Typer) -> None:
 
 
 def depth(
-    pairs: Pairs = None,
-    model: From = DEFAULT_MODEL,
+    pairs: t.Pairs = None,
+    model: t.From = DEFAULT_MODEL,
     gives: o.Gives = None,
-    output: Folder = None,
-    overwrite: Overwrite = False,
-    validation: Validation = None,
-    hold_out: HoldOut = 10,
-    steps: Steps = 1000,
-    batch_size: BatchSize = 8,
-    accumulate: Accumulate = 1,
-    learning_rate: Rate = 3e-4,
-    backbone_rate: BackboneRate = 0.0,
-    variants: Variants = 4,
-    validate_every: ValidateEvery = 100,
-    patience: Patience = 0,
-    seed: Seed = 0,
+    output: t.Folder = None,
+    overwrite: t.Overwrite = False,
+    validation: t.Validation = None,
+    hold_out: t.HoldOut = 10,
+    steps: t.Steps = 1000,
+    batch_size: t.BatchSize = 8,
+    accumulate: t.Accumulate = 1,
+    learning_rate: t.Rate = 3e-4,
+    backbone_rate: t.BackboneRate = 0.0,
+    variants: t.Variants = 4,
+    validate_every: t.ValidateEvery = 100,
+    patience: t.Patience = 0,
+    seed: t.Seed = 0,
     size: o.Size = None,
     offline: o.Offline = False,
     device: o.Device = "auto",
-    dtype: DType = "float32",
+    dtype: t.DType = "float32",
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:
@@ -220,25 +74,25 @@ def depth(
 
 
 def segment(
-    pairs: Pairs = None,
-    model: From = DEFAULT_MODEL,
-    output: Folder = None,
-    overwrite: Overwrite = False,
-    validation: Validation = None,
-    hold_out: HoldOut = 10,
-    steps: Steps = 1000,
-    batch_size: BatchSize = 8,
-    accumulate: Accumulate = 1,
-    learning_rate: Rate = 3e-4,
-    backbone_rate: BackboneRate = 0.0,
-    variants: Variants = 4,
-    validate_every: ValidateEvery = 100,
-    patience: Patience = 0,
-    seed: Seed = 0,
+    pairs: t.Pairs = None,
+    model: t.From = DEFAULT_MODEL,
+    output: t.Folder = None,
+    overwrite: t.Overwrite = False,
+    validation: t.Validation = None,
+    hold_out: t.HoldOut = 10,
+    steps: t.Steps = 1000,
+    batch_size: t.BatchSize = 8,
+    accumulate: t.Accumulate = 1,
+    learning_rate: t.Rate = 3e-4,
+    backbone_rate: t.BackboneRate = 0.0,
+    variants: t.Variants = 4,
+    validate_every: t.ValidateEvery = 100,
+    patience: t.Patience = 0,
+    seed: t.Seed = 0,
     size: o.Size = None,
     offline: o.Offline = False,
     device: o.Device = "auto",
-    dtype: DType = "float32",
+    dtype: t.DType = "float32",
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dptcli.cli.predicting.request import Request
     from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Pipeline
-    from dptcli.video.read import Clip
+    from dptcli.video.read import Clip, FrameRange
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def run_clip(
     from dptcli.video.read import parse_frames
 
     frames = parse_frames(wanted.frames)
-    shot = _shot(request, wanted)
+    shot = _shot(request, wanted, frames)
     if outputs.needs.prompts is not None:
         outputs.needs.prompts.check_for(shot.sources)
     clip = shot.clip
@@ -72,10 +72,9 @@ def run_clip(
     return code
 
 
-def _shot(request: "Request", wanted: ClipRequest) -> Shot:
-    from dptcli.video.read import Clip, parse_frames
+def _shot(request: "Request", wanted: ClipRequest, frames: "FrameRange") -> Shot:
+    from dptcli.video.read import Clip
 
-    frames = parse_frames(wanted.frames)
     found = find_sources(request)
     if wanted.from_video:
         if len(found) != 1 or found[0].path is None:

@@ -107,8 +107,7 @@ def bench(
     unknown = [name for name in peers if name not in PEERS]
     if unknown:
         raise UsageError(f"--against {unknown[0]!r} must be among {', '.join(PEERS)}")
-    if task not in ("depth", "segment"):
-        raise UsageError(f"--task {task!r} must be depth or segment")
+    o.check_task(task)
     if not rounds.isdecimal() or not 1 <= int(rounds) <= 1000:
         raise UsageError(f"--rounds {rounds!r} must be from 1 to 1000, e.g. --rounds 7")
     if chart is not None and chart.suffix.lower() != ".png":

@@ -178,11 +178,10 @@ def _request(given: Mapping[str, Any]) -> Request:
 
     if not given["pairs"]:
         raise UsageError("no PAIRS given, e.g. dpt eval depth pairs.csv")
-    folder = Path(given["output"]) if given["output"] is not None else None
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise UsageError(f"-o {given['output']!r} is a file; name a folder")
-    if folder is not None and (folder / "report.json").exists() and not given["overwrite"]:
-        raise UsageError(f"-o {given['output']!r} holds a report; replace it with --overwrite")
+    folder: Path | None = None
+    if (output := given["output"]) is not None:
+        overwrite = given["overwrite"]
+        folder = o.read_folder(output, holds="report.json", what="a report", overwrite=overwrite)
     facts = {name: given[name] for name in ("model", "size", "dtype")}
     facts |= {} if given.get("gives") is None else {"gives": given["gives"]}
     if given["predictions"] is not None:

@@ -75,8 +75,8 @@ def export(
         raise UsageError(f"the file {str(output)!r} must end in .onnx")
     if output.exists() and not (overwrite and output.is_file()):
         raise UsageError(f"{str(output)!r} exists already; add --overwrite or name another file")
-    if task not in {None, "depth", "segment"}:
-        raise UsageError(f"--task {task!r} must be depth or segment")
+    if task is not None:
+        o.check_task(task)
     if not re.fullmatch(r"1[4-9]|20", opset):
         raise UsageError(f"--opset {opset!r} must be from 14 to 20")
     check_gives(gives)

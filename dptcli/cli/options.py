@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -130,6 +131,26 @@ def parse_number(option: str, value: str, *, example: str) -> float:
     if not math.isfinite(number):
         raise UsageError(f"{option} {value!r} must be a number, e.g. {option} {example}")
     return number
+
+
+def check_task(value: str) -> str:
+    """Return --task when it is one we know. Raises UsageError."""
+    if value == "depth" or value == "segment":
+        return value
+    raise UsageError(f"--task {value!r} must be depth or segment")
+
+
+def read_folder(value: str, *, holds: str, what: str, overwrite: bool) -> Path:
+    """Read -o of a command that fills a folder of its own. Raises UsageError for one in use.
+
+    holds: the file by which a folder is known to be in use. what: what is in it then.
+    """
+    folder = Path(value)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {value!r} is a file; name a folder")
+    if (folder / holds).exists() and not overwrite:
+        raise UsageError(f"-o {value!r} holds {what}; replace it with --overwrite")
+    return folder
 
 
 def parse_size(value: str | None, *, option: str = "--size") -> int | tuple[int, int] | None:

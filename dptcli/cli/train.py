@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -113,11 +112,9 @@ def _run(task: "PairTask", given: Mapping[str, Any]) -> int:
         raise UsageError(f"no PAIRS given, e.g. dpt train {task} pairs.csv -o my-model/")
     if given["output"] is None:
         raise UsageError("no -o FOLDER given for the model, e.g. -o my-model/")
-    folder = Path(given["output"])
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"-o {given['output']!r} is a file; name a folder")
-    if (folder / "config.json").exists() and not given["overwrite"]:
-        raise UsageError(f"-o {given['output']!r} holds a model; replace it with --overwrite")
+    folder = o.read_folder(
+        given["output"], holds="config.json", what="a model", overwrite=given["overwrite"]
+    )
     if given["dtype"] not in DTYPES:
         raise UsageError(f"--dtype {given['dtype']!r} must be one of {', '.join(DTYPES)}")
     device, size = o.check_device(given["device"]), o.parse_size(given["size"])

@@ -1,5 +1,6 @@
 """`dpt depth`: how near everything in a photograph is."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from dptcli.cli.predicting.engine import read_engine
 from dptcli.cli.predicting.outputs import Needs, RunAll, RunOutputs, Watch
 from dptcli.cli.predicting.request import Request, read_request
 from dptcli.cli.predicting.run import run
+from dptcli.cli.terminal.console import say
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.cli.terminal.preview import Preview
 from dptcli.depth.formats import SIDECAR_SUFFIX, needs_sidecar
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from dptcli.records.report import Report
     from dptcli.results.plan import Job, Plan
     from dptcli.weights.load import LoadedModel
+
+SHARPER = "depth-anything-v2-small"
+SHARPER_TERMS = "99 MB, Apache-2.0, fetched once"
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +62,7 @@ def depth(
     invert: d.Invert = False,
     grayscale: d.Grayscale = False,
     bits: d.Bits = "8",
-    value_range: d.ValueRange = "image",
+    value_range: d.ValueRange = None,
     gamma: d.Gamma = "1",
     refine_edges: d.RefineEdges = False,
     colorbar: d.Colorbar = False,
@@ -118,7 +123,18 @@ def depth(
     needs = Needs(keep_rgb=outputs.needs_photo, segment_model=segment_model, prompts=prompts)
     code = run(request, _run_outputs(request, outputs, needs, masks=masks), where)
     shown.show()
+    if code == 0 and model == DEFAULT_MODEL and not quiet and sys.stderr.isatty():
+        _name_a_sharper_model()
     return code
+
+
+def _name_a_sharper_model() -> None:
+    """Tell a person, once a run, that the built-in model is the small one."""
+    from dptcli.weights import hub
+    from dptcli.weights.catalog import hub_name
+
+    where = "is here already" if hub.lies_here(hub_name(SHARPER)) else SHARPER_TERMS
+    say(f"sharper: -m {SHARPER} ({where})")
 
 
 def _run_outputs(

@@ -64,14 +64,15 @@ Bits = Annotated[
     ),
 ]
 ValueRange = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--range",
         metavar="RANGE",
         rich_help_panel=PICTURE,
         show_default=False,
-        help="What the colours span: image (each its own, the default), percentile (without "
-        "outliers; or 5%:95%), global (one for the run: no flicker), or values A:B, "
+        help="What the picture spans: percentile (each image's own without outliers, or 5%:95%; "
+        "1%:99% for colours unless you say so), image (all of each: so for grey and clips), "
+        "global (one for the run: no flicker), or values A:B, "
         "e.g. [cyan]--range global[/]",
     ),
 ]

@@ -57,7 +57,7 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         lut=None if colormap is None else depth_lut(colormap),
         bits=num_bits,
         invert=given["invert"],
-        value_range=parse_range(given["value_range"]),
+        value_range=parse_range(given["value_range"] or _usual_range(request, grey=bool(grey))),
         gamma=gamma,
         colorbar=given["colorbar"],
         side_by_side=given["side_by_side"],
@@ -76,6 +76,15 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         camera=Camera(fov_deg=wide["fov"], focal_35mm=wide["focal"]),
         max_points=max_points or 0,
     )
+
+
+def _usual_range(request: "Request", *, grey: bool) -> str:
+    """What a picture spans unless asked: of colours, all but what is nearest and farthest.
+
+    One thing before the lens would leave the rest to a few dark colours. Grey gives its values
+    back, and a clip's frames share one range.
+    """
+    return "image" if grey or request.clip is not None else "1%:99%"
 
 
 def read_prompts(request: "Request", given: Mapping[str, Any]) -> "Prompts | None":

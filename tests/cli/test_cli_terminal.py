@@ -89,3 +89,30 @@ def test_a_line_is_written_in_one_piece_so_that_no_signal_cuts_it(monkeypatch):
     say("[1/2] a.jpg -> a.png")
     say('{"status": "done"}', file=Stream())
     assert pieces == ["[1/2] a.jpg -> a.png\n", '{"status": "done"}\n']
+
+
+@pytest.mark.parametrize(
+    ("words", "is_here", "said"),
+    [
+        ([], False, "sharper: -m depth-anything-v2-small (99 MB, Apache-2.0, fetched once)"),
+        ([], True, "sharper: -m depth-anything-v2-small (is here already)"),
+        (["--quiet"], False, None),
+        (["-m", "MODEL"], False, None),
+    ],
+    ids=["to fetch", "in the cache", "quiet", "another model"],
+)
+def test_the_built_in_model_names_a_sharper_one_to_a_person(photos, words, is_here, said):
+    model = save_tiny(photos / "model", task="depth")
+    cache = photos / "hub"
+    if is_here:
+        (cache / "models--depth-anything--Depth-Anything-V2-Small-hf").mkdir(parents=True)
+    given = [str(model) if word == "MODEL" else word for word in words]
+    code, text = on_a_terminal(
+        ["depth", str(photos / "0.png"), "-o", str(photos / "o.png"), "--size", "56", *given],
+        columns=120,
+        HF_HUB_CACHE=str(cache),
+    )
+    assert code == 0
+    shown = ANSI.sub("", text)
+    assert shown.count("sharper") == (said is not None)
+    assert said is None or said in shown

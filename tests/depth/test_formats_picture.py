@@ -156,6 +156,22 @@ def test_a_global_range_is_one_for_the_run_and_leaves_nothing_behind(model):
     assert facts[0]["last"] - facts[0]["first"] > max(e["max"] - e["min"] for e in facts) * 0.9
 
 
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [([], "1%:99%"), (["--grayscale"], "image"), (["--bits", "16"], "image")],
+    ids=["colours leave the outermost out", "grey spans all", "16 bits span all"],
+)
+def test_what_a_picture_spans_unless_asked(model, words, asked):
+    run = ["depth", "in/0.png", "-m", model, "-q", *words]
+    assert main([*run, "-o", "usual.png"]) == 0
+    assert main([*run, "-o", "asked.png", "--range", asked]) == 0
+    assert main([*run, "-o", "other.png", "--range", "30%:70%"]) == 0
+    usual, same, other = (facts_of(f"{name}.png") for name in ("usual", "asked", "other"))
+    assert (usual["first"], usual["last"]) == (same["first"], same["last"])
+    assert usual["last"] - usual["first"] > other["last"] - other["first"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

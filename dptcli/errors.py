@@ -21,7 +21,11 @@ class ModelError(DptError):
     """A model cannot be found, read or used: unknown name, bad checkpoint, wrong task."""
 
 
-class ImageError(DptError):
+class MissingModelError(ModelError, OSError):
+    """A model, or a file of it, is not there or cannot be fetched; an OSError like the system's."""
+
+
+class ImageError(DptError, ValueError):
     """One image cannot be read, processed or written; the run goes on with the others."""
 
 

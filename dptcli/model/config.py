@@ -1,4 +1,4 @@
-"""DPTConfig: the whole architecture in one frozen dataclass, checked once."""
+"""DPTConfig: the whole architecture in one dataclass, checked as a whole."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -32,7 +32,7 @@ HYBRID_BACKBONE = {
 }
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class DPTConfig(LabelledConfig):
     """The architecture of a DPT model, with the reference document's names and defaults.
 
@@ -117,7 +117,7 @@ class DPTConfig(LabelledConfig):
                 named = {"model_type": "bit", **named}
         else:
             self._set("backbone_featmap_shape", None)
-            self._set("neck_ignore_stages", ())
+            self._set("neck_ignore_stages", [])
         shape = self.backbone_featmap_shape
         if shape is not None and (not isinstance(shape, Sequence) or len(shape) != 4):
             raise ConfigError(
@@ -137,7 +137,9 @@ class DPTConfig(LabelledConfig):
         for field in fields(self):
             if getattr(self, field.name) is None and field.default is not None:
                 keeps_null = field.name == "backbone_featmap_shape"
-                self._set(field.name, None if keeps_null else field.default)
+                default = field.default
+                default = list(default) if isinstance(default, tuple) else default
+                self._set(field.name, None if keeps_null else default)
 
     def _check_vit(self) -> None:
         for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_channels"):

@@ -3,8 +3,10 @@
 import os
 from typing import Any
 
+from dptcli.model.access import split_access
 from dptcli.model.families import families
-from dptcli.processing.processor import DPTImageProcessor, read_settings
+from dptcli.processing.processor import DPTImageProcessor
+from dptcli.processing.settings import read_settings
 
 
 class AutoImageProcessor:
@@ -14,9 +16,13 @@ class AutoImageProcessor:
         raise TypeError("AutoImageProcessor is not built itself: use from_pretrained")
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike[str], **overrides: Any) -> DPTImageProcessor:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **overrides: Any
+    ) -> DPTImageProcessor:
         """Read a folder's preprocessor_config.json; see DPTImageProcessor.from_pretrained."""
-        _, values = read_settings(source)
+        source = pretrained_model_name_or_path
+        access, _ = split_access(overrides)
+        _, values = read_settings(source, access)
         wanted = str(values.get("image_processor_type", values.get("feature_extractor_type", "")))
         for family in families():
             # The reference adds Fast or Pil to the name.

@@ -5,31 +5,26 @@ The parameters and the sizes live in config.py, the work on arrays in pixels.py.
 """
 
 import dataclasses
-import json
 import logging
-import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dptcli.errors import ConfigError, ImageError, ModelError
+from dptcli.errors import ConfigError, ImageError
 from dptcli.processing import pixels
 from dptcli.processing.batch import BatchFeature, stack
 from dptcli.processing.config import DEFAULT_MAX_LONG_SIDE, Padding, ProcessorConfig
 from dptcli.processing.labels import prepare_labels
-from dptcli.results.files import write_text
+from dptcli.processing.settings import Settings
 
 if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
-
-CONFIG_NAME = "preprocessor_config.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,7 +57,7 @@ class Prepared:
         return self.pixel_values.shape[1], self.pixel_values.shape[2]
 
 
-class DPTImageProcessor:
+class DPTImageProcessor(Settings):
     """The DPT family's image processor; equal to the reference's, Pillow backend, within 1e-6.
 
     The parameters are those of ProcessorConfig; `size` also comes as one number (square) or as
@@ -70,9 +65,7 @@ class DPTImageProcessor:
     set as attributes. Raises ConfigError for wrong values.
     """
 
-    model_input_names: tuple[str, ...] = ("pixel_values",)
-    config: ProcessorConfig
-    extra: dict[str, Any]
+    type_name = "DPTImageProcessor"
 
     def __init__(
         self,
@@ -106,60 +99,7 @@ class DPTImageProcessor:
             "size_divisor": size_divisor,
             "max_long_side": max_long_side,
         }
-        config, extra = ProcessorConfig.from_dict(values | kwargs)
-        self.__dict__.update(config=config, extra=extra)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("config", "extra") or name.startswith("__"):
-            raise AttributeError(name)
-        values = {"do_reduce_labels": False, "do_convert_rgb": True, **self.to_dict()}
-        values.setdefault("max_long_side", self.config.max_long_side)
-        if name not in values:
-            raise AttributeError(f"{type(self).__name__} has no parameter {name!r}")
-        return values[name]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if hasattr(ProcessorConfig, name) or name == "size_divisor":
-            self.__dict__["config"] = dataclasses.replace(self.config, **{name: value})
-        else:
-            self.extra[name] = value
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DPTImageProcessor):
-            return NotImplemented
-        return (self.config, self.extra) == (other.config, other.extra)
-
-    __hash__ = None  # type: ignore[assignment]  # its parameters can be set
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.to_dict()})"
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Self:
-        """The processor of a configuration in any age's spelling; `overrides` win."""
-        return cls(**{**values, **overrides})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every parameter and the kept unknown keys, in the reference's spelling."""
-        return {**self.extra, **self.config.to_dict(), "image_processor_type": "DPTImageProcessor"}
-
-    @classmethod
-    def from_pretrained(cls, source: str | os.PathLike[str], **overrides: Any) -> Self:
-        """Read preprocessor_config.json in a local folder `source` (or that file itself).
-
-        source: also a name that `dpt models` lists, or `owner/name[@revision]` on the hub. Raises
-        ModelError where there is none and ConfigError where it says something wrong.
-        """
-        path, values = read_settings(source)
-        try:
-            return cls.from_dict(values, **overrides)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write preprocessor_config.json into `folder` (made if missing), whole or not at all."""
-        text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        write_text(Path(folder) / CONFIG_NAME, text)
+        super().__init__(**values | kwargs)
 
     def with_size(
         self,
@@ -339,28 +279,6 @@ class DPTImageProcessor:
             {"predicted_depth": resize_depth(one, hw)}
             for one, hw in zip(depths, sizes, strict=True)
         ]
-
-
-def read_settings(source: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
-    """Find and read preprocessor_config.json. Raises ModelError and ConfigError."""
-    path = Path(source)
-    if path.is_dir():
-        path = path / CONFIG_NAME
-    elif not path.exists() and isinstance(source, str):
-        from dptcli.weights.sources import settings_file
-
-        path = settings_file(source, CONFIG_NAME)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            f"no image processor at {path}; give a folder with {CONFIG_NAME}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}; allowed: a JSON object")
-    return path, values
 
 
 class DPTFeatureExtractor(DPTImageProcessor):

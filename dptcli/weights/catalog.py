@@ -4,15 +4,17 @@ Needs no torch. Any other repository of the hub works by `owner/name`: its task 
 from its config.json.
 """
 
+import dataclasses
 import difflib
 from pathlib import Path
 
-from dptcli.errors import ModelError
+from dptcli.errors import MissingModelError, ModelError
+from dptcli.model.access import Access
 from dptcli.model.families import families
 from dptcli.model.families.entry import APACHE, LABELS, RELATIVE, CatalogEntry
 from dptcli.model.families.family import DEPTH, SEGMENT
 from dptcli.weights import DEFAULT_MODEL, hub
-from dptcli.weights.folder import ORIGINAL_SUFFIXES
+from dptcli.weights.folder import HERE, ORIGINAL_SUFFIXES
 
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 
@@ -53,7 +55,12 @@ def entries_for(name: str | Path) -> list[CatalogEntry]:
 
 
 def find_model(
-    name: str | Path, *, task: str | None, offline: bool = False, refresh: bool = False
+    name: str | Path,
+    *,
+    task: str | None,
+    offline: bool = False,
+    refresh: bool = False,
+    access: Access = HERE,
 ) -> Path:
     """The folder of a model: a local folder, a catalogued name, or `owner/name[@revision]`.
 
@@ -81,7 +88,7 @@ def find_model(
     if fitting and fitting[0].folder is not None:
         return fitting[0].folder
     return hub.fetch(
-        hub_name(name),
+        hub_name(name, access),
         task=task,
         licence=named[0].licence if named else None,
         hint=_hint(name),
@@ -90,7 +97,7 @@ def find_model(
     )
 
 
-def hub_name(name: str | Path) -> hub.HubName:
+def hub_name(name: str | Path, access: Access = HERE) -> hub.HubName:
     """The repository and revision that a short name or `owner/name[@revision]` stands for.
 
     Raises ModelError for a name that can be neither, and for a built-in model.
@@ -99,14 +106,14 @@ def hub_name(name: str | Path) -> hub.HubName:
     for entry in entries_for(name):
         if entry.repository is None:
             raise ModelError(f"model {short!r} is built in: it is part of the package")
-        return hub.HubName(entry.repository, revision or entry.revision)
+        return hub.HubName(entry.repository, revision or entry.revision, access)
     parsed = hub.parse_name(str(name))
     if parsed is None:
-        raise ModelError(
+        raise MissingModelError(
             f"unknown model {str(name)!r}; {_hint(name)}give a folder, owner/name on the hub, "
             "or a name that `dpt models` lists"
         )
-    return parsed
+    return dataclasses.replace(parsed, access=access)
 
 
 def _hint(name: str | Path) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from dptcli.errors import ModelError
+from dptcli.errors import MissingModelError, ModelError
+from dptcli.model.access import Access
 from dptcli.model.families.family import DEPTH, SEGMENT
 
 CONFIG_NAME = "config.json"
@@ -22,6 +23,8 @@ PICKLE_INDEX_NAME = "pytorch_model.bin.index.json"
 WEIGHT_NAMES = (WEIGHTS_NAME, INDEX_NAME, PICKLE_NAME, PICKLE_INDEX_NAME)
 # The authors' own files, which hold the weights alone.
 ORIGINAL_SUFFIXES = (".pt", ".pth", ".ckpt")
+
+HERE = Access()  # nothing special asked for
 
 TASKS = (DEPTH, SEGMENT)
 # How the name of an architecture ends -> the task.
@@ -73,7 +76,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError(
+        raise MissingModelError(
             f"{path}: no such file; a model is a folder with {CONFIG_NAME} and {WEIGHTS_NAME}"
         ) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -83,9 +86,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
+def read_config(folder: str | Path, name: str = CONFIG_NAME) -> dict[str, Any]:
     """The dictionary in a folder's config.json. ModelError also for sizes beyond belief."""
-    path = Path(folder) / CONFIG_NAME
+    path = Path(folder) / name
     values = read_json(path)
     check_sizes(values, path=path)
     return values
@@ -117,9 +120,19 @@ def task_of(values: Mapping[str, Any]) -> str | None:
     return None
 
 
-def weights_among(names: Collection[str]) -> str | None:
+def weights_among(names: Collection[str], access: Access = HERE) -> str | None:
     """Which of the files with `names` the weights are read from: a whole file or an index."""
-    return next((name for name in WEIGHT_NAMES if name in names), None)
+    kinds = {True: WEIGHT_NAMES[:2], False: WEIGHT_NAMES[2:], None: WEIGHT_NAMES}
+    wanted = (variant_name(name, access.variant) for name in kinds[access.use_safetensors])
+    return next((name for name in wanted if name in names), None)
+
+
+def variant_name(name: str, variant: str | None) -> str:
+    """The name of a file of weights, or an index of such, in a variant: model.fp16.safetensors."""
+    if variant is None:
+        return name
+    base, _, suffix = name.rpartition(".")
+    return f"{base}.{variant}.{suffix}"
 
 
 def shards_of(index: Path) -> dict[str, str]:
@@ -130,19 +143,19 @@ def shards_of(index: Path) -> dict[str, str]:
     return {str(name): str(file_name) for name, file_name in weight_map.items()}
 
 
-def files_of(folder: Path) -> list[Path]:
+def files_of(folder: Path, access: Access = HERE) -> list[Path]:
     """The files that loading reads, shards included. Raises ModelError when one is missing."""
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    weights = weights_among(present)
+    weights = weights_among(present, access)
     if CONFIG_NAME not in present or weights is None:
         lacking = CONFIG_NAME if CONFIG_NAME not in present else "weights"
-        raise ModelError(
+        raise MissingModelError(
             f"{folder}: has no {lacking}; a model is a folder with {CONFIG_NAME}, "
             f"{PROCESSOR_NAME} and {WEIGHTS_NAME}"
         )
     if PROCESSOR_NAME not in present:
         # No default: a wrong size or normalisation gives wrong depth without a sign of it.
-        raise ModelError(
+        raise MissingModelError(
             f"{folder}: has no {PROCESSOR_NAME}, which says how images are resized and "
             "normalised; copy it from the model's repository"
         )
@@ -151,5 +164,7 @@ def files_of(folder: Path) -> list[Path]:
         paths += [folder / name for name in sorted(set(shards_of(folder / weights).values()))]
     for path in paths:
         if not path.is_file():
-            raise ModelError(f"{path}: no such file, though the index names it; fetch it again")
+            raise MissingModelError(
+                f"{path}: no such file, though the index names it; fetch it again"
+            )
     return paths

@@ -14,12 +14,14 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dptcli.errors import ModelError
+from dptcli.errors import MissingModelError, ModelError
+from dptcli.model.access import Access
 from dptcli.weights.folder import (
     CONFIG_NAME,
+    HERE,
     PROCESSOR_NAME,
     files_of,
     read_config,
@@ -43,13 +45,46 @@ _NOT_CACHED = (
 
 @dataclass(frozen=True)
 class HubName:
-    """A repository, and the branch, tag or commit of it (None: the newest)."""
+    """A repository, the branch, tag or commit of it (None: the newest), and how to reach it."""
 
     repository: str
     revision: str | None = None
+    access: Access = HERE
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+    def find(self, file_name: str, *, revision: str | None = None) -> Path | None:
+        """A file in the cache that was named, or in the usual one. Asks nobody."""
+        from huggingface_hub import try_to_load_from_cache
+
+        inside = str(PurePosixPath(self.access.subfolder, file_name))
+        for cache in dict.fromkeys((self.access.cache_dir, None)):
+            found = try_to_load_from_cache(
+                self.repository,
+                inside,
+                cache_dir=cache,
+                revision=revision or self.revision or NEWEST,
+            )
+            if isinstance(found, str):
+                return Path(found)
+        return None
+
+    def download(self, file_name: str, *, revision: str | None = None) -> Path:
+        """A file from the hub, through the cache; raises what the client raises."""
+        from huggingface_hub import hf_hub_download
+
+        return Path(
+            hf_hub_download(
+                self.repository,
+                file_name,
+                subfolder=self.access.subfolder or None,
+                revision=revision or self.revision or NEWEST,
+                cache_dir=self.access.cache_dir,
+                token=self.access.token,
+                force_download=self.access.force_download,
+            )
+        )
 
 
 def parse_name(text: str) -> HubName | None:
@@ -60,14 +95,12 @@ def parse_name(text: str) -> HubName | None:
 
 def cached(name: HubName) -> Path | None:
     """The folder of a model that lies whole in the cache, else None. Asks nobody."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(name.repository, CONFIG_NAME, revision=name.revision or NEWEST)
-    if not isinstance(found, str):
+    found = name.find(CONFIG_NAME)
+    if found is None:
         return None
-    folder = Path(found).parent
+    folder = found.parent
     try:
-        files_of(folder)
+        files_of(folder, name.access)
     except ModelError:
         return None
     return folder
@@ -100,30 +133,29 @@ def fetch(
     """
     from huggingface_hub import constants
 
-    folder = None if refresh else cached(name)
+    folder = None if refresh or name.access.force_download else cached(name)
     if folder is not None:
         return folder
     if offline or constants.HF_HUB_OFFLINE:
         kept = cached(name)
         if kept is not None:
             return kept
-        raise ModelError(_NOT_CACHED.format(name=str(name)))
+        raise MissingModelError(_NOT_CACHED.format(name=str(name)))
     with _explained(name, hint=hint), _quiet_disk_warning():
         return _download(name, task=task, licence=licence, bare=bare)
 
 
 def fetch_file(name: HubName, file_name: str, *, offline: bool = False) -> Path:
     """One small file of a repository: from the cache, else downloaded. Raises ModelError."""
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import constants
 
-    revision = name.revision or NEWEST
-    found = try_to_load_from_cache(name.repository, file_name, revision=revision)
-    if isinstance(found, str):
-        return Path(found)
+    found = name.find(file_name)
+    if found is not None and not name.access.force_download:
+        return found
     if offline or constants.HF_HUB_OFFLINE:
-        raise ModelError(_NOT_CACHED.format(name=str(name)))
+        raise MissingModelError(_NOT_CACHED.format(name=str(name)))
     with _explained(name, hint=""), _quiet_disk_warning():
-        return Path(hf_hub_download(name.repository, file_name, revision=revision))
+        return name.download(file_name)
 
 
 def remove(name: HubName) -> int:
@@ -160,15 +192,20 @@ def is_cache(folder: Path) -> bool:
 
 def _download(name: HubName, *, task: str | None, licence: str | None, bare: bool) -> Path:
     """Fetch the files that loading reads, in the order in which they can be refused."""
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi
 
-    info = HfApi().model_info(
+    info = HfApi(token=name.access.token).model_info(
         name.repository, revision=name.revision or NEWEST, files_metadata=True
     )
-    files = {file.rfilename: file for file in info.siblings or ()}
-    weights = weights_among(files)
+    inside = f"{name.access.subfolder}/" if name.access.subfolder else ""
+    files = {
+        file.rfilename.removeprefix(inside): file
+        for file in info.siblings or ()
+        if file.rfilename.startswith(inside)
+    }
+    weights = weights_among(files, name.access)
     if weights is None or CONFIG_NAME not in files or PROCESSOR_NAME not in files:
-        raise ModelError(
+        raise MissingModelError(
             f"{name} does not hold {CONFIG_NAME}, {PROCESSOR_NAME} and weights, so it is no model "
             "of this family; `dpt models` lists those that are"
         )
@@ -191,19 +228,16 @@ def _download(name: HubName, *, task: str | None, licence: str | None, bare: boo
     for file_name in wanted:
         get(file_name)
     # Last, the branch or tag is pointed at the commit, so that a name never leads to a part.
-    last = hf_hub_download(name.repository, CONFIG_NAME, revision=name.revision or NEWEST)
-    folder = Path(last).parent
-    files_of(folder)
+    folder = name.download(CONFIG_NAME).parent
+    files_of(folder, name.access)
     return folder
 
 
 def _get_checked(name: HubName, file_name: str, *, commit: str, file: Any) -> Path:
     """One file of a commit. What arrives is compared with the hub's hash, and kept if it fits."""
-    from huggingface_hub import try_to_load_from_cache
-
-    known = try_to_load_from_cache(name.repository, file_name, revision=commit)
+    known = name.find(file_name, revision=commit)
     path = _get_resumed(name, file_name, commit=commit)
-    if isinstance(known, str):
+    if known is not None and not name.access.force_download:
         return path
     expected = file.lfs["sha256"] if file.lfs else file.blob_id
     actual = _digest(path, len(expected or ""))
@@ -222,13 +256,14 @@ def _get_resumed(name: HubName, file_name: str, *, commit: str) -> Path:
 
     Clients from 2.x resume by themselves and keep no part; older ones keep it and give up.
     """
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import constants
 
-    blobs = Path(constants.HF_HUB_CACHE) / f"models--{name.repository.replace('/', '--')}" / "blobs"
+    cache = name.access.cache_dir or Path(constants.HF_HUB_CACHE)
+    blobs = cache / f"models--{name.repository.replace('/', '--')}" / "blobs"
     kept_before = 0
     while True:
         try:
-            return Path(hf_hub_download(name.repository, file_name, revision=commit))
+            return name.download(file_name, revision=commit)
         except Exception:
             kept = sum(path.stat().st_size for path in blobs.glob("*.incomplete"))
             if kept <= kept_before:
@@ -279,7 +314,7 @@ def _require_space(name: HubName, size: int) -> None:
     """Refuse a download that the disk cannot hold, before it starts."""
     from huggingface_hub import constants
 
-    cache = Path(constants.HF_HUB_CACHE)
+    cache = name.access.cache_dir or Path(constants.HF_HUB_CACHE)
     existing = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free
     if size > free:
@@ -307,7 +342,7 @@ def _explained(name: HubName, *, hint: str) -> Iterator[None]:
     # The client lets through errors of two HTTP libraries, of the system and its own, which
     # differ from release to release; none of them may reach the user as a traceback.
     except Exception as error:
-        raise ModelError(_explanation(error, name, hint=hint)) from error
+        raise MissingModelError(_explanation(error, name, hint=hint)) from error
 
 
 def _explanation(error: Exception, name: HubName, *, hint: str) -> str:

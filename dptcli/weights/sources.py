@@ -2,34 +2,57 @@
 
 from pathlib import Path
 
+from dptcli.errors import ModelError
+from dptcli.model.access import Access
 from dptcli.weights import hub
 from dptcli.weights.catalog import entries_for, find_model, hub_name
-from dptcli.weights.folder import task_of
+from dptcli.weights.folder import HERE, task_of
 
 
-def model_folder(source: str | Path, *, model_class: str, offline: bool = False) -> Path:
+def model_folder(
+    source: str | Path, *, model_class: str, access: Access = HERE, any_task: bool = False
+) -> Path:
     """The folder of a whole model: `source` itself, or where the hub's lies in the cache.
 
     source: a folder, a catalogued name, or `owner/name[@revision]`. model_class: what will be made
     of it; a name for two tasks follows it, and a backbone's takes repositories of any kind.
+    any_task: a model for another task will do.
     Raises ModelError.
     """
     if _is_path(source):
-        return Path(source)
-    task = task_of({"architectures": [model_class]})
-    if model_class.endswith("Backbone") and not entries_for(source):
-        return hub.fetch(hub_name(source), offline=offline, bare=True)
-    return find_model(source, task=task, offline=offline)
+        return Path(source) / access.subfolder
+    named = with_revision(source, access)
+    task = None if any_task else task_of({"architectures": [model_class]})
+    if model_class.endswith("Backbone") and not entries_for(named):
+        return hub.fetch(hub_name(named, access), offline=access.offline, bare=True)
+    return find_model(named, task=task, offline=access.offline, access=access)
 
 
-def settings_file(source: str | Path, file_name: str, *, offline: bool = False) -> Path:
-    """One small file of a model, such as config.json, without its weights. Raises ModelError."""
+def settings_file(source: str | Path, file_name: str, *, access: Access = HERE) -> Path:
+    """One small file of a model, such as config.json, without its weights. Raises ModelError.
+
+    source: as for `model_folder`, or that file itself.
+    """
     if _is_path(source):
-        return Path(source) / file_name
-    entries = entries_for(source)
+        path = Path(source)
+        return path if path.is_file() else path / access.subfolder / file_name
+    named = with_revision(source, access)
+    entries = entries_for(named)
     if entries and entries[0].folder is not None:
         return entries[0].folder / file_name
-    return hub.fetch_file(hub_name(source), file_name, offline=offline)
+    return hub.fetch_file(hub_name(named, access), file_name, offline=access.offline)
+
+
+def with_revision(source: str | Path, access: Access) -> str:
+    """The name with its revision behind an @, wherever it was said. ModelError for two of them."""
+    name, _, own = str(source).partition("@")
+    if access.revision is None or access.revision == own:
+        return str(source)
+    if own:
+        raise ModelError(
+            f"model {str(source)!r} and revision={access.revision!r} name two revisions; give one"
+        )
+    return f"{name}@{access.revision}"
 
 
 def _is_path(source: str | Path) -> bool:

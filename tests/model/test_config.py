@@ -62,7 +62,7 @@ def test_defaults_are_the_documents() -> None:
         ({"hidden_act": "swish2"}, "hidden_act: 'swish2'"),
         ({"hidden_dropout_prob": 1.5}, "must be a number from 0 to 1"),
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps: nan"),
-        ({"image_size": [384]}, "image_size: (384,)"),
+        ({"image_size": [384]}, "image_size: [384]"),
         ({"patch_size": -16}, "patch_size: -16"),
         ({"backbone_out_indices": [2, 5, 8]}, "must be 4 different layers"),
         ({"backbone_out_indices": [2, 5, 8, 8]}, "must be 4 different layers"),
@@ -90,8 +90,8 @@ def test_defaults_are_the_documents() -> None:
         ({"neck_hidden_sizes": 5}, "neck_hidden_sizes: 5 must be a list"),
         ({"backbone_out_indices": 3}, "backbone_out_indices: 3 must be a list"),
         ({"id2label": {"a": "x"}}, "id2label: ['a'] must be whole numbers"),
-        ({"id2label": ["a", "b"]}, "id2label: ('a', 'b') must be a dictionary"),
-        ({"is_hybrid": True, "backbone_featmap_shape": [1]}, "backbone_featmap_shape: (1,)"),
+        ({"id2label": ["a", "b"]}, "id2label: ['a', 'b'] must be a dictionary"),
+        ({"is_hybrid": True, "backbone_featmap_shape": [1]}, "backbone_featmap_shape: [1]"),
         ({"image_size": 8}, "image_size: 8 is less than one patch of 16"),
     ],
 )
@@ -153,10 +153,8 @@ def test_a_backbone_configuration_of_the_reference_is_taken() -> None:
     assert config.backbone_width == 24
 
 
-def test_configuration_is_frozen_and_replace_checks_again() -> None:
+def test_replace_makes_a_checked_copy() -> None:
     config = DPTConfig()
-    with pytest.raises(AttributeError):
-        config.hidden_size = 12
     assert config.replace(readout_type="add").readout_type == "add"
     assert config.readout_type == "project"
     with pytest.raises(ConfigError):
@@ -175,7 +173,7 @@ def test_null_where_a_backbone_stands_in_keeps_the_default() -> None:
         backbone_config={"model_type": "dinov2", "out_features": ["stage1", "stage12"]},
     )
     assert config.num_hidden_layers == 12
-    assert config.backbone_config.out_indices == (1, 12)
+    assert config.backbone_config.out_indices == [1, 12]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dptcli.model.base_config import Config
 from dptcli.model.checks import grid_of, require_activation, require_int, require_number
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class BackboneConfig(Config):
     """Adds the stages of a backbone: which of them it hands out, by name or by index.
 
@@ -33,19 +33,19 @@ class BackboneConfig(Config):
         names = self.stage_names
         features, indices = self.out_features, self.out_indices
         if features is None and indices is None:
-            indices = (len(names) - 1,)
+            indices = [len(names) - 1]
         if features is None:
             assert indices is not None
-            features = tuple(names[self._stage_index(index)] for index in indices)
-        features = tuple(features)
+            features = [names[self._stage_index(index)] for index in indices]
+        features = list(features)
         if any(name not in names for name in features):
             raise ConfigError(f"out_features: {list(features)} must be among {', '.join(names)}")
         if list(features) != [name for name in names if name in features]:
             raise ConfigError(
                 f"out_features: {list(features)} must name each stage once, in rising order"
             )
-        expected = tuple(names.index(name) for name in features)
-        if indices is not None and tuple(map(self._stage_index, indices)) != expected:
+        expected = [names.index(name) for name in features]
+        if indices is not None and [self._stage_index(index) for index in indices] != expected:
             raise ConfigError(
                 f"out_indices: {list(indices)} are not the stages of "
                 f"out_features {list(features)}; give one of the two"

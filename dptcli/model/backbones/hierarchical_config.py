@@ -16,7 +16,7 @@ from dptcli.model.checks import (
 )
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class BitConfig(BackboneConfig):
     """BiT, a ResNet with group norm (Kolesnikov et al. 2020), as a backbone.
 
@@ -77,7 +77,7 @@ class BitConfig(BackboneConfig):
         return (self.embedding_size, *(round_channels(width) for width in widths))
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class Swinv2Config(BackboneConfig):
     """Swin Transformer V2 as a backbone (Liu et al. 2022): each stage at half the size of the last.
 
@@ -122,7 +122,7 @@ class Swinv2Config(BackboneConfig):
             require_number(name, getattr(self, name), low=0.0, high=1.0)
         require_number("layer_norm_eps", self.layer_norm_eps, low=0.0)
         if self.pretrained_window_sizes is None:
-            self._set("pretrained_window_sizes", (0,) * len(self.depths))
+            self._set("pretrained_window_sizes", [0] * len(self.depths))
         self._check_stages()
         super().__post_init__()
 

@@ -11,7 +11,7 @@ from dptcli.model.backbones.hierarchical_config import BitConfig, Swinv2Config
 from dptcli.model.checks import Activation, grid_of, require_int, require_number
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class Dinov2Config(BackboneConfig):
     """DINOv2 as a backbone (Oquab et al. 2023): every transformer block is a stage.
 
@@ -54,7 +54,7 @@ class Dinov2Config(BackboneConfig):
         return self.num_hidden_layers
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class Dinov2WithRegistersConfig(Dinov2Config):
     """DINOv2 trained with register tokens, which take part in attention but hold no place."""
 
@@ -68,7 +68,7 @@ class Dinov2WithRegistersConfig(Dinov2Config):
         super().__post_init__()
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class VitDetConfig(BackboneConfig):
     """ViTDet as a backbone (Li et al. 2022): no class token, every block is a stage.
 
@@ -114,7 +114,7 @@ class VitDetConfig(BackboneConfig):
         return self.num_hidden_layers
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class BeitConfig(BackboneConfig):
     """BEiT as a backbone (Bao et al. 2021): every transformer block is a stage.
 

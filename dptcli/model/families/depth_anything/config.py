@@ -27,7 +27,7 @@ SMALL_BACKBONE = {
 }
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class DepthAnythingConfig(Config):
     """The architecture of a Depth Anything model, with the reference's names and defaults.
 

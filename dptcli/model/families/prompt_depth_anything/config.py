@@ -7,7 +7,7 @@ from dptcli.model.base_config import Config
 from dptcli.model.families.depth_anything.config import DepthAnythingConfig
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class PromptDepthAnythingConfig(DepthAnythingConfig):
     """The architecture of a Prompt Depth Anything model, with the reference's names and defaults.
 
@@ -23,10 +23,9 @@ class PromptDepthAnythingConfig(DepthAnythingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (
-            self.depth_estimation_type != "metric"
-        ):  # of the head's values, before the prompt's range
-            self.__dict__["extra"].setdefault("gives", "metres")
+        # "relative" is of the head's values, before the prompt's range.
+        if self.depth_estimation_type != "metric":
+            self.extra.setdefault("gives", "metres")
 
     def with_max_depth(self, max_depth_m: float) -> Self:
         """Raise ConfigError: the prompt bounds the metres."""

@@ -23,6 +23,7 @@ class PromptDepthAnythingImageProcessor(DPTImageProcessor):
     are multiplied by (0.001 for millimetres). Raises ConfigError for wrong values.
     """
 
+    type_name = "PromptDepthAnythingImageProcessor"
     model_input_names = ("pixel_values", "prompt_depth")
 
     def __init__(
@@ -39,11 +40,6 @@ class PromptDepthAnythingImageProcessor(DPTImageProcessor):
             )
         scale = _checked(prompt_scale_to_meter)
         super().__init__(*args, **kwargs, prompt_scale_to_meter=scale)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every parameter and the kept unknown keys, in the reference's spelling."""
-        kind = "PromptDepthAnythingImageProcessor"
-        return {**super().to_dict(), "image_processor_type": kind}
 
     def preprocess(  # type: ignore[override]  # the reference's order
         self,

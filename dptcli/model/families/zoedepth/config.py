@@ -33,7 +33,7 @@ class Domain(NamedTuple):
     max_depth_m: float
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class ZoeDepthConfig(Config):
     """The architecture of a ZoeDepth model, with the reference's names and defaults.
 
@@ -83,7 +83,7 @@ class ZoeDepthConfig(Config):
         self._set("neck_config", self._as_dpt())
         self._set("backbone_config", self.neck_config.backbone_config)
         if not self.bin_configurations:
-            self._set("bin_configurations", (DEFAULT_BINS,))
+            self._set("bin_configurations", [DEFAULT_BINS])
         self._check_bins()
         if len(self.domains) > 1:
             self._check_routing()

@@ -31,6 +31,8 @@ class ZoeDepthImageProcessor(DPTImageProcessor):
     `ensure_multiple_of` is 1/32; the published files say 32. Raises ConfigError for wrong values.
     """
 
+    type_name = "ZoeDepthImageProcessor"
+
     def __init__(
         self,
         do_pad: bool = True,
@@ -69,10 +71,6 @@ class ZoeDepthImageProcessor(DPTImageProcessor):
             **kwargs,
         )
         _mode_of(self.config)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every parameter and the kept unknown keys, in the reference's spelling."""
-        return {**super().to_dict(), "image_processor_type": "ZoeDepthImageProcessor"}
 
     def network_hw(self, source_hw: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) that the network sees for an image of `source_hw`."""

@@ -1,61 +1,78 @@
-"""What models answer with: dataclasses that also read like a dictionary and like a tuple."""
+"""What models answer with: dictionaries that also read by attribute and by position."""
 
-import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, dataclass_transform
 
+import torch.utils._pytree as pytree
 from torch import Tensor
 
 Tensors = tuple[Tensor, ...]
 
 
-class ModelOutput:
-    """Access by attribute, by key and by position; what is None counts as absent.
+def _entry(name: str) -> property:
+    """An attribute that is the dictionary's entry; None stands for an absent one."""
+
+    def read(output: dict[str, Any]) -> Any:
+        return output.get(name)
+
+    def write(output: dict[str, Any], value: Any) -> None:
+        output[name] = value
+
+    return property(read, write)
+
+
+@dataclass_transform()
+class ModelOutput(dict[str, Any]):
+    """Access by attribute, by key and by position; what is None is absent.
 
     This is how the reference's outputs behave: `out.logits`, `out["logits"]` and `out[0]`
-    (the first that is present) are the same tensor.
+    (the first that is present) are the same tensor. Children annotate their entries, all of which
+    may be None; the order is theirs. PyTorch's exporters, tracers and DataParallel see a
+    dictionary, which they know how to take apart and put together.
     """
 
-    def keys(self) -> list[str]:
-        """The names that are present, in order."""
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # every child is a dataclass
-        return [field.name for field in fields if getattr(self, field.name) is not None]
+    def __init_subclass__(cls) -> None:
+        for name in cls.__annotations__:
+            setattr(cls, name, _entry(name))
+        pytree.register_pytree_node(
+            cls,
+            lambda output: (list(output.values()), list(output)),
+            lambda values, names: cls(zip(names, values, strict=True)),
+            flatten_with_keys_fn=lambda output: (
+                [(pytree.MappingKey(name), value) for name, value in output.items()],
+                list(output),
+            ),
+            serialized_type_name=f"{cls.__module__}.{cls.__name__}",
+        )
 
-    def values(self) -> list[Any]:
-        """The values that are present, in order."""
-        return [getattr(self, name) for name in self.keys()]
-
-    def items(self) -> list[tuple[str, Any]]:
-        """(name, value) of what is present, in order."""
-        return list(zip(self.keys(), self.values(), strict=True))
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value by name, or `default` where it is absent."""
-        return getattr(self, name) if name in self.keys() else default
+    def __init__(self, *values: Any, **named: Any) -> None:
+        """From the entries, by position or name; or from pairs, as dictionaries are made."""
+        super().__init__()
+        names = list(type(self).__annotations__)
+        first = values[0] if len(values) == 1 and not named else None
+        if isinstance(first, Iterable) and not isinstance(first, Tensor):
+            named, values = dict(first), ()
+        for name, value in (*zip(names, values, strict=False), *named.items()):
+            self[name] = value
 
     def to_tuple(self) -> tuple[Any, ...]:
         """What is present, as a tuple."""
         return tuple(self.values())
 
     def __getitem__(self, key: str | int | slice) -> Any:
-        if not isinstance(key, str):
-            return self.to_tuple()[key]
-        if key not in self.keys():
-            raise KeyError(key)
-        return getattr(self, key)
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
-    def __contains__(self, key: object) -> bool:
-        return key in self.keys()
+    def __setitem__(self, name: str, value: Any) -> None:
+        if value is None:
+            self.pop(name, None)
+        else:
+            super().__setitem__(name, value)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return len(self.keys())
+    def __repr__(self) -> str:
+        entries = ", ".join(f"{name}={value!r}" for name, value in self.items())
+        return f"{type(self).__name__}({entries})"
 
 
-@dataclass
 class BaseModelOutputWithPoolingAndIntermediateActivations(ModelOutput):
     """DPTModel's answer: last_hidden_state (B, N, D), pooler_output (B, P) and what was asked for.
 
@@ -69,7 +86,6 @@ class BaseModelOutputWithPoolingAndIntermediateActivations(ModelOutput):
     intermediate_activations: Tensors | None = None
 
 
-@dataclass
 class BackboneOutput(ModelOutput):
     """A backbone's answer: one feature map for each stage that `out_features` names."""
 
@@ -78,7 +94,6 @@ class BackboneOutput(ModelOutput):
     attentions: Tensors | None = None
 
 
-@dataclass
 class DepthEstimatorOutput(ModelOutput):
     """predicted_depth (B, H, W): inverse depth without unit (relative) or metres (metric)."""
 
@@ -88,7 +103,6 @@ class DepthEstimatorOutput(ModelOutput):
     attentions: Tensors | None = None
 
 
-@dataclass
 class ZoeDepthDepthEstimatorOutput(ModelOutput):
     """predicted_depth (B, H, W) in metres; domain_logits (B, domains) with several domains."""
 
@@ -99,7 +113,6 @@ class ZoeDepthDepthEstimatorOutput(ModelOutput):
     attentions: Tensors | None = None
 
 
-@dataclass
 class SemanticSegmenterOutput(ModelOutput):
     """logits (B, num_labels, H, W), in general smaller than the input."""
 

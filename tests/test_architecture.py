@@ -69,7 +69,10 @@ INSIDE_FUNCTIONS = {
 }
 # Imports that close a circle of files, each with its reason; they stand inside functions.
 BRIDGES = {
-    ("dptcli.model.pretrained", "dptcli.weights.load"): "a model's from_pretrained reads its files",
+    (
+        "dptcli.model.pretrained",
+        "dptcli.weights.build",
+    ): "a model's from_pretrained reads its files",
 }
 # What a package never touches, whatever its place.
 FOREIGN_TO = {

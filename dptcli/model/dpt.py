@@ -225,6 +225,8 @@ class DPTForDepthEstimation(DensePredictor):
 class DPTForSemanticSegmentation(DensePredictor):
     """A DPT with a segmentation head and, for training, an auxiliary one."""
 
+    spare_keys = (r"auxiliary_head\..*",)  # only training uses it
+
     def __init__(self, config: DPTConfig) -> None:
         super().__init__(config)
         self.head = SegmentationHead(config)

@@ -239,13 +239,18 @@ class PatchEmbeddings(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, h·w, D). Raises ShapeError for wrong channels or too few pixels."""
-        return self.projection(pixel_values).flatten(2).transpose(1, 2)
+        return self.projection(as_weight(pixel_values, self.projection)).flatten(2).transpose(1, 2)
 
     def grid_hw(self, pixel_values: Tensor) -> tuple[int, int]:
         """How many patches fit: (h, w). What does not fill a patch is left out."""
         check_pixels(pixel_values, num_channels=self.num_channels, min_hw=self.patch_hw)
         height, width = pixel_values.shape[-2:]
         return height // self.patch_hw[0], width // self.patch_hw[1]
+
+
+def as_weight(pixel_values: Tensor, layer: nn.Module) -> Tensor:
+    """Pixels in the dtype of the first layer: a half model takes the processor's float32."""
+    return pixel_values.to(getattr(layer, "weight", pixel_values).dtype)
 
 
 def check_pixels(pixel_values: Tensor, *, num_channels: int, min_hw: tuple[int, int]) -> None:

@@ -5,7 +5,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dptcli.errors import ModelError
+from dptcli.errors import MissingModelError, ModelError
+from dptcli.model.access import Access
 from dptcli.results.files import atomic_path, write_text
 from dptcli.weights.folder import (
     CONFIG_NAME,
-    INDEX_NAME,
+    HERE,
+    WEIGHT_NAMES,
     WEIGHTS_NAME,
     shards_of,
+    variant_name,
     weights_among,
 )
 
@@ -35,18 +38,19 @@ class Checkpoint:
     copy is made.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, access: Access = HERE) -> None:
         self.folder = folder
+        self._access = access
         self._files: dict[Path, SafetensorsFile | PickleFile] = {}
         self._where = dict(self._locate())
 
     def _locate(self) -> Iterator[tuple[str, Path]]:
         present = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
-        weights = weights_among(present)
+        weights = weights_among(present, self._access)
         if weights is None:
-            raise ModelError(
+            raise MissingModelError(
                 f"{self.folder}: has no weights; a model is a folder with {CONFIG_NAME} and "
-                f"{WEIGHTS_NAME}"
+                f"{variant_name(WEIGHTS_NAME, self._access.variant)}"
             )
         path = self.folder / weights
         if not weights.endswith(".json"):
@@ -100,6 +104,28 @@ class Checkpoint:
         return opened
 
 
+class GivenTensors(Checkpoint):
+    """A state dict in memory, as loading asks for its tensors."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+
+    def names(self) -> list[str]:
+        return list(self._tensors)
+
+    def files(self) -> list[Path]:
+        return []
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._tensors[name].shape)
+
+    def is_floating_point(self, name: str) -> bool:
+        return self._tensors[name].is_floating_point()
+
+    def tensor(self, name: str) -> Tensor:
+        return self._tensors[name].detach()
+
+
 class SafetensorsFile:
     """A safetensors file. Its header is checked against its length when it is opened."""
 
@@ -107,7 +133,7 @@ class SafetensorsFile:
         try:
             self._file: Any = safe_open(path, framework="pt")
         except FileNotFoundError as error:
-            raise ModelError(
+            raise MissingModelError(
                 f"{path}: no such file; a model is a folder with {CONFIG_NAME} and {WEIGHTS_NAME}"
             ) from error
         except (OSError, SafetensorError) as error:
@@ -175,7 +201,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file") from error
+        raise MissingModelError(f"{path}: no such file") from error
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if wanted is None:
@@ -196,8 +222,19 @@ def read_pickle(path: Path) -> dict[str, Any]:
     return state
 
 
-def save_model(model: "Pretrained", folder: Path, *, max_shard_size: int | str) -> None:
-    """Write config.json and the weights; in shards with an index when larger than asked."""
+def save_model(
+    model: "Pretrained",
+    folder: Path,
+    *,
+    max_shard_size: int | str,
+    state: Mapping[str, Tensor] | None = None,
+    variant: str | None = None,
+    pickle_by: Callable[..., Any] | None = None,
+) -> None:
+    """Write config.json and the weights; in shards with an index when larger than asked.
+
+    state: instead of the model's own tensors. pickle_by: writes pytorch_model.bin, as torch.save.
+    """
     from huggingface_hub import split_torch_state_dict_into_shards
 
     values = {
@@ -206,17 +243,32 @@ def save_model(model: "Pretrained", folder: Path, *, max_shard_size: int | str) 
         "dtype": str(model.dtype).removeprefix("torch."),
     }
     text = type(model.config).from_dict(values).to_json_string()
-    state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    plan = split_torch_state_dict_into_shards(state, max_shard_size=max_shard_size)
+    state = model.state_dict() if state is None else state
+    state = {name: tensor.detach().contiguous() for name, tensor in state.items()}
+    weights, index_name = (
+        variant_name(name, variant)
+        for name in (WEIGHT_NAMES[:2] if pickle_by is None else WEIGHT_NAMES[2:])
+    )
+    base, _, suffix = weights.rpartition(".")
+    plan = split_torch_state_dict_into_shards(
+        state, filename_pattern=f"{base}{{suffix}}.{suffix}", max_shard_size=max_shard_size
+    )
     for file_name, names in plan.filename_to_tensors.items():
         with atomic_path(folder / file_name) as temporary:
-            # The reference refuses files whose metadata does not say which library wrote them.
-            save_file({name: state[name] for name in names}, temporary, metadata={"format": "pt"})
+            part = {name: state[name] for name in names}
+            if pickle_by is None:
+                # The reference refuses files whose metadata does not say which library wrote them.
+                save_file(part, temporary, metadata={"format": "pt"})
+            else:
+                pickle_by(part, temporary)
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
-        write_text(folder / INDEX_NAME, json.dumps(index, indent=2, sort_keys=True) + "\n")
+        write_text(folder / index_name, json.dumps(index, indent=2, sort_keys=True) + "\n")
     # The other layout's file of an earlier save goes last, so that a failed save loses nothing.
-    (folder / (WEIGHTS_NAME if plan.is_sharded else INDEX_NAME)).unlink(missing_ok=True)
+    (folder / (weights if plan.is_sharded else index_name)).unlink(missing_ok=True)
+    if pickle_by is not None:  # loading would take these first
+        for name in WEIGHT_NAMES[:2]:
+            (folder / variant_name(name, variant)).unlink(missing_ok=True)
     write_text(folder / CONFIG_NAME, text)
 
 

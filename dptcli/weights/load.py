@@ -1,39 +1,35 @@
 """From a name or a folder to a model that is ready to run."""
 
-import dataclasses
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dptcli.errors import ConfigError, ModelError
 from dptcli.fast.int8 import int8_engine
-from dptcli.fast.memory import clean_file_ranges, let_go
 from dptcli.fast.optimize import optimize
 from dptcli.fast.precision import keep_tail_float32, native_dtype, take_float32
 from dptcli.kinds import Kind, check_gives, kind_of
-from dptcli.model.base_config import Config
 from dptcli.model.families import families
 from dptcli.model.families.family import DEPTH, SEGMENT, Family
 from dptcli.model.pretrained import Pretrained
 from dptcli.processing.processor import DPTImageProcessor
+from dptcli.weights.build import load_pretrained
 from dptcli.weights.catalog import find_model
-from dptcli.weights.folder import CONFIG_NAME, files_of, read_config
-from dptcli.weights.format import Checkpoint, dtype_from
+from dptcli.weights.folder import files_of, read_config
+from dptcli.weights.format import dtype_from
 from dptcli.weights.gives import entry_of
-from dptcli.weights.names import NEVER_RUN, check_names, listed, names_for
+from dptcli.weights.names import listed
 from dptcli.weights.originals import Original, OriginalTensors, read_original
 
 logger = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=Pretrained)
 
-_LARGE = 32_000_000  # weights of a model whose file is dropped from memory as it is copied
 INT8 = "int8"  # among the dtypes, though no torch.dtype: inputs and results are float32
 
 
@@ -246,91 +242,6 @@ def require_int8(device: torch.device) -> None:
         raise ModelError(f"dtype 'int8' is for the CPU, not for {device}; use --device cpu")
     if int8_engine() is None:
         raise ModelError("dtype 'int8': this PyTorch has no 8-bit products; use float32")
-
-
-def load_pretrained(
-    model_class: type[Model],
-    source: str | Path,
-    *,
-    config: Config | None = None,
-    dtype: torch.dtype | str | None = None,
-    device: torch.device | str = "cpu",
-    overrides: Mapping[str, Any] | None = None,
-    checkpoint: Checkpoint | None = None,
-) -> Model:
-    """Build a model without memory, then give it the file's tensors, strictly.
-
-    See `Pretrained.from_pretrained`. checkpoint: instead of the folder's tensors.
-    """
-    folder, changes = Path(source), dict(overrides or {})
-    init = {name: changes.pop(name) for name in model_class.init_options if name in changes}
-    if config is None:
-        try:
-            config = model_class.config_class.from_pretrained(folder, **changes)
-            _refuse_unknown(changes, config, folder)
-        except ConfigError as error:
-            raise ModelError(f"{folder / CONFIG_NAME}: {error}") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            # A value of a type that no check foresaw, such as text where a list belongs.
-            raise ModelError(
-                f"{folder / CONFIG_NAME}: holds a value of a wrong kind ({error}); fetch it again"
-            ) from error
-    checkpoint = checkpoint or Checkpoint(folder)
-    with torch.device("meta"):  # no memory until the tensors come
-        model = model_class(config, **init)
-    named = names_for(model, checkpoint)
-    check_names(model, checkpoint, named, folder=folder)
-    clean_file_ranges.cache_clear()  # the files have just been opened
-    wanted_dtype = dtype_from(dtype or _file_dtype(config))
-    # Looking up what is mapped takes 40 ms, which a small model does not repay.
-    frees = sum(weight.numel() for weight in model.parameters()) >= _LARGE
-    state = {
-        name: _cast(checkpoint.tensor(key), wanted_dtype, device, frees=frees)
-        for name, key in named.items()
-    }
-    state.update(_first_weights(model, set(state), wanted_dtype, device))
-    model.load_state_dict(state, assign=True)
-    return model.eval()
-
-
-def _refuse_unknown(changes: Mapping[str, Any], config: Config, folder: Path) -> None:
-    """Raise ConfigError for a change that means nothing, which would be kept without effect."""
-    known = {field.name for field in dataclasses.fields(config)} | {"num_labels", "gives"}
-    known |= read_config(folder).keys()
-    unknown = [name for name in changes if name not in known]
-    if unknown:
-        raise ConfigError(f"{', '.join(unknown)}: neither a value of config.json nor an option")
-
-
-def _file_dtype(config: Config) -> str | torch.dtype:
-    extra = config.to_dict()
-    return extra.get("dtype") or extra.get("torch_dtype") or "float32"
-
-
-def _cast(tensor: Tensor, dtype: torch.dtype, device: torch.device | str, *, frees: bool) -> Tensor:
-    """A file's tensor as it is wanted; frees: where that is a copy, the file's pages leave."""
-    found = tensor.to(device, dtype if tensor.is_floating_point() else None)
-    if frees and found is not tensor:
-        let_go(tensor)
-    return found
-
-
-def _first_weights(
-    model: nn.Module, given: set[str], dtype: torch.dtype, device: torch.device | str
-) -> dict[str, Tensor]:
-    """First weights for the optional tensors that a file lacks."""
-    std = getattr(model.config, "initializer_range", 0.02)
-    first = {}
-    for name, tensor in model.state_dict().items():
-        if name in given:
-            continue
-        kind = dtype if tensor.is_floating_point() else tensor.dtype
-        fresh = torch.zeros(tensor.shape, dtype=kind, device=device)
-        if name.endswith(".weight") and not re.fullmatch(NEVER_RUN, name):
-            nn.init.trunc_normal_(fresh, std=std)
-            logger.warning("%s is not in the file: it starts from random weights", name)
-        first[name] = fresh
-    return first
 
 
 def require_finite(loaded: LoadedModel) -> None:

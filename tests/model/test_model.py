@@ -255,8 +255,8 @@ def test_loading_takes_the_documents_options_and_refuses_unknown_ones(tmp_path: 
     assert not {"torch_dtype", "local_files_only"} & half.config.to_dict().keys()
     changed = DPTModel.from_pretrained(tmp_path, output_hidden_states=True)
     assert changed.config.output_hidden_states
-    with pytest.raises(ModelError, match="low_cpu_mem_usage: neither a value"):
-        DPTModel.from_pretrained(tmp_path, low_cpu_mem_usage=True)
+    with pytest.raises(ModelError, match="low_cpu_memory_usage: neither a value"):
+        DPTModel.from_pretrained(tmp_path, low_cpu_memory_usage=True)
 
 
 def test_a_module_works_as_activation() -> None:

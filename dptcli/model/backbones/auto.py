@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dptcli.errors import ConfigError
+from dptcli.model.access import split_access
 from dptcli.model.backbones.base import Backbone
 from dptcli.model.backbones.beit import BeitBackbone
 from dptcli.model.backbones.config import BackboneConfig
@@ -50,12 +51,27 @@ class AutoBackbone:
         return BACKBONES[built.model_type](built)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **overrides: Any) -> Backbone:
-        """Load a backbone from a folder in the hub's layout, or by `owner/name[@revision]`."""
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        config: Config | None = None,
+        **overrides: Any,
+    ) -> Backbone:
+        """Load a backbone from a folder in the hub's layout, or by `owner/name[@revision]`.
+
+        The keywords are those of `Pretrained.from_pretrained`.
+        """
         from dptcli.weights.folder import read_config
         from dptcli.weights.sources import model_folder
 
-        folder = model_folder(source, model_class=cls.__name__)
-        values = overridden(read_config(folder), overrides, BackboneConfig.synonyms)
-        config = backbone_config_from(values)
-        return BACKBONES[config.model_type].from_pretrained(folder, config=config)
+        access, _ = split_access(overrides)
+        folder = model_folder(
+            pretrained_model_name_or_path, model_class=cls.__name__, access=access
+        )
+        named = backbone_config_from(read_config(folder)) if config is None else config
+        placed = {name: v for name, v in overrides.items() if name not in ("revision", "subfolder")}
+        loaded: Backbone = BACKBONES[named.model_type].from_pretrained(
+            folder, config=config, **placed
+        )
+        return loaded

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dptcli.model.backbones.base import Backbone
 from dptcli.model.backbones.plain_config import BeitConfig
 from dptcli.model.backbones.vit import Encoder, ViTIntermediate, ViTOutput
+from dptcli.model.block import Block
 from dptcli.model.checks import pair_of
 from dptcli.model.layers import (
     Attention,
@@ -147,7 +148,7 @@ class BeitSelfAttention(MultiHead):
         )
 
 
-class BeitLayer(nn.Module):
+class BeitLayer(Block):
     """One pre-norm block with layer scale and stochastic depth."""
 
     def __init__(self, config: BeitConfig, *, drop_path_rate: float) -> None:

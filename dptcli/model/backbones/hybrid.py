@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from dptcli.errors import ConfigError
 from dptcli.model.backbones.base import Backbone
 from dptcli.model.backbones.hierarchical_config import BitConfig, round_channels
+from dptcli.model.block import Block
 from dptcli.model.checks import grid_of
 from dptcli.model.config import DPTConfig
 from dptcli.model.layers import (
     ActivationLayer,
     FeatureMap,
     Features,
+    as_weight,
     check_pixels,
     drop_path,
     drop_path_rates,
@@ -117,7 +119,7 @@ class BitEmbeddings(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C, H/4, W/4)."""
         check_pixels(pixel_values, num_channels=self.num_channels, min_hw=(1, 1))
-        x = self.convolution(pixel_values)
+        x = self.convolution(as_weight(pixel_values, self.convolution))
         if not self.same:
             x = F.pad(x, (1, 1, 1, 1))
         x = self.norm(x)
@@ -141,7 +143,7 @@ class Downsample(nn.Module):
         return self.norm(self.conv(x))
 
 
-class BitBlock(nn.Module):
+class BitBlock(Block):
     """Three convolutions 1×1, 3×3, 1×1 around a shortcut.
 
     "preactivation" normalises before each convolution (He et al. 2016, ResNet v2), "bottleneck"

@@ -17,6 +17,7 @@ from dptcli.model.backbones.swinv2_attention import (
     merge_windows,
     windows_of,
 )
+from dptcli.model.block import Block
 from dptcli.model.checks import pair_of
 from dptcli.model.layers import (
     ActivationLayer,
@@ -95,7 +96,7 @@ class SwinOutput(nn.Module):
         return self.dropout(self.dense(x))
 
 
-class SwinBlock(nn.Module):
+class SwinBlock(Block):
     """A transformer block over windows; every second block shifts them by half a window."""
 
     def __init__(

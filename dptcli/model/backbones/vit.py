@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dptcli.model.backbones.base import Backbone
 from dptcli.model.backbones.plain_config import BeitConfig, Dinov2Config, Dinov2WithRegistersConfig
+from dptcli.model.block import Block
 from dptcli.model.checks import grid_of, pair_of
 from dptcli.model.config import DPTConfig
 from dptcli.model.layers import (
@@ -108,7 +109,7 @@ class ViTOutput(nn.Module):
         return self.dropout(self.dense(x))
 
 
-class ViTLayer(nn.Module):
+class ViTLayer(Block):
     """One pre-norm transformer block."""
 
     def __init__(self, config: DPTConfig) -> None:
@@ -221,7 +222,7 @@ class Dinov2SwiGLU(nn.Module):
         return self.weights_out(F.silu(gate) * value)
 
 
-class Dinov2Layer(nn.Module):
+class Dinov2Layer(Block):
     """One DINOv2 block: pre-norm, with layer scale and stochastic depth."""
 
     def __init__(self, config: Dinov2Config) -> None:

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from dptcli.model.backbones.base import Backbone
 from dptcli.model.backbones.plain_config import VitDetConfig
 from dptcli.model.backbones.vit import Encoder
+from dptcli.model.block import Block
 from dptcli.model.checks import grid_of, pair_of
 from dptcli.model.layers import (
     ActivationLayer,
     FeatureMap,
     Features,
+    as_weight,
     attend,
     check_pixels,
     drop_path,
@@ -52,7 +54,7 @@ class VitDetEmbeddings(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, h, w). Raises ShapeError for less than a patch."""
         check_pixels(pixel_values, num_channels=self.num_channels, min_hw=self.patch_hw)
-        x: Tensor = self.projection(pixel_values)
+        x: Tensor = self.projection(as_weight(pixel_values, self.projection))
         if self.position_embeddings is None:
             return x
         grid_hw = (x.shape[-2], x.shape[-1])
@@ -164,7 +166,7 @@ class VitDetMLP(nn.Module):
         return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(x)))))
 
 
-class VitDetLayer(nn.Module):
+class VitDetLayer(Block):
     """One pre-norm block; window_size 0 attends over the whole map."""
 
     def __init__(

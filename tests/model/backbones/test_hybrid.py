@@ -205,7 +205,7 @@ def test_old_files_name_the_stem_without_its_type() -> None:
 
 def test_hybrid_without_a_named_stem_gets_the_papers() -> None:
     config = DPTConfig(is_hybrid=True)
-    assert config.backbone_config.depths == (3, 4, 9)
+    assert config.backbone_config.depths == [3, 4, 9]
     assert config.backbone_config.layer_type == "bottleneck"
     assert config.backbone_config.global_padding == "SAME"
     theirs = transformers.DPTConfig(is_hybrid=True).to_dict()["backbone_config"]

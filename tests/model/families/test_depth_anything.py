@@ -179,7 +179,7 @@ def test_config_of_v1_and_v2_files_is_read(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(values))
         config = DepthAnythingConfig.from_pretrained(folder)
-        assert config.backbone_config.out_indices == (9, 10, 11, 12)
+        assert config.backbone_config.out_indices == [9, 10, 11, 12]
         assert config.to_dict()["use_pretrained_backbone"] is False
     assert config.depth_estimation_type == "metric"
     assert config.max_depth == 20

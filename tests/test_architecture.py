@@ -72,7 +72,7 @@ BRIDGES = {
     (
         "dptcli.model.pretrained",
         "dptcli.weights.build",
-    ): "a model's from_pretrained reads its files",
+    ): "from_pretrained reads a model's files",
 }
 # What a package never touches, whatever its place.
 FOREIGN_TO = {

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from dptcli import ZoeDepthConfig, ZoeDepthForDepthEstimation
 from dptcli.errors import ConfigError
+from dptcli.weights.build import load_pretrained
 from dptcli.weights.format import WEIGHTS_NAME
-from dptcli.weights.load import load_pretrained
 
 EAGER = {"attn_implementation": "eager"}  # the reference's fused attention keeps no weights
 PATCH = 8

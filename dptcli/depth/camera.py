@@ -1,9 +1,10 @@
 """The camera's focal length in pixels: as given, from the photograph's EXIF, or assumed."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -15,6 +16,9 @@ ASSUMED_FOCAL_35MM = 27.0
 _DIAGONAL_35MM = math.hypot(36.0, 24.0)
 _EXIF_IFD = 0x8769
 _FOCAL_LENGTH_IN_35MM = 0xA405
+_FOCAL_LENGTH, _FOCAL_PLANE_X_RESOLUTION, _FOCAL_PLANE_UNIT = 0x920A, 0xA20E, 0xA210
+_PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
+_UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # an inch, as TIFF counts, and what cameras added
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,36 @@ def focal_of_map(
 
 
 def exif_focal_35mm(photo: Path | BinaryIO | None) -> float | None:
-    """Return the focal length in millimetres of 35 mm film that a photograph's EXIF states."""
+    """Return the focal length in millimetres of 35 mm film that a photograph's EXIF states.
+
+    Where it states none, it follows from the lens's own and the pixels of a millimetre of sensor.
+    """
     if photo is None:
         return None
     try:
         with Image.open(photo) as image:
-            stated = float(image.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_LENGTH_IN_35MM, 0))
+            exif = image.getexif().get_ifd(_EXIF_IFD)
+            size = image.size
+        stated = float(exif.get(_FOCAL_LENGTH_IN_35MM, 0))
+        if not 1 <= stated <= 5000:  # 0 is EXIF's "unknown"
+            stated = _focal_35mm_by_sensor(exif, size)
     except Exception:  # a broken EXIF block must not cost the result
         return None
-    return stated if 1 <= stated <= 5000 else None  # 0 is EXIF's "unknown"
+    return stated if 1 <= stated <= 5000 else None
+
+
+def _focal_35mm_by_sensor(exif: Mapping[int, Any], size: tuple[int, int]) -> float:
+    """The same from FocalLength and FocalPlaneXResolution, which Canon writes; 0 is unknown.
+
+    size: of the stored picture, which may be a smaller copy of what the sensor gave.
+    """
+    unit_mm = _UNIT_MM.get(exif.get(_FOCAL_PLANE_UNIT, 2), 25.4)
+    pixels_per_mm = float(exif.get(_FOCAL_PLANE_X_RESOLUTION, 0)) / unit_mm
+    if not pixels_per_mm > 0:
+        return 0.0
+    sensor_pixels = max(int(exif.get(_PIXEL_X, 0)), int(exif.get(_PIXEL_Y, 0))) or max(size)
+    sensor_mm = sensor_pixels / pixels_per_mm
+    if not 1 <= sensor_mm <= 100:  # from a phone's to a large digital back's
+        return 0.0
+    focal_px = float(exif.get(_FOCAL_LENGTH, 0)) / sensor_mm * max(size)
+    return focal_px * _DIAGONAL_35MM / math.hypot(*size)

@@ -275,6 +275,45 @@ def test_a_stretched_map_shows_the_photographs_own_angles(size, camera, tmp_path
     assert down == pytest.approx((24 / own) * (height - 1) / height, rel=1e-4)
 
 
+SENSOR = {0x920A: 50.0, 0xA20E: 72.9, 0xA20F: 72.9, 0xA210: 2}  # 22.3 mm are 64 pixels
+
+
+@pytest.mark.parametrize(
+    ("size", "tags", "focal_px"),
+    [
+        ((64, 48), SENSOR, 143.5),
+        ((48, 64), SENSOR, 143.5),
+        ((32, 24), SENSOR | {0xA002: 64, 0xA003: 48}, 71.75),  # a smaller copy
+        ((24, 32), SENSOR | {0xA002: 64, 0xA003: 48}, 71.75),  # turned, too
+        ((64, 48), SENSOR | {0xA20E: 28.7, 0xA210: 3}, 143.5),
+        ((64, 48), SENSOR | {0xA20E: 2.87, 0xA210: 4}, 143.5),
+        ((64, 48), SENSOR | {0xA405: 0}, 143.5),
+    ],
+    ids=["landscape", "portrait", "smaller", "smaller and turned", "by cm", "by mm", "35 mm is 0"],
+)
+def test_a_lens_and_the_pixels_of_its_sensor_give_the_focal_length(tmp_path, size, tags, focal_px):
+    photo = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update(tags)
+    Image.new("RGB", size).save(photo, exif=exif)
+    width, height = size
+    found, origin = Camera().focal_px((height, width), photo)
+    assert (found, origin) == (pytest.approx(focal_px, rel=2e-3), "EXIF")
+    assert Camera().focal_px((2 * height, 2 * width), photo)[0] == pytest.approx(2 * found)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [{0x920A: 50.0}, SENSOR | {0xA20E: 0}, SENSOR | {0xA20E: 7000.0}, SENSOR | {0x920A: 0}],
+    ids=["no sensor", "resolution 0", "a sensor of 0.2 mm", "no lens"],
+)
+def test_half_of_what_a_focal_length_needs_is_not_enough(tmp_path, tags):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update(tags)
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=exif)
+    assert exif_focal_35mm(tmp_path / "a.jpg") is None
+
+
 @pytest.mark.parametrize("broken", [b"", b"no image", b"\xff\xd8\xff\xe1\x00\x08Exif"])
 def test_a_photograph_without_a_usable_focal_length_is_no_error(tmp_path, broken):
     (tmp_path / "a.jpg").write_bytes(broken)

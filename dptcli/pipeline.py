@@ -29,7 +29,7 @@ from dptcli.depth.prompts import Prompt, Prompts, prompt_remedy
 from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.fast.memory import hold_reserve, settle_memory
 from dptcli.inputs.find import ImageSource, decode_picture
-from dptcli.inputs.reading import Wanted
+from dptcli.inputs.reading import NOTHING_NOTICED, About, Wanted, about_of
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
 from dptcli.processing.processor import Prepared
 from dptcli.processing.target_size import TargetSize, target_hw
@@ -103,6 +103,7 @@ class Prediction:
     scores: NDArray[np.float16] | None = None
     labels: NDArray[np.integer] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    about: About = NOTHING_NOTICED
 
 
 ImageInput = str | Path | bytes | BinaryIO | NDArray[np.uint8]
@@ -222,6 +223,8 @@ class Pipeline:
                 facts = save(item.job, prediction)
         except Exception as error:
             return failure(item.job, error, item.started)
+        if item.sample.about.notes:
+            facts = {**facts, "notes": list(item.sample.about.notes)}
         height, width = prediction.values.shape
         elapsed_s = time.perf_counter() - item.started
         return Outcome(item.job, None, (height, width), facts, elapsed_s)
@@ -252,7 +255,7 @@ class Pipeline:
                 picture = decode_picture(source, wanted=self.options.wanted)
             if self.options.prompts is not None and isinstance(source, ImageSource):
                 prompt = self.options.prompts.read(source)
-        return self.prepare(picture, prompt=prompt)
+        return replace(self.prepare(picture, prompt=prompt), about=about_of(picture))
 
     def prepare(
         self, picture: "NDArray[np.uint8] | Image", *, prompt: Prompt | None = None
@@ -332,6 +335,7 @@ class Pipeline:
                 limits=finite_range(cropped.numpy()) if is_depth else (0.0, 0.0),
                 scores=cropped.softmax(0).half().numpy() if self.options.keep_scores else None,
                 facts={} if sample.prompt is None else sample.prompt.facts,
+                about=sample.about,
             )
 
 

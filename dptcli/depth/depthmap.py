@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptcli.inputs.geotiff import Place
 from dptcli.kinds import Kind, near_is_large
 
 # For a shape in space relative depth needs a scale and a shift that nobody knows: the nearest point
@@ -24,6 +25,7 @@ class DepthMap:
     limits: the network's own smallest and largest value, before bicubic resizing overshot them.
     rgb: the photograph, uint8 (H', W', 3), where a format needs it. focal_px: the focal length in
     pixels of `values`, across and down, where a format needs it. facts: what to say of the image.
+    place: where the photograph lies on the ground, if its file says so.
     """
 
     values: NDArray[np.float32]
@@ -32,6 +34,7 @@ class DepthMap:
     rgb: NDArray[np.uint8] | None = None
     focal_px: tuple[float, float] = (0.0, 0.0)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    place: Place | None = None
 
     @property
     def near_is_large(self) -> bool:

@@ -145,7 +145,8 @@ class DepthOutputs:
             own, origin = self._focal_px(prediction.source_hw, job.source)
             focal_px = focal_of_map(own, prediction.source_hw, values.shape)
             facts |= {**focal_facts(focal_px), "focal_from": origin}
-        return DepthMap(values, kind, limits, prediction.rgb, focal_px, facts)
+        place = prediction.about.place
+        return DepthMap(values, kind, limits, prediction.rgb, focal_px, facts, place)
 
     def _write_mask(
         self, path: Path | None, job: Job, prediction: "Prediction", facts: Mapping[str, Any]

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, TiffTags
 
 from dptcli.depth.colormaps import finite_range, scale_to_levels
 from dptcli.depth.depthmap import DepthMap
@@ -22,6 +22,8 @@ from dptcli.results.writers import save_png
 Facts = dict[str, Any]
 
 _TOP = 65_535
+
+_PLACE_TYPES = {34735: TiffTags.SHORT, 34737: TiffTags.ASCII}
 
 
 def write_png16(stream: BinaryIO, depth: DepthMap) -> Facts:
@@ -65,9 +67,17 @@ def write_scaled_png(stream: BinaryIO, depth: DepthMap, *, scale: int) -> Facts:
 
 
 def write_tiff(stream: BinaryIO, depth: DepthMap) -> Facts:
-    """Write float32 TIFF, uncompressed: floats barely shrink. ImageDescription has the facts."""
+    """Write float32 TIFF, uncompressed: floats barely shrink. ImageDescription has the facts.
+
+    A photograph's place on the ground (GeoTIFF) is the map's too.
+    """
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[270] = json.dumps(depth.facts, default=str)
+    if depth.place is not None:
+        height, width = depth.values.shape
+        for tag, values in depth.place.scaled((height, width)).items():
+            tags.tagtype[tag] = _PLACE_TYPES.get(tag, TiffTags.DOUBLE)
+            tags[tag] = values
     Image.fromarray(depth.values).save(stream, "TIFF", tiffinfo=tags)
     return _as_they_are()
 

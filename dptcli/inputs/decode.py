@@ -65,7 +65,7 @@ def decode_picture(
     over `background`, of an animation or a multi-page file one frame is read, values of more than 8
     bits are scaled as levels.py says, light as linear.py does. Colours are taken as sRGB: embedded
     profiles are ignored, as they were for the pictures that the models learned from. What was
-    noticed about the picture is logged, and is found by `notes_of`.
+    noticed about the picture is logged, and is found by `about_of`.
 
     The limit of pixels is compared with the header before any pixel is decoded; a progressive JPEG
     may ask for MAX_SCANS passes over that many. A limit above Pillow's own
@@ -89,18 +89,8 @@ def decode_picture(
             f"{name} is damaged, cut short or of an unsupported kind ({reason}); "
             "copy it again or export it as PNG"
         ) from error
-    if reading.notes:
-        picture.info[_NOTES] = tuple(reading.notes)
+    reading.keep_about(picture)
     return picture
-
-
-_NOTES = "dpt notes"
-
-
-def notes_of(picture: Image.Image) -> tuple[str, ...]:
-    """What was noticed while a picture was decoded, clauses that follow its name."""
-    notes = picture.info.get(_NOTES, ())
-    return notes if isinstance(notes, tuple) else ()
 
 
 def _read(stream: BinaryIO, reading: Reading) -> Image.Image:

@@ -9,6 +9,7 @@ from types import ModuleType
 from PIL import Image
 
 from dptcli.errors import ImageError
+from dptcli.inputs.geotiff import Place
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,25 @@ class Wanted:
     page: int | None = None
 
 
+@dataclass(frozen=True)
+class About:
+    """What was noticed about a picture, clauses that follow its name; its place on the ground."""
+
+    notes: tuple[str, ...] = ()
+    place: Place | None = None
+
+
+NOTHING_NOTICED = About()
+
+_ABOUT = "dpt about"
+
+
+def about_of(picture: object) -> About:
+    """What is known about a picture that was decoded here; nothing about others, and arrays."""
+    found = picture.info.get(_ABOUT) if isinstance(picture, Image.Image) else None
+    return found if isinstance(found, About) else NOTHING_NOTICED
+
+
 @dataclass
 class Reading:
     """One picture under way: its name for messages, what is wanted, what was noticed."""
@@ -52,6 +72,12 @@ class Reading:
     wanted: Wanted = field(default_factory=Wanted)
     background: Colour = WHITE
     notes: list[str] = field(default_factory=list)
+    place: Place | None = None
+
+    def keep_about(self, picture: Image.Image) -> None:
+        """Let a picture carry what was noticed; see about_of."""
+        if self.notes or self.place is not None:
+            picture.info[_ABOUT] = About(tuple(self.notes), self.place)
 
     def say(self, note: str) -> None:
         """Warn of something about the picture; a clause that follows its name."""

@@ -17,6 +17,7 @@ from PIL import Image, TiffImagePlugin
 from dptcli.errors import ImageError
 from dptcli.inputs import raw
 from dptcli.inputs.colours import is_fourth_band, to_rgb, without_fourth_band
+from dptcli.inputs.geotiff import read_place
 from dptcli.inputs.levels import Meaning, Scaled, alpha_levels, poorly_used, to_levels
 from dptcli.inputs.reading import TRANSPOSE, Reading
 from dptcli.inputs.tiffdata import BYTE_PACKERS, UnknownLayout, read_samples, sample_type
@@ -74,6 +75,8 @@ def read_tiff(stream: BinaryIO, reading: Reading) -> Image.Image:
     page = chosen[reading.choose_page(len(chosen))]
     tags = read_tags(stream, page.offset)
     reading.check_size(page.hw[1], page.hw[0])
+    if tags.get(ORIENTATION, 1) == 1:  # turned, its place would be another
+        reading.place = read_place(tags, page.hw)
     if not _is_plain(tags) or not _pillow_counts_so(stream):
         return _read_deep(stream, page, tags, reading)
     if page is not found[0]:

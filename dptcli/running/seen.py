@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dptcli.depth.prompts import Prompt
+from dptcli.inputs.reading import NOTHING_NOTICED, About
 from dptcli.processing.processor import Prepared
 
 Pixels = Tensor | NDArray[np.float32]
@@ -23,7 +24,7 @@ class Sample:
     """A decoded image: rgb uint8 (H, W, 3), if kept, and what the network sees of it.
 
     tile_hw: with it `prepared` is a canvas to cut tiles from, and overview is the whole, smaller.
-    prompt: what the model is told beside the photograph.
+    prompt: what the model is told beside the photograph. about: what was noticed about its file.
     """
 
     prepared: Prepared
@@ -31,6 +32,7 @@ class Sample:
     tile_hw: tuple[int, int] | None = None
     overview: Prepared | None = None
     prompt: Prompt | None = None
+    about: About = NOTHING_NOTICED
 
     @property
     def prompt_m(self) -> NDArray[np.float32] | None:

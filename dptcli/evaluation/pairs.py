@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from dptcli.errors import ImageError, UsageError
 from dptcli.evaluation.maps import MAP_SUFFIXES, read_map
 from dptcli.inputs.decode import printable
-from dptcli.inputs.find import IMAGE_SUFFIXES, natural_key
+from dptcli.inputs.formats import IMAGE_SUFFIXES
+from dptcli.inputs.search import natural_key
 
 PairTask = Literal["depth", "segment"]
 

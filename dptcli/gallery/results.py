@@ -17,7 +17,7 @@ from dptcli.depth.colormaps import depth_lut, finite_range, scale_to_levels
 from dptcli.errors import DptError, ImageError
 from dptcli.evaluation.maps import read_map
 from dptcli.inputs.decode import printable
-from dptcli.inputs.find import IMAGE_SUFFIXES
+from dptcli.inputs.formats import IMAGE_SUFFIXES
 from dptcli.kinds import is_kind, near_is_large
 from dptcli.records.report import FAILURES_NAME
 from dptcli.results.sidecar import FILES_KEY, TEXT_KEY, facts_beside, find_sidecar, read_sidecar

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import logging
 import os
-import re
-import stat
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from dptcli.errors import ImageError, UsageError
 from dptcli.inputs.content import InputFacts, noted
 from dptcli.inputs.decode import RGBArray, decode
 from dptcli.inputs.decode import decode_picture as _decode_picture
+from dptcli.inputs.formats import IMAGE_SUFFIXES, PICTURE_SUFFIXES
 from dptcli.inputs.reading import WHITE, Colour, Wanted
+from dptcli.inputs.search import (
+    LeftOut,
+    choose,
+    expand,
+    is_dir,
+    kind_of_mode,
+    natural_key,
+    search,
+)
 from dptcli.inputs.text import printable
 from dptcli.remote import Address, is_address, listing, opening, shown
 
@@ -28,14 +34,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 logger = logging.getLogger(__name__)
-
-# What a folder is searched for; a file that is named outright may be called anything.
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"}
-)
-
-# Pictures that Pillow alone does not read; a folder of them must not look empty.
-_OTHER_PICTURES = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".cr2", ".nef", ".arw"})
 
 STDIN = "-"
 
@@ -74,20 +72,30 @@ class ImageSource:
 
 
 def find_images(
-    inputs: Sequence[str | Path], *, listed: Sequence[str] = (), recursive: bool = True
+    inputs: Sequence[str | Path],
+    *,
+    listed: Sequence[str] = (),
+    recursive: bool = True,
+    left_out: LeftOut | None = None,
 ) -> list[ImageSource]:
     """The images that files, folders, globs and addresses name, each once, in the inputs' order.
 
     What a folder or a glob holds comes in natural order (2.jpg before 10.jpg). Files named outright
     are kept whatever they are, so that a wrong one fails by name when it is decoded; folders are
-    searched for IMAGE_SUFFIXES, without hidden entries, devices and pipes. `relative` is the path
+    searched for pictures, without hidden entries, devices and pipes. `relative` is the path
     below the deepest folder that holds every input: one folder's tree is mirrored as it is, and
     equal names in different folders stay apart. Addresses have a common folder of their own. "-" is
     standard input. listed: inputs of a list, of which single ones may have vanished since it was
-    made: they are kept too, unless there is none left.
+    made: they are kept too, unless there is none left. left_out: takes what is found and not given;
+    without it that is logged.
 
     Raises UsageError when an input does not exist, a folder cannot be read or nothing was found.
     """
+    if left_out is None:
+        left_out = LeftOut()
+        sources = find_images(inputs, listed=listed, recursive=recursive, left_out=left_out)
+        left_out.log()
+        return sources
     num_named, inputs = len(inputs), [*inputs, *listed]
     if not inputs:
         raise UsageError("no input given; name an image, a folder, or - for standard input")
@@ -102,21 +110,24 @@ def find_images(
             continue
         if is_address(given):
             addresses, remote_root = listing.expand(
-                str(given), suffixes=IMAGE_SUFFIXES, recursive=recursive, order=natural_key
+                str(given), suffixes=PICTURE_SUFFIXES, recursive=recursive, order=natural_key
             )
+            if [address.url for address in addresses] != [str(given)]:
+                addresses = choose(addresses, left_out, path_of=lambda it: PurePosixPath(it.key))
+                addresses.sort(key=lambda it: natural_key(PurePosixPath(it.key)))
             paths += addresses
             remote_roots.append(remote_root)
             continue
         # Path("") is the current folder, but "" is more likely a shell variable that was not set.
-        matches = _expand(Path(given)) if str(given) else []
+        matches = expand(Path(given), left_out) if str(given) else []
         if not matches and str(given) and index >= num_named:
             vanished.append(Path(given))
         elif not matches:
             missing.append(printable(given))
         for path in matches:
-            if _is_dir(path):
+            if is_dir(path):
                 roots.append(_absolute(path))
-                paths += _search(path, recursive=recursive)
+                paths += search(path, left_out, recursive=recursive)
             else:
                 roots.append(_absolute(path).parent)
                 paths.append(path)
@@ -132,105 +143,14 @@ def find_images(
     if not paths:
         listed = ", ".join(f"'{printable(shown(str(given)))}'" for given in inputs[:5])
         raise UsageError(
-            f"no images in {listed}; folders are searched for {' '.join(sorted(IMAGE_SUFFIXES))}"
+            f"no images in {listed}; folders are searched for {' '.join(sorted(IMAGE_SUFFIXES))} "
+            "and more"
             + ("" if recursive else ", and subfolders only without --no-recursive")
+            + "".join(f"; {line}" for line in left_out.sentences())
+            + "".join(f"; {reason}" for _, reason in left_out.folders)
         )
     roots += [_absolute(path).parent for path in vanished]
     return _sources([*paths, *vanished], roots, remote_roots)
-
-
-def _expand(path: Path) -> list[Path]:
-    """An existing path as it is (whatever characters it holds), else what it matches as a glob."""
-    if _exists(path):
-        return [path]
-    if not glob.has_magic(str(path)):
-        return []
-    first = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
-    base, pattern = Path(*path.parts[:first]), Path(*path.parts[first:])
-    hidden_wanted = any(part.startswith(".") for part in pattern.parts)
-    try:
-        # Path.glob, not glob.glob: its ** does not follow links, so a loop cannot hang it.
-        matches = sorted(base.glob(str(pattern)), key=natural_key)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot match '{printable(path)}': {error}") from error
-    return [
-        match
-        for match in matches
-        if hidden_wanted or not any(p.startswith(".") for p in match.relative_to(base).parts)
-    ]
-
-
-def _exists(path: Path) -> bool:
-    """Whether the path leads somewhere; False also where Path.exists would raise (permissions)."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def _is_dir(path: Path | os.DirEntry[str]) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def _search(folder: Path, *, recursive: bool) -> list[Path]:
-    """Image files below a folder, in natural order; linked folders are entered once, and last."""
-    images: list[Path] = []
-    left_out: Counter[str] = Counter()
-    searched: set[tuple[int, int]] = set()
-    folders, links = [folder], list[Path]()
-    while folders or links:
-        here = folders.pop() if folders else links.pop()
-        try:
-            status = here.stat()
-            with os.scandir(here) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError as error:
-            if here == folder:
-                raise UsageError(
-                    f"cannot read the folder '{printable(folder)}': {error.strerror}; "
-                    "check its permissions"
-                ) from error
-            logger.warning("skipped the folder %s: %s", printable(here), error.strerror)
-            continue
-        if (status.st_dev, status.st_ino) in searched:
-            continue  # a link back into what is already known
-        searched.add((status.st_dev, status.st_ino))
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            path = here / entry.name
-            if _is_dir(entry):
-                if recursive:
-                    (links if entry.is_symlink() else folders).append(path)
-            elif path.suffix.lower() in IMAGE_SUFFIXES:
-                kind = None if entry.is_file(follow_symlinks=False) else _special_kind(path)
-                if kind is None:
-                    images.append(path)
-                else:
-                    logger.warning("skipped %s: it is %s, not a file", printable(path), kind)
-            elif path.suffix.lower() in _OTHER_PICTURES:
-                left_out[path.suffix.lower()] += 1
-    if left_out:
-        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
-        logger.warning(
-            "left out %s in %s: not read here; export them as JPEG or PNG",
-            counts,
-            printable(folder),
-        )
-    return sorted(images, key=natural_key)
-
-
-def natural_key(path: PurePath) -> tuple[list[list[tuple[int, int, str]]], str]:
-    """A sort key that compares the numbers in names as numbers, folder by folder."""
-    parts = [
-        # Splitting at a group puts the runs of digits at the odd places.
-        [(0, int(run), "") if i % 2 else (1, 0, run.casefold()) for i, run in enumerate(runs)]
-        for runs in (re.split(r"([0-9]+)", part) for part in path.parts)
-    ]
-    return parts, str(path)
 
 
 def _sources(
@@ -309,27 +229,6 @@ def decode_picture(
         return _decode_picture(stream, name=name, wanted=wanted)
 
 
-def _special_kind(path: Path) -> str | None:
-    """What a path is when it is no plain file, in words; None if it is one, or is gone."""
-    try:
-        return _kind(path.stat().st_mode)
-    except OSError:
-        return None  # opening it says why, by name
-
-
-def _kind(mode: int) -> str | None:
-    if stat.S_ISREG(mode):
-        return None
-    for test, kind in (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a pipe (FIFO)"),
-        (stat.S_ISSOCK, "a socket"),
-    ):
-        if test(mode):
-            return kind
-    return "a device"
-
-
 @contextmanager
 def _opened(
     source: ImageSource | str | Path | bytes | BinaryIO,
@@ -360,12 +259,12 @@ def _open_file(path: Path) -> BinaryIO:
     """Open a regular file for reading; a pipe, device or socket is refused without opening it."""
     name = printable(path)
     try:
-        kind = _kind(path.stat().st_mode)
+        kind = kind_of_mode(path.stat().st_mode)
         if kind is None:
             # Should a pipe take the file's place just now, O_NONBLOCK keeps us from waiting.
             flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
             stream = os.fdopen(os.open(path, flags), "rb")
-            kind = _kind(os.fstat(stream.fileno()).st_mode)
+            kind = kind_of_mode(os.fstat(stream.fileno()).st_mode)
             if kind is None:
                 return stream
             stream.close()

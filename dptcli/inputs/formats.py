@@ -101,22 +101,31 @@ _MORE: dict[tuple[str, str] | None, frozenset[str]] = {
 # What a person calls a picture and nothing here reads.
 _UNREAD = frozenset(
     {".psd", ".psb", ".xcf", ".kra", ".tga", ".pcx", ".dds", ".ico", ".icns", ".jxl", ".jxr"}
-    | {".svg", ".svgz", ".eps", ".ai", ".pdf", ".qoi", ".sgi", ".pic", ".pict", ".dpx", ".cin"}
+    | {".svg", ".svgz", ".eps", ".ai", ".qoi", ".sgi", ".pic", ".pict", ".dpx", ".cin"}
     | {".fits", ".fit", ".dcm", ".pam", ".bpg", ".insp", ".lfp", ".cap", ".eip", ".wmf", ".emf"}
 )
 
 
-def second_choice(suffix: str) -> str | None:
-    """The extra that reads names of this ending, "" for none needed; None for other endings.
+PICTURE_SUFFIXES = IMAGE_SUFFIXES.union(_UNREAD, *_MORE.values())
 
-    Such a file in a folder is read unless a picture of IMAGE_SUFFIXES with its name is beside it.
-    """
-    for needed, suffixes in _MORE.items():
+
+@dataclass(frozen=True)
+class Second:
+    """A picture that is read where no other has its name: who comes first, the extra it lacks."""
+
+    rank: int
+    missing: str | None
+
+
+def second_choice(suffix: str) -> Second | None:
+    """How files of an ending are read in a folder beyond IMAGE_SUFFIXES; None where they aren't."""
+    for rank, (needed, suffixes) in enumerate(_MORE.items()):
         if suffix in suffixes:
-            return "" if needed is None or importlib.util.find_spec(needed[0]) else needed[1]
+            is_here = needed is None or importlib.util.find_spec(needed[0]) is not None
+            return Second(rank, None if needed is None or is_here else needed[1])
     return None
 
 
-def is_unread_picture(suffix: str) -> bool:
-    """Whether names of this ending are pictures that nothing here reads."""
-    return suffix in _UNREAD
+def is_picture(suffix: str) -> bool:
+    """Whether a person would call a file of this ending a picture."""
+    return suffix in PICTURE_SUFFIXES

@@ -2,7 +2,7 @@
 
     {"schema": "dpt-report/1", "status": "done" | "some failed" | "interrupted" | "error",
      "started": …, "finished": …, "elapsed_s": …, "stage_s": {…},
-     "totals": {"images", "done", "skipped", "failed", "not_reached"},
+     "totals": {"images", "done", "skipped", "failed", "not_reached", "left_out"},
      "runs": [{"command", "options", "shard", "model", "versions", "machine", … as above}],
      "images": [{"input", "output", "status", "at", "elapsed_s", …}]}
 
@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from dptcli import __version__
 from dptcli.errors import ImageError, ModelError, UsageError
+from dptcli.inputs.search import LeftOut
 from dptcli.records.report import Clock, Outcome
 from dptcli.remote import is_address, shown
 from dptcli.remote.places import RemotePath
@@ -36,7 +37,7 @@ from dptcli.running.machine import processor_name, usable_cores
 SCHEMA = "dpt-report/1"
 
 # What an image's status may be, the one that counts last where runs differ.
-STATUSES = ("not_reached", "skipped", "failed", "done")
+STATUSES = ("left_out", "not_reached", "skipped", "failed", "done")
 
 
 class RunReport:
@@ -117,6 +118,13 @@ class RunReport:
         for job in plan.skipped:
             self._add(job, "skipped", {})
 
+    def left_out(self, left_out: LeftOut) -> None:
+        """Take the pictures that are not worked on, and the folders that could not be listed."""
+        for path, reason in left_out.pictures:
+            self._note(path, None, "left_out", {"reason": reason})
+        for path, reason in left_out.folders:
+            self._note(path, None, "failed", {"error": reason})
+
     def loaded(self, model: Mapping[str, Any], clock: Clock) -> None:
         """Take which model does the work, and where; and the clock of its stages."""
         self._about["model"] = dict(model)
@@ -127,14 +135,19 @@ class RunReport:
         facts: dict[str, Any] = {"elapsed_s": round(outcome.elapsed_s, 4)}
         if outcome.error is not None:
             facts["error"] = outcome.error
+        if outcome.facts.get("notes"):
+            facts["notes"] = outcome.facts["notes"]
         if outcome.output_hw is not None:
             facts["height"], facts["width"] = outcome.output_hw
         self._add(outcome.job, "done" if outcome.error is None else "failed", facts)
 
     def _add(self, job: Job, status: str, facts: Mapping[str, Any]) -> None:
+        self._note(job.source.given, _output(job), status, facts)
+
+    def _note(self, given: str, output: str | None, status: str, facts: Mapping[str, Any]) -> None:
         line = {
-            "input": job.source.given,
-            "output": _output(job),
+            "input": given,
+            "output": output,
             "status": status,
             "at": _now().isoformat(timespec="milliseconds"),
             **facts,
@@ -228,6 +241,8 @@ def merge(paths: Sequence[Path], *, keep_latest: bool = False) -> dict[str, Any]
                 )
             images[key] = max((other_path, other), (path, image), key=lambda item: _rank(item[1]))
     kept = [image for _, image in images.values()]
+    taken = {image["input"] for image in kept if image["status"] != "left_out"}
+    kept = [item for item in kept if item["status"] != "left_out" or item["input"] not in taken]
     counts = dict.fromkeys(STATUSES, 0)
     for image in kept:
         counts[image["status"]] += 1
@@ -260,7 +275,8 @@ def _status(counts: Mapping[str, int], runs: Sequence[Mapping[str, Any]]) -> str
 
 
 def _totals(counts: Mapping[str, int]) -> dict[str, int]:
-    return {"images": sum(counts.values()), **{name: counts[name] for name in reversed(STATUSES)}}
+    images = sum(counts.values()) - counts["left_out"]
+    return {"images": images, **{name: counts[name] for name in reversed(STATUSES)}}
 
 
 def _rank(image: Mapping[str, Any]) -> tuple[int, str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from dptcli.errors import DptError, ImageError
-from dptcli.inputs.find import decode_image, natural_key
+from dptcli.inputs.find import decode_image
+from dptcli.inputs.search import natural_key
 from dptcli.pipeline import Pipeline, Prediction, Save
 from dptcli.records.report import Outcome, Report
 from dptcli.results.plan import Job

@@ -276,10 +276,11 @@ def test_what_may_not_be_read_is_named(monkeypatch, caplog):
             write_image(folder / path)
         (folder / "in/a.png").chmod(0)
         (folder / "in/locked").chmod(0)
-        with unprivileged(), caplog.at_level(logging.WARNING, logger="dptcli.inputs.find"):
+        with unprivileged(), caplog.at_level(logging.WARNING, logger="dptcli.inputs.search"):
             sources = find_images(["in"])
             assert relatives(sources) == ["a.png", "b.png"]
-            assert caplog.messages == ["skipped the folder in/locked: Permission denied"]
+            [message] = caplog.messages
+            assert message.startswith("cannot list the folder in/locked: Permission denied; ")
             with pytest.raises(ImageError, match=r"in/a\.png cannot be opened: Permission denied"):
                 decode_image(sources[0])
             assert decode_image(sources[1]).shape == (3, 4, 3)

@@ -62,7 +62,7 @@ def test_a_report_names_options_versions_machine_and_every_image(run, model):
     assert found["status"] == "some failed"
     assert found["totals"] == {
         **{"images": 11, "done": 10, "failed": 1},
-        **{"skipped": 0, "not_reached": 0},
+        **{"skipped": 0, "not_reached": 0, "left_out": 0},
     }
     [entry] = found["runs"]
     assert entry["command"] == "depth"

@@ -166,7 +166,7 @@ def test_programs_get_paths_as_they_are(models, capsys):
 
 
 def test_pictures_that_are_not_read_are_counted_where_a_folder_holds_them(models, capsys):
-    for name in ("b.heic", "c.HEIC", "d.avif"):
+    for name in ("b.psd", "c.PSD", "d.jxl"):
         Path("in", name).write_bytes(b"?")
     assert main(["depth", "in", "-o", "out", "-m", models["depth"]]) == 0
-    assert "left out 1 .avif, 2 .heic in in" in capsys.readouterr().err
+    assert "left out 1 .jxl, 2 .psd: not read here" in capsys.readouterr().err

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dptcli.cli.predicting.reporter import Reporter
     from dptcli.cli.predicting.request import Request
     from dptcli.inputs.find import ImageSource
+    from dptcli.inputs.search import LeftOut
     from dptcli.pipeline import Pipeline
     from dptcli.video.read import Clip, FrameRange
 
@@ -53,16 +54,19 @@ def run_clip(
 
     A clip that breaks off gives the frames before the break, a warning, and exit code 1.
     """
+    from dptcli.inputs.search import LeftOut
     from dptcli.video.read import parse_frames
 
     frames = parse_frames(wanted.frames)
-    shot = _shot(request, wanted, frames)
+    left_out = LeftOut()
+    shot = _shot(request, wanted, frames, left_out)
     if outputs.needs.prompts is not None:
         outputs.needs.prompts.check_for(shot.sources)
     clip = shot.clip
     with contextlib.closing(clip) if clip is not None else contextlib.nullcontext():
         work = _to_video if wanted.to_video else _to_folder
-        code = work(request, outputs, shot, reporter)
+        reporter.left_out(left_out)
+        code = work(request, outputs, shot, reporter) or (1 if left_out.folders else 0)
     if clip is not None and clip.num_missing and (frames.stop or 1 << 60) > clip.num_frames:
         total = clip.num_frames + clip.num_missing
         logger.error(
@@ -72,10 +76,12 @@ def run_clip(
     return code
 
 
-def _shot(request: "Request", wanted: ClipRequest, frames: "FrameRange") -> Shot:
+def _shot(
+    request: "Request", wanted: ClipRequest, frames: "FrameRange", left_out: "LeftOut"
+) -> Shot:
     from dptcli.video.read import Clip
 
-    found = find_sources(request)
+    found = find_sources(request, left_out)
     if wanted.from_video:
         if len(found) != 1 or found[0].path is None:
             raise UsageError("a video is worked on alone; run the inputs one after another")

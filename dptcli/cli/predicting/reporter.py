@@ -15,6 +15,7 @@ from dptcli.remote import is_address
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from dptcli.inputs.search import LeftOut
     from dptcli.pipeline import Pipeline
     from dptcli.records.report import Outcome, Report
     from dptcli.records.runreport import RunReport
@@ -37,6 +38,22 @@ class Reporter:
         self._num_done = 0
         self._total = 0
         self._step = 1.0
+        self._num_left_out = self._num_unlisted = 0
+
+    def left_out(self, left_out: "LeftOut", plan: "Plan | None" = None) -> None:
+        """Tell about pictures that are not worked on, and folders that could not be listed."""
+        from pathlib import Path
+
+        if plan is not None and isinstance(plan.folder, Path):
+            left_out = left_out.without(plan.folder)
+        left_out.log()
+        self._num_left_out, self._num_unlisted = len(left_out.pictures), len(left_out.folders)
+        if self._account is not None:
+            self._account.left_out(left_out)
+        for path, reason in left_out.pictures:
+            self._json_line({"input": path, "output": None, "status": "left_out", "reason": reason})
+        for path, reason in left_out.folders:
+            self._json_line({"input": path, "output": None, "status": "failed", "error": reason})
 
     @contextmanager
     def loading(self, model: str) -> Iterator[None]:
@@ -114,11 +131,14 @@ class Reporter:
     def summary(self, report: "Report", plan: "Plan") -> None:
         """Close with the count, the rate, and every failure by name."""
         num_failed = len(report.failed)
-        if not self._quiet and len(plan.jobs) + len(plan.skipped) > 1:
+        beside = self._num_left_out + self._num_unlisted
+        if not self._quiet and len(plan.jobs) + len(plan.skipped) + beside > 1:
             rate = report.num_done / report.elapsed_s if report.elapsed_s else 0.0
             parts = [f"{report.num_done} done"]
             parts += [f"{len(plan.skipped)} skipped"] if plan.skipped else []
             parts += [f"{num_failed} failed"] if num_failed else []
+            parts += [f"{self._num_left_out} left out"] if self._num_left_out else []
+            parts += [f"{self._num_unlisted} folders not listed"] if self._num_unlisted else []
             where = f" in {printable(plan.folder)}" if plan.folder is not None else ""
             if self._live:
                 _print_table(report, plan, ", ".join(parts), rate)

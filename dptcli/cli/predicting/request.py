@@ -15,6 +15,7 @@ from dptcli.processing.target_size import TargetSize, parse_target_size
 if TYPE_CHECKING:
     from dptcli.inputs.find import ImageSource
     from dptcli.inputs.reading import Wanted
+    from dptcli.inputs.search import LeftOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +114,14 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
     )
 
 
-def find_sources(request: Request) -> "list[ImageSource]":
-    """The request's images. Raises UsageError when there are none."""
+def find_sources(request: Request, left_out: "LeftOut") -> "list[ImageSource]":
+    """The request's images; notes what is left out. Raises UsageError when there are none."""
     from dptcli.inputs.filelist import read_list
     from dptcli.inputs.find import find_images
 
     listed = read_list(request.from_file, nul=request.null) if request.from_file else []
     if request.from_file and not listed and not request.inputs:
         raise UsageError(f"the list {request.from_file!r} is empty; nothing was done")
-    return find_images(request.inputs, listed=listed, recursive=request.recursive)
+    return find_images(
+        request.inputs, listed=listed, recursive=request.recursive, left_out=left_out
+    )

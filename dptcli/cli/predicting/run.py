@@ -32,12 +32,14 @@ def _run_photographs(
     request: Request, outputs: RunOutputs, engine: "Engine", reporter: "Reporter"
 ) -> int:
     from dptcli.cli.predicting.record import Kept
+    from dptcli.inputs.search import LeftOut
     from dptcli.records.report import Report
     from dptcli.results.plan import Shard, plan_outputs
     from dptcli.weights.catalog import find_model
 
     # Everything that may be refused is refused before torch is imported, in a fraction of a second.
-    sources = find_sources(request)
+    left_out = LeftOut()
+    sources = find_sources(request, left_out)
     prompts = outputs.needs.prompts
     if prompts is not None:
         prompts.check_for(sources)
@@ -57,11 +59,12 @@ def _run_photographs(
         settle=kept.settle,
         shard=None if request.shard is None else Shard(*request.shard),
     )
+    reporter.left_out(left_out, plan)
     if not plan.jobs:
         reporter.planned(plan)
         kept.list_failures(plan)
         reporter.summary(Report(), plan)
-        return 0
+        return 1 if left_out.folders else 0
     # A download draws its own bars, so it comes before the spinner; a typo costs no torch either.
     for name, task in models:
         find_model(name, task=task, offline=request.offline)
@@ -79,7 +82,7 @@ def _run_photographs(
                 report = outputs.run_all(pipeline, plan, watch)
     kept.list_failures(plan, report)
     reporter.summary(report, plan)
-    return 1 if report.failed else 0
+    return 1 if report.failed or left_out.folders else 0
 
 
 def _watch(kept: "Kept", reporter: "Reporter") -> Watch:

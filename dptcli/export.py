@@ -245,9 +245,7 @@ def _multiple_of(loaded: LoadedModel) -> int:
 
 
 def _own_hw(loaded: LoadedModel) -> tuple[int, int]:
-    size = loaded.processor.size
-    height, width = (size, size) if isinstance(size, int) else (size["height"], size["width"])
-    height, width = loaded.processor.network_hw((height, width))
+    height, width = loaded.processor.network_hw(loaded.processor.config.size)
     multiple = _multiple_of(loaded)
     return max(1, height // multiple) * multiple, max(1, width // multiple) * multiple
 

@@ -16,6 +16,9 @@ from dptcli import (
     DPTConfig,
     DPTForDepthEstimation,
     DPTImageProcessor,
+    GLPNConfig,
+    GLPNForDepthEstimation,
+    GLPNImageProcessor,
     ZoeDepthConfig,
     ZoeDepthForDepthEstimation,
 )
@@ -86,6 +89,11 @@ def zoedepth():
     return ZoeDepthForDepthEstimation(ZoeDepthConfig(**values))
 
 
+def glpn():
+    widths = {"hidden_sizes": [8, 16, 24, 32], "decoder_hidden_size": 16}
+    return GLPNForDepthEstimation(GLPNConfig(depths=[1, 1, 1, 1], **widths))
+
+
 # family -> how to make it, the side of its pictures, whether its graph takes any size
 FAMILIES = {
     "dinov2": (lambda: dpt(backbone_config={**DINO, "reshape_hidden_states": False}), 42, True),
@@ -94,6 +102,7 @@ FAMILIES = {
     "swinv2": (lambda: dpt(backbone_config=SWIN, neck_hidden_sizes=[8, 16, 32, 64]), 64, False),
     "depth_anything": (depth_anything, 42, True),
     "zoedepth": (zoedepth, 48, True),
+    "glpn": (glpn, 64, True),
 }
 
 
@@ -108,6 +117,8 @@ def save(model, side, folder):
     processor = DPTImageProcessor
     if isinstance(model, ZoeDepthForDepthEstimation):
         processor = ZoeDepthImageProcessor
+    if isinstance(model, GLPNForDepthEstimation):
+        processor = GLPNImageProcessor
     processor(size={"height": side, "width": side}).save_pretrained(folder)
     return load_model(folder, device="cpu", dtype="float32")
 

@@ -268,8 +268,9 @@ def _print_table(facts: list[dict[str, Any]]) -> None:
                 )
                 console.print(Text(line, style="" if fact["cached"] else "dim"))
     console.print(
-        "\n* is built in or in the cache. CC-BY-NC: not for commercial use. INPUT is in pixels."
-        "\n`dpt models show NAME` says more; `-m owner/name` takes any other repository of the hub."
+        "\n* is built in or in the cache. CC-BY-NC: not for commercial use. INPUT is in"
+        "\npixels; own: the photograph's. `dpt models show NAME` says more; `-m owner/name`"
+        "\ntakes any other repository of the hub."
     )
 
 

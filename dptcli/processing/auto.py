@@ -25,8 +25,11 @@ class AutoImageProcessor:
         _, values = read_settings(source, access)
         wanted = str(values.get("image_processor_type", values.get("feature_extractor_type", "")))
         for family in families():
-            # The reference adds Fast or Pil to the name.
-            if family.processor is not None and wanted.startswith(family.processor):
+            if family.processor is None:
+                continue
+            # The reference adds Fast or Pil to the name, and once called it a feature extractor.
+            older = family.processor.replace("ImageProcessor", "FeatureExtractor")
+            if wanted.startswith((family.processor, older)):
                 processor: type[DPTImageProcessor] = family.processor_class()
                 return processor.from_pretrained(source, **overrides)
         return DPTImageProcessor.from_pretrained(source, **overrides)

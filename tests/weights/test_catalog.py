@@ -115,6 +115,8 @@ def configuration(name: str) -> dict:
         }
     if words[0] == "prompt":
         return configuration(f"depth-anything-{'large' if words[3] == 'vitl' else 'small'}")
+    if words[0] == "glpn":
+        return {"depths": [3, 8, 27, 3], "hidden_sizes": [64, 128, 320, 512]}
     room = {"name": "nyu", "n_bins": 64, "min_depth": 0.001, "max_depth": 10.0}
     road = {**room, "name": "kitti", "max_depth": 80.0}
     one = {"backbone_config": beit("large", 384), "neck_hidden_sizes": neck}

@@ -22,7 +22,7 @@ ENTRIES = tuple(
     )
     for name, backbone, parameters, good_for in (
         ("vits", "DINOv2-S", SMALL, "a coarse or sparse sensor's depth made fine (--prompt)"),
-        ("vits-transparent", "DINOv2-S", SMALL, "the same, trained on for glass (--prompt)"),
         ("vitl", "DINOv2-L", LARGE, "a coarse or sparse sensor's depth made fine (--prompt)"),
+        ("vits-transparent", "DINOv2-S", SMALL, "the same, trained on for glass (--prompt)"),
     )
 )

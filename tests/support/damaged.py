@@ -2,7 +2,9 @@
 
 import io
 
+import cv2
 import numpy as np
+import tifffile
 from PIL import Image, ImageOps
 from places import SAMPLES
 
@@ -36,12 +38,27 @@ def seeds() -> dict[str, bytes]:
         "tiff, jpeg": (photo, "TIFF", {"compression": "jpeg"}),
         "tiff, fax": (photo.convert("1"), "TIFF", {"compression": "group4"}),
         "gif": (photo, "GIF", {}),
+        "avif": (photo, "AVIF", {}),
+        "jp2": (photo, "JPEG2000", {}),
+        "ppm": (photo, "PPM", {}),
         "gif, animated": (photo, "GIF", animation),
     }
     encoded = {}
     for name, (image, fmt, options) in variants.items():
         stream = io.BytesIO()
         image.save(stream, fmt, **options)
+        encoded[name] = stream.getvalue()
+    pixels = np.asarray(photo)
+    light = (pixels.astype(np.float32) / 255) ** 2.2
+    encoded["hdr"] = cv2.imencode(".hdr", light[..., ::-1])[1].tobytes()
+    encoded["png, 12 bits of 16"] = cv2.imencode(".png", pixels.astype(np.uint16) << 4)[1].tobytes()
+    deep = {"photometric": "rgb", "metadata": None}
+    for name, values, options in (
+        ("tiff, planar 16 bits", np.moveaxis(pixels.astype(np.uint16) * 257, -1, 0), {}),
+        ("tiff, float tiles", light, {"tile": (16, 16), "compression": "lzw", "predictor": True}),
+    ):
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, values, **deep, **options)
         encoded[name] = stream.getvalue()
     return encoded
 

@@ -90,7 +90,7 @@ def zoedepth():
 
 
 def glpn():
-    widths = {"hidden_sizes": [8, 16, 24, 32], "decoder_hidden_size": 16}
+    widths = {"hidden_sizes": [8, 16, 40, 32], "decoder_hidden_size": 16}
     return GLPNForDepthEstimation(GLPNConfig(depths=[1, 1, 1, 1], **widths))
 
 

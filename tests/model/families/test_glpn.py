@@ -147,6 +147,10 @@ def test_a_size_that_is_asked_for_keeps_the_shape_and_the_multiples() -> None:
     assert ours.network_hw((3000, 4000)) == (224, 288)
     assert GLPNImageProcessor().network_hw((20, 3000)) == (32, 2976)
     assert GLPNImageProcessor(max_long_side=640).network_hw((3000, 4000)) == (480, 640)
+    changed = GLPNImageProcessor()
+    assert changed.size is None
+    changed.size = {"height": 64, "width": 64}
+    assert changed.network_hw((300, 300)) == (64, 64)
 
 
 def test_the_published_spelling_is_read_and_the_reference_reads_ours(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ _BY_STAGE = (
 )
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(init=False)
 class GLPNConfig(Config):
     """The architecture of a GLPN model; lists hold a value for each stage of the encoder.
 

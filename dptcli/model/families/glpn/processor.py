@@ -19,6 +19,10 @@ _TYPES = re.compile(r"GLPN(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 class OwnSizeConfig(ProcessorConfig):
     """Resizes to the multiples of `ensure_multiple_of` below the picture's own sides, or one."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The parameters as JSON values; no size, which is the picture's."""
+        return {**super().to_dict(), "size": None}
+
     def resized_hw(self, source_hw: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) after the resize; one beyond `max_long_side` is brought back to it.
 
@@ -46,6 +50,8 @@ class GLPNImageProcessor(DPTImageProcessor):
     size otherwise; with one, the other parameters are those of DPTImageProcessor. Raises
     ConfigError for wrong values.
     """
+
+    type_name = "GLPNImageProcessor"
 
     def __init__(
         self,
@@ -83,12 +89,13 @@ class GLPNImageProcessor(DPTImageProcessor):
             **kwargs,
         )
         if size is None:
-            values = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config)}
-            self.__dict__["config"] = OwnSizeConfig(**values)
+            self.__dict__["_config"] = OwnSizeConfig(**_values_of(self.config))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Every parameter and the kept unknown keys, in the reference's spelling."""
-        values = {**super().to_dict(), "image_processor_type": "GLPNImageProcessor"}
-        if isinstance(self.config, OwnSizeConfig):
-            values["size"] = None
-        return values
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "size" and isinstance(self.config, OwnSizeConfig):
+            self.__dict__["_config"] = ProcessorConfig(**_values_of(self.config))
+        super().__setattr__(name, value)
+
+
+def _values_of(config: ProcessorConfig) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}

@@ -112,7 +112,8 @@ def find_images(
             addresses, remote_root = listing.expand(
                 str(given), suffixes=PICTURE_SUFFIXES, recursive=recursive, order=natural_key
             )
-            if [address.url for address in addresses] != [str(given)]:
+            is_searched = any(address.in_store for address in addresses)
+            if is_searched and [address.url for address in addresses] != [str(given)]:
                 addresses = choose(addresses, left_out, path_of=lambda it: PurePosixPath(it.key))
                 addresses.sort(key=lambda it: natural_key(PurePosixPath(it.key)))
             paths += addresses

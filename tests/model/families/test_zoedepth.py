@@ -256,3 +256,39 @@ def test_defaults_are_the_reference_s() -> None:
 def test_wrong_zoedepth_configurations_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ZoeDepthConfig(**wrong)
+
+
+CORNERS: dict[str, dict[str, Any]] = {
+    # Its width is 256 in the reference, whatever the maps' is.
+    "add_projection": {
+        "add_projection": True,
+        "fusion_hidden_size": 256,
+        "bottleneck_features": 256,
+    },
+    "another map": {"head_in_index": 2},
+    "other factors": {"reassemble_factors": [2, 1, 1, 0.5]},
+}
+
+
+@pytest.mark.parametrize("name", [*CORNERS, "over DINOv2"])
+@torch.inference_mode()
+def test_fields_that_no_published_file_uses_mean_what_they_mean_to_the_reference(
+    name: str, tmp_path: Path
+) -> None:
+    values = draw_zoe(0) | CORNERS.get(name, {}) | {"bin_configurations": DOMAINS[:1]}
+    reference, hw = reference_zoe(values), SHAPES["landscape"]
+    if name == "over DINOv2":
+        shape = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 4}
+        stages = {"out_indices": [1, 2, 3, 4], "reshape_hidden_states": False}
+        backbone = transformers.Dinov2Config(image_size=56, patch_size=14, **shape, **stages)
+        config = transformers.ZoeDepthConfig(backbone_config=backbone, **values, **EAGER)
+        reference = randomize(transformers.ZoeDepthForDepthEstimation(config), seed=0, std=0.2)
+        reference.relative_head.conv3.bias.fill_(1.0)
+        hw = (56, 84)
+    reference.save_pretrained(tmp_path / "theirs")
+    ours = ZoeDepthForDepthEstimation.from_pretrained(tmp_path / "theirs")
+    expected = reference(pixels(hw)).predicted_depth
+    assert_close(ours(pixels(hw)).predicted_depth, expected)
+    ours.save_pretrained(tmp_path / "ours")
+    back = load_reference(type(reference), tmp_path / "ours")
+    assert_close(back(pixels(hw)).predicted_depth, expected)

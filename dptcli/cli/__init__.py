@@ -20,6 +20,13 @@ from dptcli import __version__
 from dptcli.cli.commands import LazyGroup
 from dptcli.cli.terminal.argv import normalize_argv
 from dptcli.cli.terminal.signals import SIGHUP, Stopped, signals_raise
+from dptcli.cli.terminal.streams import (
+    failed_output,
+    is_of_stream,
+    is_reader_gone,
+    open_missing,
+    refuse_lost_folder,
+)
 from dptcli.errors import DptError, ImageError
 from dptcli.running.machine import steady_sums
 
@@ -79,10 +86,12 @@ def about(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dpt` with the arguments given (the process's by default) and return its exit code."""
+    open_missing()
     arguments = normalize_argv(sys.argv[1:] if argv is None else argv)
     steady_sums()
     with signals_raise():
         try:
+            refuse_lost_folder()
             code = app(arguments, prog_name="dpt", standalone_mode=False)
         except DptError as error:
             _complain(str(error))
@@ -95,10 +104,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Stopped as stop:
             code = 128 + stop.signal_number
         except Exception as error:
+            if isinstance(error, OSError) and is_of_stream(error):
+                failed_output()
+                return _complain_of_output(error)
             return _report_bug(error)
         if code in {EXIT_INTERRUPTED, 128 + signal.SIGTERM, 128 + SIGHUP}:
             _complain("interrupted; finished results are kept")
             _leave_now(code)
+    if (lost := failed_output()) is not None:
+        return code or _complain_of_output(lost)
     return code or EXIT_DONE
 
 
@@ -113,7 +127,14 @@ def _leave_now(code: int) -> NoReturn:
 
 
 def _complain(message: str) -> None:
-    print(f"dpt: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the exit code says it too
+        print(f"dpt: {message}", file=sys.stderr, flush=True)
+
+
+def _complain_of_output(error: OSError) -> int:
+    if not is_reader_gone(error):  # `| head` has what it wanted
+        _complain(f"cannot write standard output: {error.strerror}; finished results are kept")
+    return EXIT_SOME_FAILED
 
 
 def _complain_of_usage(error: typer.TyperException, arguments: Sequence[str]) -> None:

@@ -57,15 +57,13 @@ def restore(
     set_up_logging(verbose=verbose, quiet=quiet)
     from pathlib import Path
 
-    import numpy as np
-
     from dptcli.results.restore import restore as read_back
-    from dptcli.results.writers import write_whole
+    from dptcli.results.writers import write_array, write_whole
 
     source = Path(file)
     target = _target(source, output, overwrite=overwrite)
     found = read_back(source)
-    write_whole(target, lambda stream: np.save(stream, found.values, allow_pickle=False))
+    write_whole(target, lambda stream: write_array(stream, found.values))
     if not quiet:
         kind, unit = found.facts.get("kind", "map"), found.facts.get("unit", "unknown")
         exact = "exact" if not found.max_error else f"within {found.max_error:.3g}"

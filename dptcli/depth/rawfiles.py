@@ -17,7 +17,7 @@ from PIL import Image, TiffImagePlugin, TiffTags
 
 from dptcli.depth.colormaps import finite_range, scale_to_levels
 from dptcli.depth.depthmap import DepthMap
-from dptcli.results.writers import save_png
+from dptcli.results.writers import save_png, write_array
 
 Facts = dict[str, Any]
 
@@ -96,7 +96,7 @@ def write_pfm(stream: BinaryIO, depth: DepthMap) -> Facts:
 
 def write_npy(stream: BinaryIO, depth: DepthMap) -> Facts:
     """Write a NumPy array, float32 (H, W)."""
-    np.save(stream, depth.values, allow_pickle=False)
+    write_array(stream, depth.values)
     return _as_they_are()
 
 
@@ -121,7 +121,11 @@ def write_exr(stream: BinaryIO, depth: DepthMap) -> Facts:
     with tempfile.TemporaryDirectory(prefix="dpt-exr-") as folder:
         path = Path(folder) / "depth.exr"
         values = np.ascontiguousarray(depth.values)
-        OpenEXR.File(header, {channel: values}).write(str(path))
+        try:
+            OpenEXR.File(header, {channel: values}).write(str(path))
+        except RuntimeError as error:  # the library's only one, whose words name its own file
+            reason = str(error).rsplit('". ', 1)[-1].rstrip(".")
+            raise OSError(None, reason) from error
         stream.write(path.read_bytes())
     return {**_as_they_are(), "channel": channel}
 

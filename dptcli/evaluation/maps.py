@@ -131,13 +131,16 @@ def _read_picture(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
 def own_facts(image: Image.Image) -> dict[str, Any]:
     """What a picture that dpt wrote says about itself: a PNG's text, a TIFF's description."""
     text = getattr(image, "text", {}).get(TEXT_KEY)
-    if text is None and image.format == "TIFF":
+    is_described = text is None and image.format == "TIFF"
+    if is_described:
         text = getattr(image, "tag_v2", {}).get(_TIFF_DESCRIPTION)
     try:
         facts = json.loads(text) if text else {}
-    except ValueError:  # somebody else's description
+    except (ValueError, TypeError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    # A description may be anybody's, JSON too (microscopes' and tifffile's), with words like ours.
+    is_ours = isinstance(facts, dict) and (not is_described or "dpt" in facts)
+    return facts if is_ours else {}
 
 
 def resize_map(values: NDArray[Any], hw: tuple[int, int]) -> NDArray[np.float32]:

@@ -68,6 +68,20 @@ class ImageSource:
         return self.name if self.path is None else str(self.path)
 
 
+def below(source: ImageSource, root: str) -> ImageSource:
+    """Return a file's source as one of the tree below `root`, whoever named it.
+
+    What is no file of this machine stays as it is. Raises UsageError for a file elsewhere.
+    """
+    if source.path is None:
+        return source
+    top, path = Path(root).absolute(), Path(os.path.abspath(source.path))  # noqa: PTH100 (of ..)
+    for base, file in ((top, path), (top.resolve(), path.parent.resolve() / path.name)):
+        if file.is_relative_to(base):
+            return replace(source, relative=file.relative_to(base))
+    raise UsageError(f"{source.name!r} does not lie below --root {root!r}; name a folder above it")
+
+
 # --- finding -------------------------------------------------------------------------------------
 
 

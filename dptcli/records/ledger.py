@@ -236,6 +236,24 @@ def work_of(source: ImageSource, work: str, beside: Beside | None) -> str:
     return " ".join(filter(None, (work, "" if beside is None else beside(source))))
 
 
+def known_results(folder: Path) -> Callable[[Path], bool]:
+    """Return what tells whether a file is a result of some run into the folder, as it was left."""
+    records = read_records(folder)
+    root = folder.resolve()
+
+    def is_result(path: Path) -> bool:
+        path = path.parent.resolve() / path.name
+        if not path.is_relative_to(root):
+            return False
+        found = records.get(path.relative_to(root).as_posix())
+        try:
+            return found is not None and bool(describing(path, found))
+        except OSError:
+            return False
+
+    return is_result
+
+
 def describing(path: Path, records: Sequence[Record]) -> list[Record]:
     """Return the records that a file matches: by size and date, else by its content."""
     status = path.stat()

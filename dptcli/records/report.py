@@ -1,6 +1,5 @@
 """The account of a run: what became of every image, and the time that every stage took."""
 
-import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from dptcli.results.files import write_text
 from dptcli.results.plan import Job
+from dptcli.results.sidecar import json_text
 
 # Beside the results: the images that have none, one JSON line each, for `dpt gallery` and scripts.
 FAILURES_NAME = "failures.jsonl"
@@ -45,7 +45,7 @@ def write_failures(folder: Path, failed: Iterable[tuple[str, str | None]]) -> No
     if not lines:
         path.unlink(missing_ok=True)
         return
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_text(path, "".join(json_text(line) + "\n" for line in lines))
 
 
 class Clock:

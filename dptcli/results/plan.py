@@ -105,6 +105,8 @@ def plan_outputs(
     existing: Existing = "refuse",
     settle: Settle | None = None,
     shard: Shard | None = None,
+    is_result: Callable[[Path], bool] | None = None,
+    added: str = "",
 ) -> Plan:
     """Give every image its outputs: files, their place in the folder OUT, or standard output.
 
@@ -112,7 +114,9 @@ def plan_outputs(
     mirrors the input tree. suffixes: one for each format, e.g. ".png", ".depth16.png". sidecar: the
     suffix of a file of facts beside them. existing: what to do with outputs that exist; "skip" also
     keeps the files that a job has already. settle: what becomes of outputs in a folder that exist
-    when existing is "refuse". shard: plan this part of the images alone. Nothing is created here.
+    when existing is "refuse". shard: plan this part of the images alone. is_result: whether a file
+    in the folder is what an earlier run wrote, and no photograph. added: what the names of
+    results in a folder have behind the photograph's. Nothing is created here.
     Raises UsageError when two results would share a file, a result would replace an input, OUT
     cannot be written, or outputs exist and existing is "refuse".
     """
@@ -125,13 +129,15 @@ def plan_outputs(
             )
         return Plan((Job(sources[0], None),))
     folder = None if is_file_name(out, suffixes) else place(out)
+    if folder is None and added:
+        raise UsageError("--suffix is for results in a folder, e.g. photos/ -o photos/")
     if folder is None:
         _require_one(sources, f"one file, {out!r}, cannot hold several results")
         jobs = [_named_job(sources[0], place(out), suffixes, sidecar)]
     else:
         jobs = [
-            _job(source, folder / inside(source.relative).with_suffix(""), suffixes, sidecar)
-            for source in _without_results(sources, folder)
+            _job(source, _base(folder, source, added), suffixes, sidecar)
+            for source in _without_results(sources, folder, is_result)
         ]
     if not jobs:
         raise UsageError(f"no images to work on: all lie in the folder of results, {out!r}")
@@ -163,6 +169,11 @@ def refuse_existing(present: Sequence[Job], jobs: Sequence[Job]) -> NoReturn:
     )
 
 
+def _base(folder: Path, source: ImageSource, added: str) -> Path:
+    base = folder / inside(source.relative).with_suffix("")
+    return base.with_name(base.name + added) if added else base
+
+
 def _job(source: ImageSource, base: Path, suffixes: Sequence[str], sidecar: str | None) -> Job:
     """Give an image its files in a folder: `base` and the suffix of each format."""
     files = tuple(base.with_name(base.name + suffix) for suffix in suffixes)
@@ -188,10 +199,13 @@ def _require_one(sources: Sequence[ImageSource], why: str) -> None:
         raise UsageError(f"{why}, and there are {len(sources)}; name a folder, e.g. -o results/")
 
 
-def _without_results(sources: Sequence[ImageSource], folder: Path) -> list[ImageSource]:
+def _without_results(
+    sources: Sequence[ImageSource], folder: Path, is_result: Callable[[Path], bool] | None
+) -> list[ImageSource]:
     """Leave out images in OUT when OUT lies in an input folder: they are an earlier run's results.
 
-    `dpt depth photos -o photos/depth` run twice must not take depth maps for photographs.
+    `dpt depth photos -o photos/depth` run twice must not take depth maps for photographs. Where OUT
+    holds the photographs themselves, is_result tells which are which.
     """
     if isinstance(folder, RemotePath):
         return [s for s in sources if s.url is None or not _is_earlier_result(s, str(folder))]
@@ -206,6 +220,8 @@ def _without_results(sources: Sequence[ImageSource], folder: Path) -> list[Image
                 root = path.parents[min(place[1], len(path.parents)) - 1].resolve()
                 may_hold[place] = root in out.parents
             if may_hold[place] and out in source.path.resolve().parents:
+                continue
+            if is_result is not None and is_result(source.path):
                 continue
         kept.append(source)
     if (num_left_out := len(sources) - len(kept)) > 0:

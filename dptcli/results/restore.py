@@ -84,6 +84,8 @@ def _max_error(stored: StoredMap, facts: dict[str, Any]) -> float:
     if "last" in facts:
         top = float(np.iinfo(stored.values.dtype).max)
         low, high = sorted((float(facts["first"]), float(facts["last"])))
+        if facts.get("no_value") is not None:  # values beyond the range are absent, not moved
+            return (high - low) / top / 2
         # Values beyond a range that was asked for ended at its nearer end.
         clipped = max(low - float(facts.get("min", low)), float(facts.get("max", high)) - high)
         return max((high - low) / top / 2, clipped)

@@ -1,6 +1,7 @@
 """What a result says about itself: in a PNG's text, and in NAME.json beside files without one."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,24 @@ TEXT_KEY = "dptcli"
 # The key of NAME.json under which each file of the image has what holds for it alone.
 FILES_KEY = "files"
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 POLARITY: dict[str, str] = {kind: meaning.polarity for kind, meaning in MEANINGS.items()}
 UNIT: dict[str, str] = {kind: meaning.unit for kind, meaning in MEANINGS.items()}
 
 
 def sidecar_bytes(facts: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Return NAME.json: the facts of the image, and under "files" those of each file."""
-    content = {**facts, FILES_KEY: files}
-    return (json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n").encode(
-        errors="surrogateescape"
-    )
+    return (json_text({**facts, FILES_KEY: files}, indent=2) + "\n").encode()
+
+
+def json_text(content: Any, *, indent: int | None = None) -> str:
+    """Return JSON for people, its letters as they are, that is UTF-8 whatever files are called.
+
+    What is no UTF-8 in a name (a surrogate in Python) is escaped, so that the name comes back.
+    """
+    text = json.dumps(content, indent=indent, ensure_ascii=False, default=str)
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def find_sidecar(path: Path) -> Path | None:

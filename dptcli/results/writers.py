@@ -5,8 +5,10 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -63,9 +65,21 @@ def write_picture(
         save_png(stream, image, facts or {}, smooth=True)
 
 
+def write_array(stream: BinaryIO, values: NDArray[Any]) -> None:
+    """Write a NumPy array as NPY.
+
+    Not by np.save, which hands a file to C's stdio and says of a full disk only that too little was
+    written. Raises OSError.
+    """
+    values = np.ascontiguousarray(values)
+    header = np.lib.format.header_data_from_array_1_0(values)
+    np.lib.format.write_array_header_1_0(stream, header)
+    stream.write(values.tobytes())
+
+
 def describe_write_error(path: Path | None, error: OSError) -> ImageError:
     """Turn a failed write into the error that names the file and the reason."""
-    reason = error.strerror or os.strerror(error.errno or 0)
+    reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
     return ImageError(f"cannot write {str(path or 'standard output')!r}: {reason}")
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from tiny import save_varied
 
 import dptcli
 from dptcli.cli import main
+from dptcli.depth.depthmap import DepthMap
+from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.errors import ImageError
 from dptcli.evaluation.predictions import StoredPredictions
 from dptcli.results.restore import describe, restore
@@ -205,3 +207,24 @@ def test_info_names_what_it_cannot_read(name, content, capsys):
     assert main(["info", name]) == 1
     assert name in capsys.readouterr().err
     assert main(["info", "nowhere"]) == 1
+
+
+def test_a_foreign_tiffs_description_is_not_believed(tmp_path):
+    path = tmp_path / "microscope.tif"
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[270] = json.dumps({"scale": 4.0, "first": 1, "last": 2, "shape": [3, 4]})
+    Image.fromarray(values).save(path, tiffinfo=tags)
+    np.testing.assert_array_equal(restore(path).values, values)
+
+
+def test_what_was_too_far_for_a_format_is_absent_and_widens_no_error(tmp_path):
+    values = np.array([[1.5, 1000.0], [2.25, 3.0]], np.float32)
+    facts = {"dpt": "1", "kind": "depth_m", "min": 1.5, "max": 1000.0}
+    depth = DepthMap(values, "depth_m", (1.5, 1000.0), facts=facts)
+    with (tmp_path / "a.depth-mm.png").open("wb") as stream:
+        RAW_WRITERS["mm"](stream, depth)
+    found = restore(tmp_path / "a.depth-mm.png")
+    assert found.max_error == pytest.approx(0.0005)
+    assert np.isnan(found.values[0, 1])
+    np.testing.assert_allclose(found.values[1], [2.25, 3], atol=0.0006)

@@ -103,6 +103,7 @@ def _to_folder(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: 
         suffixes=outputs.suffixes,
         sidecar=outputs.sidecar,
         existing=request.existing,
+        added=request.suffix,
     )
     reporter.planned(plan)
     if not plan.jobs:

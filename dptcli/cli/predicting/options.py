@@ -57,6 +57,17 @@ NoRecursive = Annotated[
         help="Leave subfolders out, e.g. [cyan]photos/ --no-recursive[/]",
     ),
 ]
+Root = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="Mirror the tree below this folder, whichever of its files are named: for calls by "
+        "xargs and parallel, e.g. [cyan]find photos -name '*.jpg' | xargs dpt depth --root photos "
+        "-o depth/[/]",
+    ),
+]
 MaxPixels = Annotated[
     str | None,
     typer.Option(
@@ -126,6 +137,16 @@ SkipExisting = Annotated[
         metavar="",
         help="Keep whatever exists, made by dpt or not, and do the rest, "
         "e.g. [cyan]-o depth/ --skip-existing[/]",
+    ),
+]
+Suffix = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        show_default=False,
+        rich_help_panel=o.OUTPUT,
+        help="Put this behind a result's name, for results beside their photographs, "
+        "e.g. [cyan]photos/ -o photos/ --suffix _depth[/]",
     ),
 ]
 Shard = Annotated[
@@ -319,3 +340,12 @@ def parse_page(value: str | None) -> int | None:
     if not re.fullmatch(r"[1-9]\d{0,5}", value):
         raise UsageError(f"--page {value!r} must be a whole number, 1 or more, e.g. --page 2")
     return int(value)
+
+
+def parse_suffix(value: str | None) -> str:
+    """Read --suffix, a part of a file's name. Raises UsageError."""
+    if value is None:
+        return ""
+    if not value or re.search(r"[/\\\0]", value):
+        raise UsageError(f"--suffix {value!r} must be a part of a name, e.g. --suffix _depth")
+    return value

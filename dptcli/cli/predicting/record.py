@@ -82,6 +82,15 @@ class Kept:
             whole=self._sources is not None,
         )
 
+    def results(self) -> "Callable[[Path], bool] | None":
+        """Return what tells earlier results from photographs; None where nothing is recorded."""
+        folder = place(self._request.out)
+        from dptcli.records.ledger import FOLDER_NAME, known_results
+
+        if isinstance(folder, RemotePath) or not (folder / FOLDER_NAME).is_dir():
+            return None
+        return known_results(folder)
+
     @contextlib.contextmanager
     def recording(self, plan: "Plan") -> Iterator[None]:
         """Keep the record while the block goes on, and list the failures if it is cut short."""

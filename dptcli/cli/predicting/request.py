@@ -48,6 +48,8 @@ class Request:
     options: Mapping[str, Any]
     shard: tuple[int, int] | None = None
     report: str | None = None
+    root: str | None = None
+    suffix: str = ""
 
     @property
     def wanted(self) -> "Wanted":
@@ -111,17 +113,20 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         options=dict(given),
         shard=shard,
         report=given["report"],
+        root=given["root"],
+        suffix=p.parse_suffix(given["suffix"]),
     )
 
 
 def find_sources(request: Request, left_out: "LeftOut") -> "list[ImageSource]":
     """The request's images; notes what is left out. Raises UsageError when there are none."""
     from dptcli.inputs.filelist import read_list
-    from dptcli.inputs.find import find_images
+    from dptcli.inputs.find import below, find_images
 
     listed = read_list(request.from_file, nul=request.null) if request.from_file else []
     if request.from_file and not listed and not request.inputs:
         raise UsageError(f"the list {request.from_file!r} is empty; nothing was done")
-    return find_images(
+    found = find_images(
         request.inputs, listed=listed, recursive=request.recursive, left_out=left_out
     )
+    return found if request.root is None else [below(source, request.root) for source in found]

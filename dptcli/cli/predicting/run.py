@@ -58,6 +58,8 @@ def _run_photographs(
         existing=request.existing,
         settle=kept.settle,
         shard=None if request.shard is None else Shard(*request.shard),
+        is_result=kept.results(),
+        added=request.suffix,
     )
     reporter.left_out(left_out, plan)
     if not plan.jobs:

@@ -1,5 +1,6 @@
 """What is said on the terminal: lines in one piece, bars, a line of what is under way."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +16,13 @@ def say(line: str, *, file: TextIO | None = None) -> None:
 
     print() writes the end of the line by itself, and a signal may come between.
     """
-    stream = sys.stderr if file is None else file
-    stream.write(f"{line}\n")
-    stream.flush()
+    if file is not None:
+        file.write(f"{line}\n")
+        file.flush()
+        return
+    with contextlib.suppress(OSError):  # a full disk under a log costs no result
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def stderr_console() -> "Console":

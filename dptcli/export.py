@@ -195,6 +195,11 @@ def describe(
         kind, found = loaded.kind, MEANINGS[loaded.kind]
         unit = "metres" if loaded.is_metric else "no unit"
         meaning = f"{unit}, {found.polarity}"
+        focal_px = getattr(loaded.model.config, "reference_focal_px", None)
+        if focal_px is not None and loaded.is_metric:
+            meaning += f", after × focal length in pixels of the input / {focal_px:g}"
+        if hasattr(loaded.model.config, "sky_threshold"):
+            meaning += "; the sky's values mean nothing"
     hw = exported.input_hw
     return {
         "dpt": __version__,

@@ -15,32 +15,36 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dptcli.depth.camera import Camera
 from dptcli.depth.colormaps import finite_range
 from dptcli.depth.prompts import Prompt, Prompts, prompt_remedy
 from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.fast.memory import hold_reserve, settle_memory
 from dptcli.inputs.find import ImageSource, decode_picture
-from dptcli.inputs.reading import NOTHING_NOTICED, About, Wanted, about_of
+from dptcli.inputs.reading import Wanted, about_of
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
 from dptcli.processing.processor import Prepared
+from dptcli.processing.sky import mask_at
 from dptcli.processing.target_size import TargetSize, target_hw
 from dptcli.records.report import Clock, Outcome, Report
 from dptcli.results.claims import claiming
 from dptcli.results.plan import Job
 from dptcli.running.batches import BatchSize, BatchSizes, gather
 from dptcli.running.canvas import Tile, make_canvas
+from dptcli.running.ending import end_depth, focal_for, told_of
 from dptcli.running.jobs import ahead, failure
 from dptcli.running.machine import usable_cores
 from dptcli.running.network import Network, grid_of
+from dptcli.running.seen import Prediction as Prediction
 from dptcli.running.seen import Sample, view_of
 from dptcli.weights.load import LoadedModel, load_model
 
@@ -66,6 +70,8 @@ class Options:
     wanted: how photographs are read.
     prompts: where a depth sensor's map of each photograph lies, for a model that takes them.
     in_order: results come in the order of the jobs, with one reader and one writer (for clips).
+    sky: what becomes of the sky where the network knows it: "far" as its authors do it, or "keep".
+    camera: what is known of it, for networks whose metres are in proportion to its focal length.
     read: takes the place of decode_picture; for frames of video, and to note what is read.
     """
 
@@ -76,34 +82,13 @@ class Options:
     keep_rgb: bool = False
     keep_scores: bool = False
     prompts: Prompts | None = None
+    sky: Literal["far", "keep"] = "far"
+    camera: Camera | None = None
     in_order: bool = False
     read: "Callable[[ImageSource], NDArray[np.uint8] | Image] | None" = None
     # None is a thread for every fourth core, which keeps a CPU's network fed, or on a GPU half.
     num_readers: int | None = None
     num_writers: int | None = None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The result for one image.
-
-    values: depth float32 (H, W) of the model's kind; or labels, class ids
-    (H, W). rgb: the photograph uint8 (H', W', 3), if kept. source_hw: the photograph's size;
-    network_hw: what the network saw. limits: the network's smallest and largest depth, which the
-    bicubic resize to (H, W) may overshoot, or those of a whole clip: the range to draw in.
-    scores: class probabilities float16 (C, h, w) at the network's scale, if kept. labels: class
-    ids (H, W) beside depth, where both were predicted. facts: what else to say about the image.
-    """
-
-    values: NDArray[Any]
-    rgb: NDArray[np.uint8] | None = None
-    source_hw: tuple[int, int] = (0, 0)
-    network_hw: tuple[int, int] = (0, 0)
-    limits: tuple[float, float] = (0.0, 0.0)
-    scores: NDArray[np.float16] | None = None
-    labels: NDArray[np.integer] | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    about: About = NOTHING_NOTICED
 
 
 ImageInput = str | Path | bytes | BinaryIO | NDArray[np.uint8]
@@ -255,7 +240,9 @@ class Pipeline:
                 picture = decode_picture(source, wanted=self.options.wanted)
             if self.options.prompts is not None and isinstance(source, ImageSource):
                 prompt = self.options.prompts.read(source)
-        return replace(self.prepare(picture, prompt=prompt), about=about_of(picture))
+        sample = self.prepare(picture, prompt=prompt)
+        focal = focal_for(self.loaded, self.options.camera, sample.prepared.source_hw, source)
+        return replace(sample, about=about_of(picture), focal=focal)
 
     def prepare(
         self, picture: "NDArray[np.uint8] | Image", *, prompt: Prompt | None = None
@@ -323,7 +310,17 @@ class Pipeline:
         with self.clock.stage("postprocess"):
             prepared = sample.prepared
             is_depth = self.loaded.task == "depth"
-            cropped = self._crop(output, prepared)
+            cropped, sky, focal = self._crop(output, prepared), None, sample.focal
+            if is_depth:
+                if focal is None:  # an array's
+                    focal = focal_for(self.loaded, self.options.camera, prepared.source_hw, None)
+                cropped, sky = end_depth(
+                    cropped,
+                    self.loaded,
+                    keep_sky=self.options.sky == "keep",
+                    focal=focal,
+                    network_hw=(sample.overview or prepared).network_hw,  # tiles are fitted to it
+                )
             height, width = cropped.shape[-2:]
             hw = target_hw(prepared.source_hw, (height, width), self.options.target_size)
             values = resize_depth(cropped, hw) if is_depth else label_map(cropped, hw)
@@ -333,8 +330,9 @@ class Pipeline:
                 source_hw=prepared.source_hw,
                 network_hw=prepared.network_hw,
                 limits=finite_range(cropped.numpy()) if is_depth else (0.0, 0.0),
+                sky=None if sky is None else mask_at(sky, hw),
                 scores=cropped.softmax(0).half().numpy() if self.options.keep_scores else None,
-                facts={} if sample.prompt is None else sample.prompt.facts,
+                facts=told_of(sample.prompt, focal),
                 about=sample.about,
             )
 

@@ -77,6 +77,7 @@ def depth(
     fov: d.FieldOfView = None,
     focal: d.Focal = None,
     max_points: d.MaxPoints = "1M",
+    sky: d.Sky = None,
     with_segments: d.WithSegments = False,
     masks: d.Masks = False,
     segment_model: d.SegmentModel = None,
@@ -122,7 +123,13 @@ def depth(
     shown = Preview()
     if preview:
         outputs = replace(outputs, on_picture=shown.keep)
-    needs = Needs(keep_rgb=outputs.needs_photo, segment_model=segment_model, prompts=prompts)
+    needs = Needs(
+        keep_rgb=outputs.needs_photo,
+        segment_model=segment_model,
+        prompts=prompts,
+        sky="keep" if outputs.sky == "keep" else "far",
+        camera=outputs.camera,
+    )
     code = run(request, _run_outputs(request, outputs, needs, masks=masks), where)
     shown.show()
     if code == 0 and model == DEFAULT_MODEL and not quiet and sys.stderr.isatty():

@@ -1,6 +1,6 @@
 """The options of `dpt depth` alone, and what their values may be. Loads nothing heavy."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -181,6 +181,16 @@ Focal = Annotated[
         help="The same as a focal length on 35 mm film, e.g. [cyan]-f ply --focal 28[/]",
     ),
 ]
+Sky = Annotated[
+    str | None,
+    typer.Option(
+        metavar="far|mask|keep",
+        show_default=False,
+        rich_help_panel=PICTURE,
+        help="The sky, where the model knows it: far away (the default), without a value, or as "
+        "the network has it; of other models with --with-segments, e.g. [cyan]--sky mask[/]",
+    ),
+]
 MaxPoints = Annotated[
     str,
     typer.Option(
@@ -227,3 +237,13 @@ def parse_bits(value: str) -> int:
     if value not in {"8", "16"}:
         raise UsageError(f"--bits {value!r} must be 8 or 16")
     return int(value)
+
+
+def check_sky(value: str | None) -> Literal["far", "mask", "keep"] | None:
+    """Read --sky. Raises UsageError."""
+    for known in ("far", "mask", "keep"):
+        if value == known:
+            return known
+    if value is None:
+        return None
+    raise UsageError(f"--sky {value!r} must be far, mask or keep")

@@ -75,6 +75,7 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         refine=given["refine_edges"],
         camera=Camera(fov_deg=wide["fov"], focal_35mm=wide["focal"]),
         max_points=max_points or 0,
+        sky=d.check_sky(given["sky"]),
     )
 
 

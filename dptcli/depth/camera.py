@@ -1,7 +1,9 @@
 """The camera's focal length in pixels: as given, from the photograph's EXIF, or assumed."""
 
+import contextlib
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -9,6 +11,8 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from dptcli.errors import UsageError
+from dptcli.inputs.find import ImageSource
+from dptcli.remote.opening import open_address
 
 # A phone's main camera; the answer when nobody says anything else.
 ASSUMED_FOCAL_35MM = 27.0
@@ -69,6 +73,57 @@ def focal_of_map(
     They differ where a map has not the photograph's aspect: --target-size may stretch.
     """
     return focal_px * hw[1] / source_hw[1], focal_px * hw[0] / source_hw[0]
+
+
+@dataclass(frozen=True)
+class Focal:
+    """A photograph's focal length: focal_px in pixels of its own size source_hw; origin: whence."""
+
+    focal_px: float
+    source_hw: tuple[int, int]
+    origin: str
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether nobody said it."""
+        return self.origin.startswith("assumed")
+
+    def at(self, hw: tuple[int, int]) -> float:
+        """The same in pixels of the photograph at `hw`, the mean of both directions."""
+        return self.focal_px * (hw[0] / self.source_hw[0] + hw[1] / self.source_hw[1]) / 2
+
+    def facts(self) -> dict[str, Any]:
+        """Return what results say about it."""
+        return {"focal_px": round(self.focal_px, 3), "focal_from": self.origin}
+
+
+def focal_of(
+    camera: Camera | None, hw: tuple[int, int], source: ImageSource | Path | bytes | BinaryIO | None
+) -> Focal:
+    """A photograph's focal length at its own size `hw`, by the camera or by its file's EXIF."""
+    camera = camera or Camera()
+    with _opened(source, needless=camera.is_given) as photo:
+        focal_px, origin = camera.focal_px(hw, photo)
+    return Focal(focal_px, hw, origin)
+
+
+@contextlib.contextmanager
+def _opened(
+    source: ImageSource | Path | bytes | BinaryIO | None, *, needless: bool
+) -> Iterator[Path | BinaryIO | None]:
+    if source is None or needless:
+        yield None
+    elif isinstance(source, bytes):
+        yield io.BytesIO(source)
+    elif not isinstance(source, ImageSource):
+        if not isinstance(source, Path) and source.seekable():
+            source.seek(0)
+        yield source
+    elif source.url is None:
+        yield source.path
+    else:
+        with open_address(source.url) as stream:
+            yield stream
 
 
 def exif_focal_35mm(photo: Path | BinaryIO | None) -> float | None:

@@ -4,9 +4,10 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,6 +24,7 @@ from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS, focal_facts
 from dptcli.errors import DptError, UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.kinds import MEANINGS, Kind, near_is_large
+from dptcli.processing.sky import mask_at, sky_far
 from dptcli.remote.opening import open_address
 from dptcli.results.plan import Job, photo_facts
 from dptcli.results.sidecar import FILES_KEY, POLARITY, UNIT, read_sidecar, sidecar_bytes
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Sky = Literal["far", "mask", "keep"]
 TOLD = ("kind", "min", "max", "anchors", "segments")
 """The facts of an image that its line of --json holds."""
 
@@ -50,7 +53,7 @@ class DepthOutputs:
     wants it. anchors: known distances, which turn depth into metres.
     on_picture: takes each image's name and picture, whatever the formats, in the writer's thread.
     names: class id -> name, where classes are predicted too. mask_style: write their masks, each to
-    the last of a job's files.
+    the last of a job's files. sky: what becomes of it, None is "far" where the network knows it.
     """
 
     formats: tuple[Format, ...] = (FORMATS["color"],)
@@ -63,6 +66,7 @@ class DepthOutputs:
     on_picture: Callable[[str, Image.Image], None] | None = None
     names: Mapping[int, str] = field(default_factory=dict)
     mask_style: Style | None = None
+    sky: Sky | None = None
 
     @property
     def needs_photo(self) -> bool:
@@ -72,7 +76,13 @@ class DepthOutputs:
         return self.refine or textured or (pictures and self.look.side_by_side)
 
     def check_model(self, loaded: "LoadedModel") -> None:
-        """Raise UsageError when a format needs metres and the model has none."""
+        """Raise UsageError when the model lacks what a format or an option needs."""
+        knows = hasattr(loaded.model.config, "sky_threshold") or self._sky_class is not None
+        if self.sky is not None and not knows:
+            raise UsageError(
+                f"--sky: model {loaded.name!r} does not tell where the sky is; take "
+                "--with-segments, or a model that `dpt models` says knows the sky"
+            )
         needy = [item.name for item in self.formats if item.needs_metres]
         if needy and not loaded.is_metric and self.anchors is None:
             raise UsageError(
@@ -118,6 +128,7 @@ class DepthOutputs:
         values = np.asarray(prediction.values, np.float32)
         kind: Kind = model_facts["kind"]
         limits = prediction.limits
+        sky = self._sky_of(prediction, values.shape)
         if self.refine and prediction.rgb is not None:
             values = refine_edges(
                 values, prediction.rgb, kind=kind, network_hw=prediction.network_hw
@@ -129,6 +140,9 @@ class DepthOutputs:
             )
             kind = "depth_m"
             model_facts = {**model_facts, **meaning(kind), "anchors": fitted}
+        if sky is not None:
+            values, limits, told = self._with_sky(values, limits, sky, kind)
+            model_facts = {**model_facts, "sky": told}
         facts = {
             **model_facts,
             "source": job.source.name if job.source.path is None else str(job.source.path),
@@ -147,6 +161,39 @@ class DepthOutputs:
             facts |= {**focal_facts(focal_px), "focal_from": origin}
         place = prediction.about.place
         return DepthMap(values, kind, limits, prediction.rgb, focal_px, facts, place)
+
+    @property
+    def _sky_class(self) -> int | None:
+        """The id of the class that is the sky, where classes are predicted too."""
+        named = (label for label, name in self.names.items() if name.casefold() == "sky")
+        return next(named, None)
+
+    def _sky_of(self, prediction: "Prediction", hw: tuple[int, ...]) -> NDArray[np.bool_] | None:
+        """Where the sky is, bool `hw`: by the network, or where it is asked for by the classes."""
+        if prediction.sky is not None:
+            return mask_at(torch.from_numpy(prediction.sky), (hw[0], hw[1]))
+        if self.sky in (None, "keep") or prediction.labels is None:
+            return None
+        return np.asarray(prediction.labels == self._sky_class)
+
+    def _with_sky(
+        self,
+        values: NDArray[np.float32],
+        limits: tuple[float, float],
+        sky: NDArray[np.bool_],
+        kind: Kind,
+    ) -> tuple[NDArray[np.float32], tuple[float, float], dict[str, Any]]:
+        """Depth with its sky as it is wanted, its limits, and what to say about it."""
+        told = {"share": round(float(sky.mean()), 6), "values": self.sky or "far"}
+        if self.sky == "mask" and sky.any():
+            values = np.where(sky, np.float32(np.nan), values)
+            limits = finite_range(values)
+        elif self.sky == "far" and self._sky_class is not None:
+            placed = sky_far(
+                torch.from_numpy(values), torch.from_numpy(sky), near_is_large=near_is_large(kind)
+            )
+            values = placed.numpy()
+        return values, limits, told
 
     def _write_mask(
         self, path: Path | None, job: Job, prediction: "Prediction", facts: Mapping[str, Any]

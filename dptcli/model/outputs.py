@@ -103,6 +103,16 @@ class DepthEstimatorOutput(ModelOutput):
     attentions: Tensors | None = None
 
 
+class DepthAndSkyOutput(ModelOutput):
+    """predicted_depth (B, H, W), large is far; sky (B, H, W), large where it is."""
+
+    loss: Tensor | None = None
+    predicted_depth: Tensor | None = None
+    sky: Tensor | None = None
+    hidden_states: Tensors | None = None
+    attentions: Tensors | None = None
+
+
 class ZoeDepthDepthEstimatorOutput(ModelOutput):
     """predicted_depth (B, H, W) in metres; domain_logits (B, domains) with several domains."""
 

@@ -101,6 +101,15 @@ def resize(
 ) -> tuple[NDArray[np.uint8], bool]:
     """The picture at (height, width) `hw` as uint8 (H, W, C), and whether 255 stands for 1.0.
 
+    See `as_bytes`. Raises ImageError.
+    """
+    image, unit = as_bytes(image)
+    return (image if image.shape[:2] == hw else _resize_bytes(image, hw, resample)), unit
+
+
+def as_bytes(image: NDArray[Any]) -> tuple[NDArray[np.uint8], bool]:
+    """The picture (H, W, C) as uint8 to be resized, and whether 255 stands for 1.0.
+
     Floats within [0, 1] that are not whole numbers are resized as bytes and say so by the second
     value; whole numbers are taken as 0 to 255. Both, and cutting instead of rounding, follow the
     reference. Raises ImageError for other values.
@@ -118,9 +127,7 @@ def resize(
         if unit:
             image = (image.astype(np.float64) * 255).astype(np.float32)
         image = image.astype(np.uint8)
-    if image.shape[:2] == hw:
-        return image, unit
-    return _resize_bytes(image, hw, resample), unit
+    return image, unit
 
 
 def to_planes(

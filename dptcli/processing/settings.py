@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from dptcli.errors import ConfigError, MissingModelError
+from dptcli.errors import ConfigError, MissingModelError, ModelError
 from dptcli.model.access import NEVER_KEPT, Access, split_access
 from dptcli.model.base_config import refuse_push
 from dptcli.processing.config import ProcessorConfig
@@ -148,12 +148,21 @@ def read_settings(source: str | os.PathLike[str], access: Access) -> tuple[Path,
     from dptcli.weights.sources import settings_file
 
     source = source if isinstance(source, str) else Path(source)
-    path = settings_file(source, CONFIG_NAME, access=access)
+    try:
+        path = settings_file(source, CONFIG_NAME, access=access)
+    except MissingModelError:
+        own = _of_authors(source, access)
+        if own is None:
+            raise
+        return Path(source), own
     if not path.exists() and (path.parent / WHOLE_NAME).exists():
         path = path.parent / WHOLE_NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        own = _of_authors(source, access)
+        if own is not None:
+            return path, own
         raise MissingModelError(
             f"no image processor at {path}; give a folder with {CONFIG_NAME}"
         ) from None
@@ -164,3 +173,16 @@ def read_settings(source: str | os.PathLike[str], access: Access) -> tuple[Path,
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}; allowed: a JSON object")
     return path, values
+
+
+def _of_authors(source: str | Path, access: Access) -> dict[str, Any] | None:
+    """The processor of a model in its authors' own layout, which has no file of it."""
+    from dptcli.weights.folder import CONFIG_NAME as MODEL_CONFIG
+    from dptcli.weights.folder import authors_processor, read_json
+    from dptcli.weights.sources import settings_file
+
+    try:
+        name = authors_processor(read_json(settings_file(source, MODEL_CONFIG, access=access)))
+    except ModelError:
+        return None
+    return None if name is None else {"image_processor_type": name}

@@ -18,6 +18,7 @@ from dptcli.errors import TooLargeError
 from dptcli.fast.memory import release_reserve, settle_memory, share_heap
 from dptcli.model.pretrained import Pretrained
 from dptcli.running.batches import BatchSizes, free_memory, is_out_of_memory, spoils_thread
+from dptcli.running.ending import reference_focal
 from dptcli.running.seen import Pixels, Seen, hw_of, seen_of
 from dptcli.running.tiles import predict_tiled, shrunk, smaller_tile
 from dptcli.weights.load import LoadedModel, load_model, require_finite
@@ -51,8 +52,8 @@ class Network:
         """Images (3, H, W) of one shape, float32, on the CPU -> for each depth or logits.
 
         With a Seen comes what a prompted model is told beside the pixels. Float32, on the CPU:
-        (h, w) or (C, h, w). Raises TooLargeError where one image does not fit into memory, not even
-        in tiles.
+        (h, w), (C, h, w), or depth and sky (2, h, w). Raises TooLargeError where one image does not
+        fit into memory, not even in tiles.
         """
         views = [seen_of(image) for image in images]
         shape = views[0].shape
@@ -128,6 +129,8 @@ class Network:
             )
         small = shrunk(view.pixels, pixels=height * width, multiple=multiple)
         [whole] = self._run_whole([Seen(small, view.prompt)])
+        if reference_focal(self.loaded) is not None:  # of a smaller picture, a shorter one
+            whole[:1] *= (small.shape[-1] / hw_of(view)[1] + small.shape[-2] / hw_of(view)[0]) / 2
         fit = self.loaded.task == "depth"
         return predict_tiled(self._run_whole, view, whole, tile_hw=tile_hw, fit=fit)
 
@@ -191,6 +194,9 @@ class Network:
         beside = {} if batch.prompt is None else {"prompt_depth": batch.prompt.to(device)}
         output = model(pixels.to(device, dtype, non_blocking=pixels.is_pinned()), **beside)
         maps: Tensor = output.predicted_depth if self.loaded.task == "depth" else output.logits
+        sky: Tensor | None = getattr(output, "sky", None)
+        if sky is not None:
+            maps = torch.stack((maps, sky), dim=1)
         return maps.float().cpu()
 
 

@@ -1,7 +1,8 @@
 """What the network sees of an image: its pixels, and what a prompted model is told beside them."""
 
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dptcli.depth.camera import Focal
 from dptcli.depth.prompts import Prompt
 from dptcli.inputs.reading import NOTHING_NOTICED, About
 from dptcli.processing.processor import Prepared
@@ -25,6 +27,7 @@ class Sample:
 
     tile_hw: with it `prepared` is a canvas to cut tiles from, and overview is the whole, smaller.
     prompt: what the model is told beside the photograph. about: what was noticed about its file.
+    focal: the photograph's focal length, where the network's metres need it.
     """
 
     prepared: Prepared
@@ -33,6 +36,7 @@ class Sample:
     overview: Prepared | None = None
     prompt: Prompt | None = None
     about: About = NOTHING_NOTICED
+    focal: Focal | None = None
 
     @property
     def prompt_m(self) -> NDArray[np.float32] | None:
@@ -47,6 +51,31 @@ class Sample:
             return prepared.pixel_values.shape
         padding = prepared.padding if any(prepared.padding) else ()
         return (*prepared.pixel_values.shape, *self.prompt.depth_m.shape, *padding)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The result for one image.
+
+    values: depth float32 (H, W) of the model's kind; or labels, class ids
+    (H, W). rgb: the photograph uint8 (H', W', 3), if kept. source_hw: the photograph's size;
+    network_hw: what the network saw. limits: the network's smallest and largest depth, which the
+    bicubic resize to (H, W) may overshoot, or those of a whole clip: the range to draw in.
+    scores: class probabilities float16 (C, h, w) at the network's scale, if kept. labels: class
+    ids (H, W) beside depth, where both were predicted. sky: bool (H, W), where the network knows.
+    facts: what else to say about the image.
+    """
+
+    values: NDArray[Any]
+    rgb: NDArray[np.uint8] | None = None
+    source_hw: tuple[int, int] = (0, 0)
+    network_hw: tuple[int, int] = (0, 0)
+    limits: tuple[float, float] = (0.0, 0.0)
+    scores: NDArray[np.float16] | None = None
+    labels: NDArray[np.integer] | None = None
+    sky: NDArray[np.bool_] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    about: About = NOTHING_NOTICED
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,10 @@ from dptcli.model.access import Access
 from dptcli.model.base_config import Config
 from dptcli.model.loading import AUTO, Loading
 from dptcli.model.pretrained import Pretrained
-from dptcli.weights.folder import CONFIG_NAME, HERE, read_config
+from dptcli.weights.folder import CONFIG_NAME, HERE, is_authors_folder, read_config
 from dptcli.weights.format import Checkpoint, GivenTensors, dtype_from
 from dptcli.weights.names import NEVER_RUN, misfits_of, names_for
+from dptcli.weights.originals import OriginalTensors, read_original
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,10 @@ def load_with_info(
     """As load_pretrained, with all of from_pretrained's wishes; and what did not fit, by kind."""
     changes = dict(overrides or {})
     init = {name: changes.pop(name) for name in model_class.init_options if name in changes}
+    if config is None and checkpoint is None and folder is not None and is_authors_folder(folder):
+        original = read_original(folder)
+        config, changes = model_class.config_class.from_dict(original.config, **changes), {}
+        checkpoint = OriginalTensors(original)
     config = _config_for(model_class, folder, config, changes)
     if checkpoint is None and loading.state_dict is not None:
         checkpoint = GivenTensors(loading.state_dict)

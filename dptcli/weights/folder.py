@@ -11,6 +11,7 @@ from typing import Any
 
 from dptcli.errors import MissingModelError, ModelError
 from dptcli.model.access import Access
+from dptcli.model.families import families
 from dptcli.model.families.family import DEPTH, SEGMENT
 
 CONFIG_NAME = "config.json"
@@ -118,11 +119,33 @@ def check_sizes(values: Mapping[str, Any], *, path: Path) -> None:
 def task_of(values: Mapping[str, Any]) -> str | None:
     """The task that the architectures of a config.json name; None when they name none."""
     architectures = values.get("architectures")
-    for name in architectures if isinstance(architectures, list) else ():
+    named = architectures if isinstance(architectures, list) else []
+    for name in (*named, authors_architecture(values)):
         for suffix, task in TASK_SUFFIXES.items():
             if str(name).endswith(suffix):
                 return task
     return None
+
+
+def authors_architecture(values: Mapping[str, Any]) -> str | None:
+    """The architecture that a config.json in a layout of the authors' own means, else None."""
+    if "architectures" in values or "model_type" in values:
+        return None
+    found = (family.authors_layout(values) for family in families())
+    return next((name for name in found if name is not None), None)
+
+
+def authors_processor(values: Mapping[str, Any]) -> str | None:
+    """The image processor of a model in a layout of the authors' own, which has no file of it."""
+    name = authors_architecture(values)
+    found = (family.processor for family in families() if name in family.tasks)
+    return next(found, None)
+
+
+def is_authors_folder(folder: Path) -> bool:
+    """Whether a folder holds a model in a layout of its authors' own, without our processor."""
+    path = folder / CONFIG_NAME
+    return path.is_file() and authors_architecture(read_json(path)) is not None
 
 
 def weights_among(names: Collection[str], access: Access = HERE) -> str | None:
@@ -158,13 +181,16 @@ def files_of(folder: Path, access: Access = HERE) -> list[Path]:
             f"{folder}: has no {lacking}; a model is a folder with {CONFIG_NAME}, "
             f"{PROCESSOR_NAME} and {WEIGHTS_NAME}"
         )
-    if PROCESSOR_NAME not in present:
+    needed = [CONFIG_NAME, weights]
+    if PROCESSOR_NAME in present:
+        needed.insert(1, PROCESSOR_NAME)
+    elif not is_authors_folder(folder):
         # No default: a wrong size or normalisation gives wrong depth without a sign of it.
         raise MissingModelError(
             f"{folder}: has no {PROCESSOR_NAME}, which says how images are resized and "
             "normalised; copy it from the model's repository"
         )
-    paths = [folder / name for name in (CONFIG_NAME, PROCESSOR_NAME, weights)]
+    paths = [folder / name for name in needed]
     if weights.endswith(".json"):
         paths += [folder / name for name in sorted(set(shards_of(folder / weights).values()))]
     for path in paths:

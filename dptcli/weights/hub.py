@@ -23,6 +23,7 @@ from dptcli.weights.folder import (
     CONFIG_NAME,
     HERE,
     PROCESSOR_NAME,
+    authors_architecture,
     files_of,
     read_config,
     shards_of,
@@ -204,19 +205,23 @@ def _download(name: HubName, *, task: str | None, licence: str | None, bare: boo
         if file.rfilename.startswith(inside)
     }
     weights = weights_among(files, name.access)
-    if weights is None or CONFIG_NAME not in files or PROCESSOR_NAME not in files:
-        raise MissingModelError(
-            f"{name} does not hold {CONFIG_NAME}, {PROCESSOR_NAME} and weights, so it is no model "
-            "of this family; `dpt models` lists those that are"
-        )
+    foreign = MissingModelError(
+        f"{name} does not hold {CONFIG_NAME}, {PROCESSOR_NAME} and weights, so it is no model "
+        "of this family; `dpt models` lists those that are"
+    )
+    if weights is None or CONFIG_NAME not in files:
+        raise foreign
 
     def get(file_name: str) -> Path:
         return _get_checked(name, file_name, commit=str(info.sha), file=files[file_name])
 
     config = read_config(get(CONFIG_NAME).parent)
+    if PROCESSOR_NAME not in files and authors_architecture(config) is None:
+        raise foreign
     if not bare:
         _refuse_other_models(name, config, task=task)
-    get(PROCESSOR_NAME)
+    if PROCESSOR_NAME in files:
+        get(PROCESSOR_NAME)
     _show_licence(name, licence or _card_licence(info))
     wanted = [weights]
     if weights.endswith(".json"):

@@ -20,7 +20,7 @@ from dptcli.model.pretrained import Pretrained
 from dptcli.processing.processor import DPTImageProcessor
 from dptcli.weights.build import load_pretrained
 from dptcli.weights.catalog import find_model
-from dptcli.weights.folder import files_of, read_config
+from dptcli.weights.folder import files_of, is_authors_folder, read_config
 from dptcli.weights.format import dtype_from
 from dptcli.weights.gives import entry_of
 from dptcli.weights.names import listed
@@ -97,7 +97,8 @@ def load_model(
     """
     check_gives(gives)
     folder = find_model(name, task=task, offline=offline)
-    original = read_original(folder, kind=kind) if folder.is_file() else None
+    is_original = folder.is_file() or is_authors_folder(folder)
+    original = read_original(folder, kind=kind) if is_original else None
     if original is None:
         files_of(folder)
     values = read_config(folder) if original is None else original.config

@@ -17,6 +17,7 @@ from torch import Tensor
 from dptcli.errors import ModelError
 from dptcli.model.families import families
 from dptcli.model.families.original import Kind, OriginalFormat, rename
+from dptcli.weights.folder import CONFIG_NAME, read_json
 from dptcli.weights.format import Checkpoint, read_pickle
 
 logger = logging.getLogger(__name__)
@@ -42,14 +43,14 @@ def formats() -> tuple[OriginalFormat, ...]:
 
 
 def read_original(path: str | Path, *, kind: str | None = None) -> Original:
-    """Read an original file. Tensors are mapped from it, so reading costs little.
+    """Read an original file, or a folder in its authors' layout; mapped, so it costs little.
 
     kind: the name of a Kind; None reads it from the file's name.
     Raises ModelError for a file that is none of these, or broken, or of another kind, with the
     names that it does not know.
     """
     path = Path(path)
-    tensors = tensors_of(read_pickle(path), path=path)
+    tensors, name = _tensors_and_name(path)
     found = next((layout for layout in formats() if layout.fits(tensors)), None)
     if found is None:
         titles = ", ".join(dict.fromkeys(layout.title for layout in formats()))
@@ -57,7 +58,7 @@ def read_original(path: str | Path, *, kind: str | None = None) -> Original:
             f"{path}: none of the files that can be read here ({titles}); its first tensors are "
             f"{', '.join(list(tensors)[:3]) or 'none'}. Other families: use the hub's model"
         )
-    chosen = choose_kind(path, found, kind)
+    chosen = choose_kind(path, found, kind, name=name)
     config = found.config(tensors, chosen, path)
     label_set = config.pop("label_set", None)
     if label_set is not None:
@@ -77,6 +78,15 @@ def read_original(path: str | Path, *, kind: str | None = None) -> Original:
     return Original(
         path=path, kind=chosen.name, config=config, processor=processor, tensors=renamed
     )
+
+
+def _tensors_and_name(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file, or of a folder in its authors' layout, and what it is called."""
+    if not path.is_dir():
+        return tensors_of(read_pickle(path), path=path), path.name
+    checkpoint = Checkpoint(path)
+    tensors = {name: checkpoint.tensor(name) for name in checkpoint.names()}
+    return tensors, str(read_json(path / CONFIG_NAME).get("model_name", path.name))
 
 
 def label_names(label_set: str) -> list[str]:
@@ -101,8 +111,10 @@ def tensors_of(state: Mapping[str, Any], *, path: Path) -> dict[str, Tensor]:
     return {name.removeprefix(start): tensor for name, tensor in tensors}
 
 
-def choose_kind(path: Path, layout: OriginalFormat, wanted: str | None) -> Kind:
-    """The kind that is asked for, else the one that the file's name tells."""
+def choose_kind(
+    path: Path, layout: OriginalFormat, wanted: str | None, *, name: str | None = None
+) -> Kind:
+    """The kind that is asked for, else the one that the file's name tells, or `name`."""
     names = ", ".join(kind.name for kind in layout.kinds)
     if wanted is not None:
         for kind in layout.kinds:
@@ -110,7 +122,7 @@ def choose_kind(path: Path, layout: OriginalFormat, wanted: str | None) -> Kind:
                 return kind
         raise ModelError(f"{path}: its tensors fit the kinds {names}, not {wanted!r}")
     for kind in layout.kinds:
-        if kind.hint in path.name.lower().replace("-", "_"):
+        if kind.hint in (name or path.name).lower().replace("-", "_"):
             return kind
     if len(layout.kinds) == 1:
         return layout.kinds[0]

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import torch
+from depth_anything_3_folder import save_authors_folder
 
 from dptcli import (
     DepthAnythingConfig,
@@ -72,6 +73,9 @@ def save_row(entry: CatalogEntry, folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         processor: DPTImageProcessor = DPTImageProcessor(size=56, ensure_multiple_of=14)
+        if entry.name.startswith("depth-anything-3"):
+            kind = "da3metric-large" if "metric" in entry.name else "da3mono-large"
+            return save_authors_folder(folder, name=kind)
         if entry.name.startswith("depth-anything"):
             model = DepthAnythingForDepthEstimation(DepthAnythingConfig(**ANYTHING))
         elif entry.name.startswith("zoedepth"):

@@ -104,6 +104,8 @@ def configuration(name: str) -> dict:
             "use_bias_in_fusion_residual": False,
             "add_projection": True,
         }
+    if words[:3] == ["depth", "anything", "3"]:
+        return {"depth_estimation_type": "metric" if "metric" in words else "depth"}
     if words[0] in ("depth", "distill"):
         width, *_, sizes, fusion = DINOV2[words[-1]]
         return {

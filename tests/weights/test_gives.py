@@ -62,7 +62,17 @@ def test_list_run_sidecar_eval_and_export_agree_on_every_row(entry, cache: Path)
     exported = Exported(Path("x.onnx"), None, 14, (), 0.0)
     told = describe(loaded, exported, opset=17, output_name="predicted_depth")
     assert told["output"]["kind"] == kind
-    assert (entry.range_m is not None) == (kind == "depth_m")
+    assert entry.range_m is None or kind == "depth_m"
+
+
+def test_the_ranges_of_metric_models_are_told() -> None:
+    ranges = {entry.name: entry.range_m for entry in PUBLISHED if entry.range_m is not None}
+    assert len([name for name in ranges if name.startswith("dinov2")]) == 8
+    assert ranges["dinov2-giant-nyu"] == (0.001, 10)
+    assert ranges["dinov2-small-kitti"] == (0.001, 80)
+    assert ranges["depth-anything-v2-metric-outdoor-base"] == (0, 80)
+    assert ranges["zoedepth-kitti"] == (0.001, 10)
+    assert "0.001 to 10 metres" in said_by_dpt("models", "show", "dinov2-base-nyu")
 
 
 def test_python_classes_know_it_too_and_save_it(cache: Path, tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
         keep_rgb=needs.keep_rgb,
         keep_scores=needs.keep_scores,
         prompts=needs.prompts,
+        sky=needs.sky,
+        camera=needs.camera,
         **more,
     )
     wanted: dict[str, Any] = {

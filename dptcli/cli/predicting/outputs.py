@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from dptcli.depth.camera import Camera
     from dptcli.depth.prompts import Prompts
     from dptcli.pipeline import Pipeline, Save
     from dptcli.records.report import Outcome, Report
@@ -18,12 +19,15 @@ class Needs:
 
     keep_rgb, keep_scores: as in pipeline.Options. segment_model: a model that predicts classes
     beside depth, on the same backbone. prompts: a depth sensor's maps, for a model that takes them.
+    sky, camera: as in pipeline.Options.
     """
 
     keep_rgb: bool = False
     keep_scores: bool = False
     segment_model: str | None = None
     prompts: "Prompts | None" = None
+    sky: Literal["far", "keep"] = "far"
+    camera: "Camera | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)

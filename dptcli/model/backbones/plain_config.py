@@ -17,7 +17,8 @@ class Dinov2Config(BackboneConfig):
 
     `reshape_hidden_states` and `apply_layernorm` say how feature maps are handed out.
     `position_offset` is ours: what DINOv2's own code adds to the grid when it resizes positions
-    (0.1); the reference leaves it out (0).
+    (0.1); the reference leaves it out (0). So is `final_layer_norm_eps`, of the norm after the last
+    block where it differs from the blocks'.
     """
 
     model_type: ClassVar[str] = "dinov2"
@@ -42,11 +43,14 @@ class Dinov2Config(BackboneConfig):
     reshape_hidden_states: bool = True
     use_mask_token: bool = True
     position_offset: float = 0.0
+    final_layer_norm_eps: float | None = None
 
     def __post_init__(self) -> None:
         check_transformer(self)
         require_number("mlp_ratio", self.mlp_ratio, low=0.0)
         require_number("position_offset", self.position_offset, low=0.0, high=0.9)
+        if self.final_layer_norm_eps is not None:
+            require_number("final_layer_norm_eps", self.final_layer_norm_eps, low=0.0)
         super().__post_init__()
 
     @property

@@ -271,7 +271,10 @@ class Dinov2Backbone(Backbone):
         )
         layers = (Dinov2Layer(config) for _ in range(config.num_hidden_layers))
         self.encoder = Encoder(layers, num_heads=config.num_attention_heads)
-        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        eps = config.final_layer_norm_eps
+        self.layernorm = nn.LayerNorm(
+            config.hidden_size, eps=config.layer_norm_eps if eps is None else eps
+        )
         self.initialize()
 
     @property

@@ -22,6 +22,7 @@ class Family:
     task}; the class of that name is in `models`. processor: the class in processor.py, None for
     DPT's own. public: further names that `dptcli` hands out, {name: module}. told_by: what
     a config.json without `depth_estimation_type` tells of it by other marks, or None.
+    authors_layout: the architecture that a config.json in a layout of the authors' own means.
     """
 
     package: str
@@ -31,6 +32,7 @@ class Family:
     processor: str | None = None
     has_originals: bool = False
     public: Mapping[str, str] = field(default_factory=dict)
+    authors_layout: Callable[[Mapping[str, Any]], str | None] = lambda _values: None
     told_by: Callable[[Mapping[str, Any]], str | None] = lambda _values: None
 
     def model_class(self, architecture: str) -> "type[Pretrained]":

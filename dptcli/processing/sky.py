@@ -1,0 +1,30 @@
+"""The sky in a depth map: networks answer anything there, so it gets one value, far away."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+_QUANTILE = 0.99  # the authors' of Depth Anything 3
+_TOO_FEW = 10  # pixels, of sky or of all else, that change nothing
+_SAMPLED = 1_000_000
+
+
+def sky_far(depth: torch.Tensor, sky: torch.Tensor, *, near_is_large: bool = False) -> torch.Tensor:
+    """Depth (H, W) with its sky, bool (H, W), as far as all but 1 % of the rest.
+
+    A map that is nearly all sky, or has nearly none, comes back as it is. Source: Depth Anything
+    3's own code, which draws the quantile from 100,000 pixels at random.
+    """
+    rest = depth[~sky]
+    if rest.numel() <= _TOO_FEW or int(sky.sum()) <= _TOO_FEW:
+        return depth
+    rest = rest[:: max(1, rest.numel() // _SAMPLED)]
+    far = torch.quantile(rest.float(), 1 - _QUANTILE if near_is_large else _QUANTILE)
+    return torch.where(sky, far.to(depth.dtype), depth)
+
+
+def mask_at(sky: torch.Tensor, hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask, bool (h, w), at (height, width) `hw`, by the nearest pixel."""
+    resized = F.interpolate(sky[None, None].float(), hw, mode="nearest-exact")[0, 0]
+    return np.asarray(resized.numpy() > 0)

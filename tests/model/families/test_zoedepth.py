@@ -276,7 +276,9 @@ def test_fields_that_no_published_file_uses_mean_what_they_mean_to_the_reference
     name: str, tmp_path: Path
 ) -> None:
     values = draw_zoe(0) | CORNERS.get(name, {}) | {"bin_configurations": DOMAINS[:1]}
-    reference, hw = reference_zoe(values), SHAPES["landscape"]
+    # Wide maps add up more: weights of the others' size would amplify rounding.
+    std = 0.05 if name == "add_projection" else 0.2
+    reference, hw = reference_zoe(values, std=std), SHAPES["landscape"]
     if name == "over DINOv2":
         shape = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 4}
         stages = {"out_indices": [1, 2, 3, 4], "reshape_hidden_states": False}

@@ -106,8 +106,11 @@ class Look:
         lo, hi = self.limits(depth, run_limits)
         flip = depth.near_is_large == self.invert
         num_levels = 1 << self.bits if self.lut is None else len(self.lut)
+        values = depth.values
+        if not depth.near_is_large and np.isnan(values.min()):
+            values = np.where(np.isnan(values), np.float32(hi), values)  # what is unknown is far
         levels = scale_to_levels(
-            depth.values, lo=lo, hi=hi, levels=num_levels, invert=flip, gamma=self.gamma
+            values, lo=lo, hi=hi, levels=num_levels, invert=flip, gamma=self.gamma
         )
         picture = Image.fromarray(levels if num_levels > 256 else levels.astype(np.uint8))
         if self.lut is not None:

@@ -29,17 +29,22 @@ _PLACE_TYPES = {34735: TiffTags.SHORT, 34737: TiffTags.ASCII}
 def write_png16(stream: BinaryIO, depth: DepthMap) -> Facts:
     """Write the image's own range over all 65,536 levels, the smallest value at 0.
 
-    Non-finite values land on level 0.
+    Where values are missing, level 0 stands for them ("no_value") and the smallest has level 1.
     """
-    first, last = finite_range(depth.values)
+    lowest, last = finite_range(depth.values)
+    missing = ~np.isfinite(depth.values)
+    is_whole = not missing.any()
+    first = lowest if is_whole else lowest - (last - lowest) / (_TOP - 1)
     levels = scale_to_levels(depth.values, lo=first, hi=last, levels=_TOP + 1)
-    if not last - first > 1e-30:
-        levels = np.zeros_like(levels)  # a constant map comes back as `first`
+    if not last - lowest > 1e-30:
+        levels = np.full_like(levels, 0 if is_whole else 1)  # a constant map comes back as `first`
+    levels[missing] = 0
     facts = {
         "dtype": "uint16",
         "first": first,
         "last": last,
         "max_error": (last - first) / _TOP / 2,
+        **({} if is_whole else {"no_value": 0}),
     }
     save_png(stream, Image.fromarray(levels), {**depth.facts, **facts}, smooth=True)
     return facts

@@ -33,12 +33,18 @@ class StoredMap:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def decoded(self) -> NDArray[np.float64]:
-        """Return the values (H, W) as float64, levels turned back into what they stand for."""
+        """Return the values (H, W) as float64, levels turned back into what they stand for.
+
+        NaN where a picture's level says that there is none.
+        """
         values = self.values.astype(np.float64)
         if "first" not in self.facts or "last" not in self.facts:
             return values
         first, last = float(self.facts["first"]), float(self.facts["last"])
-        return first + (last - first) * values / float(np.iinfo(self.values.dtype).max)
+        decoded = first + (last - first) * values / float(np.iinfo(self.values.dtype).max)
+        if self.facts.get("no_value") is not None:
+            decoded[self.values == self.facts["no_value"]] = np.nan
+        return decoded
 
 
 def read_map(path: Path) -> StoredMap:

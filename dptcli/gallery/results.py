@@ -174,6 +174,8 @@ def read_result(found: Found) -> Depth | Labels | Picture:
             if "scale" in found.facts:
                 return _from_depth(stored.values / float(found.facts["scale"]))
             top = int(np.iinfo(stored.values.dtype).max)
+            if found.facts.get("no_value") is not None and not near_is_large(kind):
+                return _from_depth(stored.decoded())
             return _depth(stored.values, top, found.facts)
         return _labels(found.path, stored.values, palette)
     except DptError:

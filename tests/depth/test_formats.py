@@ -20,6 +20,8 @@ from dptcli.depth.geometry import normals_of, points_from, stride_for, triangles
 from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import SHAPE_WRITERS, write_glb, write_ply
 from dptcli.errors import UsageError
+from dptcli.evaluation.maps import read_map
+from dptcli.results.restore import restore
 
 RNG = np.random.default_rng(0)
 INVERSE = RNG.uniform(-0.5, 40, (23, 37)).astype(np.float32)
@@ -221,6 +223,22 @@ def test_normals_are_written_as_colours(tmp_path):
     pixels = cv2.imread(str(tmp_path / "n.png"))[..., ::-1]
     np.testing.assert_array_equal(pixels[4, 4], [128, 128, 255])
     np.testing.assert_array_equal(pixels[0, 0], [0, 0, 0])
+
+
+@pytest.mark.parametrize("kind", ["inverse_depth", "depth", "depth_m"])
+@pytest.mark.parametrize("values", [METRES, np.full_like(METRES, 3)], ids=["map", "constant"])
+def test_a_hole_in_16_bits_comes_back_as_a_hole(tmp_path, kind, values):
+    values = values.copy()
+    values[3:5, 4:9] = np.nan
+    path = tmp_path / "a.png"
+    facts = write(path, RAW_WRITERS["png16"], depth_map(values, kind=kind))
+    back = restore(path)
+    np.testing.assert_array_equal(np.isnan(back.values), np.isnan(values))
+    known = ~np.isnan(values)
+    np.testing.assert_allclose(
+        back.values[known], values[known], atol=facts["max_error"] * 1.01 + 1e-6
+    )
+    np.testing.assert_array_equal(np.isnan(read_map(path).decoded()), ~known)
 
 
 def test_depth_without_scale_becomes_a_shape_as_it_is():

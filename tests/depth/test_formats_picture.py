@@ -34,6 +34,14 @@ def test_near_is_at_the_bright_end_unless_inverted(kind, near, invert):
     np.testing.assert_array_equal(pixels.reshape(-1, 3)[near], depth_lut()[0 if invert else 255])
 
 
+@pytest.mark.parametrize("kind", ["inverse_depth", "depth", "depth_m"])
+def test_what_has_no_value_is_drawn_as_far(kind):
+    values = RAMP.copy()
+    values[0, 0] = np.nan
+    pixels, _ = drawn(Look(lut=depth_lut()), depth_map(values, kind=kind))
+    np.testing.assert_array_equal(pixels[0, 0], depth_lut()[0])
+
+
 @pytest.mark.parametrize(("bits", "mode"), [(8, "L"), (16, "I;16")])
 @pytest.mark.parametrize("kind", ["inverse_depth", "depth_m"])
 def test_a_grey_picture_spans_all_levels_and_its_facts_give_the_values_back(bits, mode, kind):

@@ -41,11 +41,13 @@ from dptcli.results.plan import Job
 from dptcli.running.batches import BatchSize, BatchSizes, gather
 from dptcli.running.canvas import Tile, make_canvas
 from dptcli.running.ending import end_depth, focal_for, told_of
+from dptcli.running.items import Item, predict_clip, shape_of
 from dptcli.running.jobs import ahead, failure
 from dptcli.running.machine import usable_cores
 from dptcli.running.network import Network, grid_of
 from dptcli.running.seen import Prediction as Prediction
-from dptcli.running.seen import Sample, view_of
+from dptcli.running.seen import Sample, Seen, view_of
+from dptcli.running.windows import refuse_tiles
 from dptcli.weights.load import LoadedModel, load_model
 
 if TYPE_CHECKING:
@@ -150,8 +152,8 @@ class Pipeline:
         finished = False
         try:
             items = ahead(readers, self.read, jobs, limit=lambda: self.sizes.largest + num_readers)
-            for batch in gather(items, shape_of, self.sizes, in_order=options.in_order):
-                for item in self.predict_each(batch):
+            for batch in self._predicted(items):
+                for item in batch:
                     if isinstance(item, Outcome):
                         yield item
                         continue
@@ -166,6 +168,19 @@ class Pipeline:
             # A reader may hang in a pipe that nobody writes to: when leaving early, don't wait.
             readers.shutdown(wait=finished, cancel_futures=True)
             writers.shutdown(wait=True, cancel_futures=True)
+
+    def _predicted(self, items: Iterator["Item | Outcome"]) -> Iterator[Iterable["Item | Outcome"]]:
+        """The items with the network's output, in groups as they become ready."""
+        in_order, window = self.options.in_order, self.loaded.clip_window
+        if in_order and window is not None:
+            return predict_clip(items, window, self.run_window)
+        batches = gather(items, shape_of, self.sizes, in_order=in_order)
+        return (self.predict_each(batch) for batch in batches)
+
+    def run_window(self, views: Sequence[Seen]) -> list[Tensor]:
+        """Frames of one clip, seen together -> depth (h, w) each, as `predict` returns it."""
+        with self.clock.stage("network"):
+            return self.network.run_window(views)
 
     def read(self, job: Job) -> "Item | Outcome":
         """Decode a job's image and make it ready for the network."""
@@ -283,18 +298,15 @@ class Pipeline:
         with self.clock.stage("network"):
             if samples[0].tile_hw is not None:
                 return [self._predict_tiled(sample) for sample in samples]
-            return self.network.run(
-                [view_of(sample.prepared, sample.prompt_m) for sample in samples]
-            )
+            return self.network.run([sample.view for sample in samples])
 
     def _predict_tiled(self, sample: Sample) -> Tensor:
-        assert sample.tile_hw is not None
-        assert sample.overview is not None
         overview = sample.overview
+        assert sample.tile_hw is not None
+        assert overview is not None
         [whole] = self.network.run([view_of(overview, sample.prompt_m)])
         whole = self._crop(whole, overview)
-        canvas = view_of(sample.prepared, sample.prompt_m)
-        return self.network.run_tiled(canvas, whole, tile_hw=sample.tile_hw)
+        return self.network.run_tiled(sample.view, whole, tile_hw=sample.tile_hw)
 
     def _crop(self, output: Tensor, prepared: Prepared) -> Tensor:
         return crop_padding(
@@ -337,21 +349,6 @@ class Pipeline:
             )
 
 
-@dataclass
-class Item:
-    """An image on its way through the run."""
-
-    job: Job
-    sample: Sample
-    started: float
-    output: Tensor | None = None
-
-
-def shape_of(item: Item | Outcome) -> tuple[int, ...] | None:
-    """The shape (3, H, W), or more, of an image for the network; None for one that failed."""
-    return None if isinstance(item, Outcome) else item.sample.shape
-
-
 def open_pipeline(
     model: str | Path | LoadedModel,
     *,
@@ -391,6 +388,8 @@ def open_pipeline(
             raise ModelError(f"model {model.name!r} is for {model.task}, not for {task}")
         if model.takes_prompt != prompted:
             raise UsageError(prompt_remedy(model.name, takes_prompt=model.takes_prompt))
+        if options is not None and options.in_order and options.tile is not None:
+            refuse_tiles(model)
         logger.info("%s from %s: %s, %s", model.name, model.folder, model.device, model.dtype_name)
         if size is not None:
             resized = model.processor.with_size(size, multiple_of=grid_of(model))

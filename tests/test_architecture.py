@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "running": {*VALUES, *NETWORK, "records", "pipeline"},
     "pipeline": {*VALUES, *NETWORK, "records", "running"},
     "predict": {"depth", "processing", "weights", "pipeline"},
-    "video": {"inputs", "results", "records", "pipeline"},
+    "video": {"inputs", "results", "records", "running", "pipeline"},
     "gallery": {"inputs", "results", "depth", "evaluation", "records", "running"},
     "engine_ray": {"inputs", "results", "records", "running", "pipeline"},
     "export": {"results", "weights"},

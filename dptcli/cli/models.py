@@ -194,7 +194,8 @@ def _facts(entry: CatalogEntry) -> dict[str, Any]:
     facts = dataclasses.asdict(entry)
     folder = entry.folder
     if entry.repository is not None:
-        folder = hub.cached(hub.HubName(entry.repository, entry.revision))
+        named = hub.HubName(entry.repository, entry.revision)
+        folder = named.find(entry.original) if entry.original else hub.cached(named)
     return {
         **facts,
         "non_commercial": entry.is_non_commercial,

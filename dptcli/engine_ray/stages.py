@@ -18,10 +18,11 @@ from torch import nn
 from dptcli.errors import ModelError, UsageError
 from dptcli.inputs.content import InputFacts
 from dptcli.inputs.find import ImageSource, decode_picture
-from dptcli.pipeline import Item, Pipeline, Save, shape_of
+from dptcli.pipeline import Pipeline, Save
 from dptcli.records.report import Clock, Outcome
 from dptcli.results.files import RUN_TOKEN, write_for
 from dptcli.running.batches import gather
+from dptcli.running.items import Item, shape_of
 from dptcli.running.machine import own_threads, steady_sums
 from dptcli.running.network import Network
 

@@ -5,6 +5,7 @@ where even those don't fit, that image fails. Where half precision overflows, th
 more in float32.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -82,6 +83,24 @@ class Network:
         )
         return self.run(views)
 
+    def run_window(self, views: Sequence[Seen]) -> list[Tensor]:
+        """Frames (3, H, W) of a clip, seen together -> depth (h, w) each, float32, on the CPU.
+
+        Raises TooLargeError where they do not fit into memory.
+        """
+        try:
+            return self._run_whole(views, as_clip=True)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            spoiled = spoils_thread(error)
+        self._start_over(spoiled=spoiled)
+        height, width = hw_of(views[0])
+        raise TooLargeError(
+            f"{len(views)} frames at {height}×{width}, which the network sees together, do not fit "
+            "into memory; take a smaller --size or model"
+        )
+
     def run_tiled(
         self, canvas: Pixels | Seen, whole: Tensor, *, tile_hw: tuple[int, int]
     ) -> Tensor:
@@ -148,7 +167,7 @@ class Network:
                 self._thread.shutdown(wait=False)
             self._thread = ThreadPoolExecutor(1, "dpt-network")
 
-    def _run_whole(self, views: Sequence[Seen]) -> list[Tensor]:
+    def _run_whole(self, views: Sequence[Seen], *, as_clip: bool = False) -> list[Tensor]:
         shape = views[0].shape
         pinned = self.loaded.device.type == "cuda"
         batch = Seen(
@@ -158,18 +177,19 @@ class Network:
             else None,
         )
         started = time.perf_counter()
-        with self.sizes.watching(shape, len(views)):
-            maps = self._in_thread(self.loaded.model, batch, self.loaded.dtype)
+        watched = self.sizes.watching(shape, len(views))
+        with contextlib.nullcontext() if as_clip else watched:
+            maps = self._in_thread(self.loaded.model, batch, self.loaded.dtype, as_clip)
         elapsed_s = time.perf_counter() - started
         logger.debug("network: %d at %d×%d in %.3f s", len(views), *hw_of(views[0]), elapsed_s)
         if not torch.stack(torch.aminmax(maps)).isfinite().all():  # NaN shows in both
             # Looked for only now: reading every weight once would make loading 20 times slower.
             require_finite(self.loaded)
             if self.loaded.dtype is not torch.float32 or self.loaded.int8:
-                maps = self._redo(batch)
+                maps = self._redo(batch, as_clip)
         return list(maps.unbind(0))
 
-    def _redo(self, batch: Seen) -> Tensor:
+    def _redo(self, batch: Seen, as_clip: bool) -> Tensor:
         """The batch in float32, for values that a narrow dtype cannot hold."""
         if self._float32 is None:
             logger.warning(
@@ -180,24 +200,30 @@ class Network:
             )
             self._float32 = self._in_float32()
         self.num_redone += len(batch.pixels)
-        return self._in_thread(self._float32, batch, torch.float32)
+        return self._in_thread(self._float32, batch, torch.float32, as_clip)
 
-    def _in_thread(self, model: nn.Module, batch: Seen, dtype: torch.dtype) -> Tensor:
+    def _in_thread(
+        self, model: nn.Module, batch: Seen, dtype: torch.dtype, as_clip: bool
+    ) -> Tensor:
         if self._thread is None:
-            return self._forward(model, batch, dtype)
-        return self._thread.submit(self._forward, model, batch, dtype).result()
+            return self._forward(model, batch, dtype, as_clip)
+        return self._thread.submit(self._forward, model, batch, dtype, as_clip).result()
 
     @torch.inference_mode()
-    def _forward(self, model: nn.Module, batch: Seen, dtype: torch.dtype) -> Tensor:
-        """(B, 3, H, W) on the CPU, and prompts (B, 1, h, w) -> maps on the CPU, float32."""
+    def _forward(self, model: nn.Module, batch: Seen, dtype: torch.dtype, as_clip: bool) -> Tensor:
+        """(B, 3, H, W) on the CPU, and prompts (B, 1, h, w) -> maps on the CPU, float32.
+
+        as_clip: the images are the frames of one clip.
+        """
         pixels, device = batch.pixels, self.loaded.device
         beside = {} if batch.prompt is None else {"prompt_depth": batch.prompt.to(device)}
-        output = model(pixels.to(device, dtype, non_blocking=pixels.is_pinned()), **beside)
+        x = pixels.to(device, dtype, non_blocking=pixels.is_pinned())
+        output = model(x[None] if as_clip else x, **beside)
         maps: Tensor = output.predicted_depth if self.loaded.task == "depth" else output.logits
         sky: Tensor | None = getattr(output, "sky", None)
         if sky is not None:
             maps = torch.stack((maps, sky), dim=1)
-        return maps.float().cpu()
+        return (maps[0] if as_clip else maps).float().cpu()
 
 
 def stacked(images: Sequence[Pixels], *, pinned: bool) -> Tensor:

@@ -44,6 +44,11 @@ class Sample:
         return None if self.prompt is None else self.prompt.depth_m
 
     @property
+    def view(self) -> "Seen":
+        """What the network sees of it."""
+        return view_of(self.prepared, self.prompt_m)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """What samples of one batch have in common: (3, H, W), and the size of the prompt."""
         prepared = self.prepared

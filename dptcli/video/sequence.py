@@ -15,8 +15,10 @@ from dptcli.pipeline import Pipeline, Prediction, Save
 from dptcli.records.report import Outcome, Report
 from dptcli.results.plan import Job
 from dptcli.results.writers import describe_write_error
+from dptcli.running.seen import Sample
+from dptcli.running.windows import depths_together
 from dptcli.video.read import evenly_spread
-from dptcli.video.smoothing import WARM_UP, Stabilizer, clip_range
+from dptcli.video.smoothing import DEFAULT_STRENGTH, WARM_UP, Stabilizer, clip_range
 from dptcli.video.write import VideoWriter
 
 # Frames looked at for the clip's range before the work begins: one each half minute of a short
@@ -31,14 +33,23 @@ def survey(pipeline: Pipeline, jobs: Sequence[Job]) -> tuple[float, float]:
 
     Frames that fail here fail again, and are told of, in their turn.
     """
-    maps = []
+    maps, window = [], pipeline.loaded.clip_window
+    together: list[Sample] = []
     for place in evenly_spread(len(jobs), NUM_SURVEYED):
         try:
             sample = pipeline.decode(jobs[place].source)
+            if window is not None:
+                together.append(sample)
+                continue
             [output] = pipeline.predict([sample])
             maps.append(np.asarray(pipeline.finish(output, sample).values, np.float32))
         except (DptError, OSError):
             continue
+    if window is not None:  # seen alone, each of them would have a scale of its own
+        views = [sample.view for sample in together]
+        outputs = depths_together(views, window, pipeline.run_window)
+        for sample, output in zip(together, outputs, strict=True):
+            maps.append(np.asarray(pipeline.finish(output, sample).values, np.float32))
     return clip_range(maps)
 
 
@@ -48,31 +59,41 @@ def run_sequence(
     *,
     save: Save,
     on_done: OnDone,
-    strength: float,
+    strength: float | None,
     skipped: Sequence[Job] = (),
     limits: tuple[float, float] | None = None,
 ) -> Report:
     """Do the jobs in order with depth held steady; segments pass as they are.
 
     skipped: jobs of the sequence whose results are there. Those just before a job to do are
-    predicted once more, so that it meets the state that it would have met. strength: 0 takes every
-    frame on its own, each over its own range. limits: a range that is known already.
+    predicted once more, so that it meets the state that it would have met: all of them for a
+    network that sees frames together, whose values hang on the clip's beginning. strength: 0
+    draws every frame over its own range and steadies none; None is 0 over one range for a network
+    that sees frames together, else DEFAULT_STRENGTH. limits: a range that is known already.
     The pipeline must have been opened in_order.
     """
-    if pipeline.loaded.task != "depth" or strength == 0:
+    window = pipeline.loaded.clip_window
+    if pipeline.loaded.task != "depth" or (strength == 0 and window is None):
         return pipeline.run(jobs, save=save, on_done=on_done)
     everything, todo = _in_order(jobs, skipped), set(map(_key, jobs))
-    limits = limits or survey(pipeline, everything)
-    steady = Stabilizer(limits, strength=strength)
+    limits = None if strength == 0 else limits or survey(pipeline, everything)
+    if strength is None:
+        strength = DEFAULT_STRENGTH if window is None else 0.0
+    steady = Stabilizer(limits or (0.0, 0.0), strength=strength)
     wanted = [_key(job) in todo for job in everything]
-    warmed = [
-        job for place, job in enumerate(everything) if any(wanted[place : place + WARM_UP + 1])
-    ]
+    if window is None:
+        warmed = [
+            job for place, job in enumerate(everything) if any(wanted[place : place + WARM_UP + 1])
+        ]
+    else:  # the window behind the last wanted frame still changes it
+        warmed = everything[: len(everything) - wanted[::-1].index(True) + window.num_frames]
 
     def save_steady(job: Job, prediction: Prediction) -> Mapping[str, object]:
         values = steady.next(np.asarray(prediction.values, np.float32))
         if _key(job) not in todo:
             return {}
+        if limits is None:
+            return save(job, prediction)
         return save(job, replace(prediction, values=values, limits=limits))
 
     num_repeated = 0
@@ -105,7 +126,7 @@ def run_to_video(
     *,
     save: Save,
     on_done: OnDone,
-    strength: float,
+    strength: float | None,
     writer: VideoWriter,
     seconds: Sequence[Fraction],
 ) -> Report:
@@ -116,7 +137,7 @@ def run_to_video(
     """
     places = {_key(job): place for place, job in enumerate(jobs)}
     limits: tuple[float, float] | None = None
-    if pipeline.loaded.task == "depth" and strength > 0:
+    if pipeline.loaded.task == "depth" and strength != 0:
         limits = tuple(writer.facts["limits"]) if "limits" in writer.facts else None
         if limits is None:
             limits = survey(pipeline, jobs)

@@ -16,6 +16,7 @@ Depth = NDArray[np.float32]
 
 # How many frames before a frame settle the state that it meets; what a resumed run repeats.
 WARM_UP = 8
+DEFAULT_STRENGTH = 0.8
 
 _GRID = 96  # the side of the thinned grid that scale and shift are fitted on
 _CUT = 0.6  # below this correlation with the frame before, the scene is another one
@@ -57,7 +58,7 @@ class Stabilizer:
     """
 
     limits: tuple[float, float]
-    strength: float = 0.8
+    strength: float = DEFAULT_STRENGTH
     _before: Depth | None = field(default=None, repr=False)
 
     def next(self, depth: Depth) -> Depth:

@@ -87,6 +87,14 @@ def find_model(
         raise ModelError(f"model {str(name)!r} is for `dpt {tasks}`, not for `dpt {task}`")
     if fitting and fitting[0].folder is not None:
         return fitting[0].folder
+    if fitting and fitting[0].original is not None:
+        return hub.fetch_original(
+            hub_name(name, access),
+            fitting[0].original,
+            licence=fitting[0].licence,
+            offline=offline,
+            refresh=refresh,
+        )
     return hub.fetch(
         hub_name(name, access),
         task=task,

@@ -5,14 +5,11 @@ HF_TOKEN, HF_HUB_OFFLINE. It is imported when a function needs it, since that ta
 A model that is in the cache is used without asking the hub.
 """
 
-import contextlib
-import errno
 import hashlib
 import logging
 import re
 import shutil
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,6 +27,7 @@ from dptcli.weights.folder import (
     task_of,
     weights_among,
 )
+from dptcli.weights.hub_errors import explained, quiet_disk_warning
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +140,7 @@ def fetch(
         if kept is not None:
             return kept
         raise MissingModelError(_NOT_CACHED.format(name=str(name)))
-    with _explained(name, hint=hint), _quiet_disk_warning():
+    with explained(name, hint=hint), quiet_disk_warning():
         return _download(name, task=task, licence=licence, bare=bare)
 
 
@@ -155,7 +153,36 @@ def fetch_file(name: HubName, file_name: str, *, offline: bool = False) -> Path:
         return found
     if offline or constants.HF_HUB_OFFLINE:
         raise MissingModelError(_NOT_CACHED.format(name=str(name)))
-    with _explained(name, hint=""), _quiet_disk_warning():
+    with explained(name, hint=""), quiet_disk_warning():
+        return name.download(file_name)
+
+
+def fetch_original(
+    name: HubName, file_name: str, *, licence: str, offline: bool = False, refresh: bool = False
+) -> Path:
+    """The authors' own file of a repository in no layout of the hub: cached, else downloaded.
+
+    Raises ModelError in one line that says what to do; what arrives is compared with its hash.
+    """
+    from huggingface_hub import HfApi, constants
+
+    found = name.find(file_name)
+    if found is not None and not (refresh or name.access.force_download):
+        return found
+    if offline or constants.HF_HUB_OFFLINE:
+        if found is not None:
+            return found
+        raise MissingModelError(_NOT_CACHED.format(name=str(name)))
+    with explained(name, hint=""), quiet_disk_warning():
+        info = HfApi(token=name.access.token).model_info(
+            name.repository, revision=name.revision or NEWEST, files_metadata=True
+        )
+        files = {file.rfilename: file for file in info.siblings or ()}
+        if file_name not in files:
+            raise MissingModelError(f"{name} does not hold {file_name}; give a file of your own")
+        _show_licence(name, licence)
+        _require_space(name, files[file_name].size or 0)
+        _get_checked(name, file_name, commit=str(info.sha), file=files[file_name])
         return name.download(file_name)
 
 
@@ -178,7 +205,7 @@ def damaged_files(folder: Path) -> list[Path]:
     Files that lie outside a cache have no hash to compare with and count as good.
     """
     damaged = []
-    for path in files_of(folder):
+    for path in [folder] if folder.is_file() else files_of(folder):
         blob = path.resolve()
         digest = _digest(blob, len(blob.name)) if blob.parent.name == "blobs" else None
         if digest not in (None, blob.name):
@@ -187,7 +214,8 @@ def damaged_files(folder: Path) -> list[Path]:
 
 
 def is_cache(folder: Path) -> bool:
-    """Whether a folder is one that the hub's client made, with blobs named by their hashes."""
+    """Whether a folder, or a file's, is one that the hub's client made: blobs named by hashes."""
+    folder = folder.parent if folder.is_file() else folder
     return folder.parent.name == "snapshots"
 
 
@@ -327,63 +355,3 @@ def _require_space(name: HubName, size: int) -> None:
             f"{name} needs {size / 1e6:,.1f} MB, but {existing} has {free / 1e6:,.1f} MB left; "
             "make room, or set HF_HOME to a folder on another disk"
         )
-
-
-@contextlib.contextmanager
-def _quiet_disk_warning() -> Iterator[None]:
-    """The client warns of a full disk and goes on; `_require_space` has said it already."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Not enough free disk space")
-        yield
-
-
-@contextlib.contextmanager
-def _explained(name: HubName, *, hint: str) -> Iterator[None]:
-    """Turn whatever the client raises into one line that says what to do."""
-    try:
-        yield
-    except ModelError:
-        raise
-    # The client lets through errors of two HTTP libraries, of the system and its own, which
-    # differ from release to release; none of them may reach the user as a traceback.
-    except Exception as error:
-        raise MissingModelError(_explanation(error, name, hint=hint)) from error
-
-
-def _explanation(error: Exception, name: HubName, *, hint: str) -> str:
-    from huggingface_hub import constants, errors
-
-    hub = constants.ENDPOINT
-    if isinstance(error, errors.GatedRepoError):
-        return (
-            f"{name} is gated: accept its licence at {hub}/{name.repository}, then set HF_TOKEN "
-            "to a token of that account (or run `hf auth login`)"
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return (
-            f"no folder and no public repository {name.repository!r} on {hub}; {hint}"
-            "`dpt models` lists names; a private one needs HF_TOKEN"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{name.repository} has no revision {name.revision!r}; leave out @… for the newest"
-    if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
-        status = error.response.status_code
-        remedy = "check HF_TOKEN" if status in (401, 403) else "try again later"
-        return f"{name}: {hub} answered {status}; {remedy}"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"{name}: the disk of {constants.HF_HUB_CACHE} is full; make room, or set HF_HOME "
-            "to a folder on another disk"
-        )
-    if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
-        return (
-            f"{name}: cannot write to the cache {constants.HF_HUB_CACHE}; set HF_HOME to a "
-            "folder that you may write to"
-        )
-    if "Consistency check failed" in str(error):
-        return f"{name}: a file arrived with a wrong size and was dropped; run it again"
-    reason = str(error.__cause__ or error).partition("\n")[0] or type(error).__name__
-    return (
-        f"{name} is not in the cache and could not be downloaded from {hub} ({reason}); check the "
-        "network or HF_ENDPOINT and run it again, or give a folder"
-    )

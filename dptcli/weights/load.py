@@ -14,6 +14,7 @@ from dptcli.fast.int8 import int8_engine
 from dptcli.fast.optimize import optimize
 from dptcli.fast.precision import keep_tail_float32, native_dtype, take_float32
 from dptcli.kinds import Kind, check_gives, kind_of
+from dptcli.model.clip_window import ClipWindow
 from dptcli.model.families import families
 from dptcli.model.families.family import DEPTH, SEGMENT, Family
 from dptcli.model.pretrained import Pretrained
@@ -72,6 +73,12 @@ class LoadedModel:
     def takes_prompt(self) -> bool:
         """Whether it wants measured depths beside each photograph."""
         return bool(getattr(self.model.config, "takes_prompt", False))
+
+    @property
+    def clip_window(self) -> ClipWindow | None:
+        """How it goes through a clip, where it sees several frames at once."""
+        found: ClipWindow | None = getattr(self.model.config, "clip_window", None)
+        return found
 
 
 def load_model(

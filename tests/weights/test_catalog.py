@@ -106,7 +106,7 @@ def configuration(name: str) -> dict:
         }
     if words[:3] == ["depth", "anything", "3"]:
         return {"depth_estimation_type": "metric" if "metric" in words else "depth"}
-    if words[0] in ("depth", "distill"):
+    if words[0] in ("depth", "distill", "video"):
         width, *_, sizes, fusion = DINOV2[words[-1]]
         return {
             "backbone_config": dinov2(words[-1]),

@@ -15,7 +15,6 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
     | {".wmv", ".flv", ".3gp", ".ogv"}
 )
-DEFAULT_SMOOTHING = 0.8
 
 # What a result does not depend on: a run that differs only in these goes on with another's parts.
 _NOT_WORK = {*NOT_WORK, "audio"}
@@ -23,12 +22,15 @@ _NOT_WORK = {*NOT_WORK, "audio"}
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRequest:
-    """Frames of a clip, or images in order. options: all that shapes the result, by name."""
+    """Frames of a clip, or images in order. options: all that shapes the result, by name.
+
+    smoothing: None is what suits the model.
+    """
 
     from_video: bool
     to_video: bool
     frames: str | None
-    smoothing: float
+    smoothing: float | None
     fps: Fraction | None
     audio: bool
     options: Mapping[str, str]
@@ -75,9 +77,9 @@ def read_clip(given: Mapping[str, Any]) -> ClipRequest | None:
     )
 
 
-def _parse_share(value: str | None) -> float:
+def _parse_share(value: str | None) -> float | None:
     if value is None:
-        return DEFAULT_SMOOTHING
+        return None
     if not re.fullmatch(r"0|1|[01]?\.\d+|1\.0*|0\.", value) or not 0 <= float(value) <= 1:
         raise UsageError(f"--smoothing {value!r} must be from 0 to 1, e.g. --smoothing 0.5")
     return float(value)

@@ -32,7 +32,8 @@ class CatalogEntry:
     """One named model.
 
     repository: on the hub, or None for a built-in one, which lies in `folder`. revision: the
-    commit that is fetched, or None for the newest. gives: relative (inverse depth), depth (without
+    commit that is fetched, or None for the newest. original: the authors' own file there, where the
+    repository holds no model in the hub's layout. gives: relative (inverse depth), depth (without
     scale), metric (metres) or labels. range_m: the metres it was made for. parameters: a count.
     input_size: what the network sees, in pixels. caution: what is known to be wrong with the
     published file, said on every run.
@@ -49,6 +50,7 @@ class CatalogEntry:
     good_for: str
     repository: str | None = None
     revision: str | None = None
+    original: str | None = None
     folder: Path | None = None
     note: str = ""
     caution: str = ""

@@ -83,8 +83,10 @@ TABLE: Table = (
 )
 
 
-def config_of(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
-    """The config.json of a Depth-Anything."""
+def config_of(
+    tensors: Tensors, kind: Kind, path: Path, *, head: str = "depth_head"
+) -> dict[str, Any]:
+    """The config.json of a Depth-Anything. head: what the names behind its encoder begin with."""
     patch = shape_of(tensors, "pretrained.patch_embed.proj.weight", path, dims=4)[-1]
     backbone = vit_config(tensors, "pretrained", patch=patch, path=path)
     taps = taps_of(kind.taps, backbone["num_hidden_layers"], path)
@@ -97,9 +99,9 @@ def config_of(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
         "use_mask_token": "pretrained.mask_token" in tensors,
         "position_offset": 0.1,  # as the authors' code resizes positions; the hub's copies do not
     }
-    head = shape_of(tensors, "depth_head.scratch.output_conv2.0.weight", path, dims=4)
+    last = shape_of(tensors, f"{head}.scratch.output_conv2.0.weight", path, dims=4)
     return {
-        **neck_config(tensors, "depth_head.scratch", path),
+        **neck_config(tensors, f"{head}.scratch", path),
         **kind.metric,
         "model_type": "depth_anything",
         "architectures": ["DepthAnythingForDepthEstimation"],
@@ -107,7 +109,7 @@ def config_of(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
         "patch_size": patch,
         "reassemble_hidden_size": backbone["hidden_size"],
         "reassemble_factors": [4, 2, 1, 0.5],
-        "head_hidden_size": head[0],
+        "head_hidden_size": last[0],
     }
 
 

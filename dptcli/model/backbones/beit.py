@@ -201,6 +201,15 @@ class BeitBackbone(Backbone):
     optional_keys = (r"(backbone\.)?embeddings\.mask_token", r"(backbone\.)?beit\.layernorm\..*")
     old_keys: ClassVar[Mapping[str, str]] = {
         r"^.*\.relative_position_index$": "",  # once saved; it follows from the grid
+        # How the reference's 5.x holds it in memory; its files don't.
+        r"^(backbone\.)?beit\.embeddings\.": r"\1embeddings.",
+        r"^(backbone\.)?beit\.layers\.(\d+)\.mlp\.fc1\.": r"\1encoder.layer.\2.intermediate.dense.",
+        r"^(backbone\.)?beit\.layers\.(\d+)\.mlp\.fc2\.": r"\1encoder.layer.\2.output.dense.",
+        r"^(backbone\.)?beit\.layers\.(\d+)\.(relative_position_bias\.)": (
+            r"\1encoder.layer.\2.attention.attention.\3"
+        ),
+        r"^(backbone\.)?beit\.layers\.": r"\1encoder.layer.",
+        r"^(backbone\.)?beit\.shared_position_bias\.": r"\1beit.encoder.relative_position_bias.",
         # Before 5.x a shared bias stood beside the blocks.
         r"^(backbone\.)?encoder\.(relative_position_bias\.)": r"\1beit.encoder.\2",
     }

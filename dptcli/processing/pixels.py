@@ -70,25 +70,30 @@ def to_array(image: Any) -> NDArray[Any]:
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-def to_hwc(image: Any, *, layout: str | None, config: ProcessorConfig) -> NDArray[Any]:
+def to_hwc(
+    image: Any, *, layout: str | None, config: ProcessorConfig, rgb_arrays: bool = False
+) -> NDArray[Any]:
     """A picture as (H, W, C); grey gets three channels, alpha lies over white (do_convert_rgb).
 
-    Unless `config` says otherwise by its number of means: then the channels stay as they are.
+    Unless `config` says otherwise by its number of means: then the channels stay as they are. So
+    do an array's where no mean or deviation for each of three channels needs them, unless
+    `rgb_arrays`: as in the reference, arrays may hold anything.
     `layout` is one of LAYOUTS, or None to infer it: channels first where the first axis could be
     channels, as in the reference. Raises ImageError where the channels don't fit.
     """
     rgb = config.do_convert_rgb and config.num_channels == 3
+    one_per_channel = isinstance(config.image_mean, tuple) or isinstance(config.image_std, tuple)
+    needed = config.do_normalize and one_per_channel
     if isinstance(image, Image.Image):
         array = np.asarray(to_rgb(image) if rgb else image)
         array = to_array(array.astype(np.uint8) * 255 if array.dtype == bool else array)
         array = array[..., None] if array.ndim == 2 else array
     else:
         array = _channels_last(to_array(image), layout, config.num_channels)
-        array = _array_to_rgb(array) if rgb else array
+        array = _array_to_rgb(array) if rgb and (needed or rgb_arrays) else array
     if 0 in array.shape:
         raise ImageError(f"an image is empty: shape {array.shape}")
-    one_per_channel = isinstance(config.image_mean, tuple) or isinstance(config.image_std, tuple)
-    if config.do_normalize and one_per_channel and array.shape[-1] != config.num_channels:
+    if needed and array.shape[-1] != config.num_channels:
         raise ImageError(
             f"an image has {array.shape[-1]} channels; image_mean and image_std have "
             f"{config.num_channels}"

@@ -195,7 +195,9 @@ class DPTImageProcessor(Settings):
             )
 
         sources = [
-            pixels.to_hwc(image, layout=input_data_format, config=config)
+            pixels.to_hwc(
+                image, layout=input_data_format, config=config, rgb_arrays=do_convert_rgb is True
+            )
             for image in pixels.flatten_images(images)
         ]
         values = [self._pixel_values(source, config) for source in sources]

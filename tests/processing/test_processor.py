@@ -180,7 +180,7 @@ def test_transparency_lies_over_white():
     image[:, 3:, 3] = 255
     ours = DPTImageProcessor(do_resize=False, do_normalize=False)
     for given, scale in ((Image.fromarray(image), 1), (image, 1), (image / 255.0, 255)):
-        values = ours(given).pixel_values[0] * scale
+        values = ours(given, do_convert_rgb=True).pixel_values[0] * scale
         assert np.allclose(values[:, :, :3], 1, atol=1e-6)
         assert np.allclose(values[:, :, 3:], 0, atol=1e-6)
 
@@ -191,6 +191,32 @@ def test_grey_arrays_become_three_equal_channels():
         (values,) = DPTImageProcessor()(given).pixel_values
         assert values.shape == (3, 384, 384)
         assert np.array_equal(values[0], values[2])
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_an_arrays_channels_stay_where_nothing_needs_three(channels):
+    image = np.random.default_rng(0).integers(0, 256, (20, 24, channels), dtype=np.uint8)
+    for ours in (
+        DPTImageProcessor(size=12, image_mean=0.5, image_std=0.5),
+        DPTImageProcessor(size=12, do_normalize=False),
+    ):
+        assert ours(image).pixel_values[0].shape == (channels, 12, 12)
+        assert ours(image, do_convert_rgb=True).pixel_values[0].shape == (3, 12, 12)
+        assert ours(Image.fromarray(image.squeeze())).pixel_values[0].shape == (3, 12, 12)
+
+
+def test_sizes_and_means_change_in_place_and_are_checked_where_they_are_used():
+    ours, other = DPTImageProcessor(), DPTImageProcessor()
+    ours.size["height"] = 16
+    ours.image_mean[0] = 0.25
+    values = ours(np.zeros((30, 40, 3), np.uint8)).pixel_values[0]
+    assert values.shape == (3, 16, 384)
+    assert values[0, 0, 0] == -0.5
+    assert ours.to_dict()["size"] == {"height": 16, "width": 384}
+    assert other == DPTImageProcessor()
+    ours.size["height"] = -1
+    with pytest.raises(ConfigError, match="size is -1"):
+        ours(np.zeros((30, 40, 3), np.uint8))
 
 
 def test_other_numbers_of_channels_follow_the_means():

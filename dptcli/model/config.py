@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 from dptcli.errors import ConfigError
 from dptcli.kinds import DEPTH_TYPES
+from dptcli.model.backbones.config import BackboneConfig
 from dptcli.model.backbones.plain_config import backbone_config_from
-from dptcli.model.base_config import Config, LabelledConfig
+from dptcli.model.base_config import Config, LabelledConfig, overridden
 from dptcli.model.checks import (
     Activation,
     check_neck,
@@ -20,6 +21,15 @@ from dptcli.model.checks import (
     require_sequence,
 )
 
+# How a backbone can be named instead of described, and what to do about what is not supported.
+BY_NAME = {
+    "backbone": "",
+    "backbone_kwargs": "",
+    "use_timm_backbone": "timm's networks have other files; name a transformers backbone",
+    "use_pretrained_backbone": (
+        "build the model, then model.backbone = AutoBackbone.from_pretrained(name)"
+    ),
+}
 READOUT_TYPES = ("ignore", "add", "project")
 # What a hybrid is built over when its file names no backbone: BiT-50 cut after its third stage.
 HYBRID_BACKBONE = {
@@ -110,7 +120,7 @@ class DPTConfig(LabelledConfig):
             raise ConfigError(
                 f"readout_type: {self.readout_type!r} does not fit is_hybrid; use 'project'"
             )
-        named = self.backbone_config
+        named = self._named_backbone() if self.backbone_config is None else self.backbone_config
         if self.is_hybrid:
             named = HYBRID_BACKBONE if named is None else named
             if isinstance(named, Mapping):  # old files leave the type out
@@ -140,6 +150,21 @@ class DPTConfig(LabelledConfig):
                 default = field.default
                 default = list(default) if isinstance(default, tuple) else default
                 self._set(field.name, None if keeps_null else default)
+
+    def _named_backbone(self) -> Mapping[str, Any] | None:
+        """The configuration of the backbone that is given by its name on the hub, or a folder."""
+        given = {name: self.extra.pop(name, None) for name in BY_NAME}
+        if given["backbone"] is None:
+            return None
+        for name, remedy in BY_NAME.items():
+            if remedy and given[name]:
+                raise ConfigError(f"{name}: {given[name]!r} is not supported; {remedy}")
+        from dptcli.weights.folder import CONFIG_NAME, read_config
+        from dptcli.weights.sources import settings_file
+
+        folder = settings_file(given["backbone"], CONFIG_NAME).parent
+        changes = given["backbone_kwargs"] or {}
+        return overridden(read_config(folder), changes, BackboneConfig.synonyms)
 
     def _check_vit(self) -> None:
         for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_channels"):

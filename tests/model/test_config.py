@@ -161,6 +161,25 @@ def test_replace_makes_a_checked_copy() -> None:
         config.replace(readout_type="sum")
 
 
+def test_a_backbone_is_named_by_its_folder_or_on_the_hub(tmp_path: Path) -> None:
+    Dinov2Config(num_hidden_layers=4, hidden_size=24, num_attention_heads=2).save_pretrained(
+        tmp_path
+    )
+    stages = {"out_indices": [1, 2, 3, 4]}
+    config = DPTConfig(backbone=str(tmp_path), backbone_kwargs=stages, use_timm_backbone=False)
+    assert (config.backbone_width, config.backbone_config.out_indices) == (24, [1, 2, 3, 4])
+    assert DPTConfig.from_dict(config.to_dict()) == config
+    assert "backbone" not in config.to_dict()
+    for wrong, said in (
+        ({"use_timm_backbone": True}, "transformers backbone"),
+        ({"use_pretrained_backbone": True}, r"AutoBackbone\.from_pretrained"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            DPTConfig(backbone=str(tmp_path), **wrong)
+    with pytest.raises(ModelError, match="dinov2-smal"):
+        DPTConfig(backbone="dinov2-smal")
+
+
 def test_null_for_a_switch_keeps_its_default() -> None:
     assert Dinov2Config(qkv_bias=None).qkv_bias is True
     assert DPTConfig(return_dict=None).return_dict is True

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from dptcli import (
     DPTConfig,
     DPTForDepthEstimation,
     DPTForSemanticSegmentation,
+    DPTImageProcessor,
     DPTModel,
 )
 from dptcli.errors import ConfigError, ModelError
@@ -235,9 +237,9 @@ def test_an_auto_backbone_takes_the_same_keywords(tmp_path: Path) -> None:
     Dinov2Backbone(config).save_pretrained(tmp_path)
     stages = config.replace(out_features=["stage1", "stage2"])
     found = AutoBackbone.from_pretrained(tmp_path, config=stages, torch_dtype=torch.float16)
-    assert (found.out_features, found.dtype) == (("stage1", "stage2"), torch.float16)
+    assert (found.out_features, found.dtype) == (["stage1", "stage2"], torch.float16)
     found = AutoBackbone.from_pretrained(tmp_path, out_indices=[1, 3], dtype="float64")
-    assert (found.out_features, found.dtype) == (("stage1", "stage3"), torch.float64)
+    assert (found.out_features, found.dtype) == (["stage1", "stage3"], torch.float64)
     with pytest.raises(ModelError, match="stages: neither a value"):
         AutoBackbone.from_pretrained(tmp_path, stages=[1])
 
@@ -264,3 +266,17 @@ def test_parts_are_reached_by_the_documents_names() -> None:
     assert model.num_parameters(only_trainable=True) == total - model.dpt.num_parameters()
     embedded = sum(weight.numel() for weight in model.get_input_embeddings().parameters())
     assert model.num_parameters(exclude_embeddings=True) == total - embedded
+
+
+def test_what_is_missing_is_an_oserror_too(tmp_path: Path) -> None:
+    for call in (
+        lambda: DPTForDepthEstimation.from_pretrained(tmp_path / "absent"),
+        lambda: DPTConfig.from_pretrained(tmp_path),
+        lambda: DPTImageProcessor.from_pretrained(tmp_path),
+        lambda: DPTModel.from_pretrained("nobody/nothing", local_files_only=True),
+    ):
+        with pytest.raises(OSError) as raised:  # noqa: PT011  # as the document's users catch it
+            call()
+        assert isinstance(raised.value, ModelError)
+    with pytest.raises(ValueError, match="NaN"):
+        DPTImageProcessor()(np.full((4, 4, 3), np.nan))

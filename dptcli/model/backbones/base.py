@@ -1,5 +1,6 @@
 """What every backbone is: `features` for the neck, `forward` as the reference answers."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -34,9 +35,44 @@ class Backbone(Pretrained):
         raise NotImplementedError
 
     @property
-    def out_features(self) -> tuple[str, ...]:
-        """The names of the stages whose maps are handed out."""
-        return tuple(self.config.out_features or ())
+    def stage_names(self) -> list[str]:
+        """The names of all stages, the stem's first."""
+        return self.config.stage_names
+
+    @property
+    def num_features(self) -> list[int]:
+        """The number of channels of each stage, whether it is handed out or not."""
+        config: Any = self.config
+        widths = getattr(config, "stage_widths", None)
+        return [config.hidden_size] * len(self.stage_names) if widths is None else list(widths)
+
+    @property
+    def out_feature_channels(self) -> dict[str, int]:
+        """{stage: its number of channels}."""
+        return dict(zip(self.stage_names, self.num_features, strict=True))
+
+    @property
+    def out_features(self) -> list[str]:
+        """The names of the stages whose maps are handed out; they can be set."""
+        return list(self.config.out_features or ())
+
+    @out_features.setter
+    def out_features(self, names: list[str]) -> None:
+        self.config.out_features = names
+
+    @property
+    def out_indices(self) -> list[int]:
+        """The indices of those stages among `stage_names`; they can be set."""
+        return list(self.config.out_indices or ())
+
+    @out_indices.setter
+    def out_indices(self, indices: list[int]) -> None:
+        self.config.out_indices = indices
+
+    def forward_with_filtered_kwargs(self, *args: Any, **kwargs: Any) -> Any:
+        """The forward, without the keywords that this backbone does not take."""
+        known = inspect.signature(self.forward).parameters
+        return self(*args, **{name: value for name, value in kwargs.items() if name in known})
 
     def forward(
         self,

@@ -20,6 +20,7 @@ class BackboneConfig(Config):
     # Whether stages come at falling resolutions, ready for fusion without reassembling.
     is_hierarchical: ClassVar[bool] = False
     synonyms: ClassVar[Sequence[Sequence[str]]] = (("out_features", "out_indices"),)
+    followed = Config.followed | {"out_features", "out_indices"}
 
     out_features: Sequence[str] | None = None
     out_indices: Sequence[int] | None = None

@@ -159,6 +159,11 @@ class Swinv2Config(BackboneConfig):
         """The width of the last stage."""
         return self.width_of(self.num_stages - 1)
 
+    @property
+    def stage_widths(self) -> tuple[int, ...]:
+        """The number of channels of each stage, the stem's first."""
+        return (self.embed_dim, *(self.width_of(stage) for stage in range(self.num_stages)))
+
     def width_of(self, stage: int) -> int:
         """The width of a stage, counted from 0."""
         return int(self.embed_dim * 2**stage)

@@ -45,12 +45,14 @@ _NAMES = (
     "use_safetensors",
 )
 # Keywords that change nothing here: downloads always resume, no code of a repository is ever run,
-# and the last three are the reference's notes to itself.
+# pictures are always resized by Pillow, and the last are the reference's notes to itself.
 _WITHOUT_EFFECT = (
     "resume_download",
     "trust_remote_code",
     "code_revision",
     "user_agent",
+    "use_fast",
+    "backend",
     "_from_auto",
     "_from_pipeline",
     "_commit_hash",

@@ -232,7 +232,8 @@ class Pretrained(nn.Module):
     def _blocks(self) -> Iterator[Block]:
         return (module for module in self.modules() if isinstance(module, Block))
 
-    def can_generate(self) -> bool:
+    @classmethod
+    def can_generate(cls) -> bool:
         """False: these models write no text; the reference's pipelines ask."""
         return False
 

@@ -22,7 +22,9 @@ def model_folder(
     if _is_path(source):
         return Path(source) / access.subfolder
     named = with_revision(source, access)
-    task = None if any_task else task_of({"architectures": [model_class]})
+    task = task_of({"architectures": [model_class]})
+    if any_task and all(entry.task != task for entry in entries_for(named)):
+        task = None
     if model_class.endswith("Backbone") and not entries_for(named):
         return hub.fetch(hub_name(named, access), offline=access.offline, bare=True)
     return find_model(named, task=task, offline=access.offline, access=access)

@@ -130,6 +130,26 @@ def blend_head(model: DensePredictor, path: Path) -> None:
 
 
 @torch.no_grad()
+def begin_finer(model: DensePredictor, level: int) -> None:
+    """Make every fused map finer than that of `level` its enlargement, whatever was learnt there.
+
+    Training on coarse maps alone is cheap and leaves the finer blocks behind: they add what meant
+    something once. From here on they begin by adding nothing.
+    """
+    neck = model.neck
+    blocks = list(neck.fusion_stage.layers)
+    for index in range(level + 1, len(blocks)):
+        block: Any = blocks[index]
+        skip: Any = neck.convs[len(blocks) - 1 - index]
+        skip.weight.zero_()
+        for unit in (block.residual_layer1, block.residual_layer2):
+            unit.convolution2.weight.zero_()
+            unit.convolution2.bias.zero_()
+        block.projection.weight.copy_(torch.eye(len(block.projection.weight))[..., None, None])
+        block.projection.bias.zero_()
+
+
+@torch.no_grad()
 def _initialize(model: DensePredictor) -> None:
     """First weights that keep the maps' spread near one, so that no step overshoots."""
     parts: tuple[Any, ...] = (model.neck, model.head)
@@ -264,6 +284,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--levels", nargs="+", type=int, default=[-1], help="fused maps to train, -1 the finest"
     )
+    parser.add_argument(
+        "--finer-than", type=int, help="begin the maps finer than this one anew, as enlargements"
+    )
     parser.add_argument("--blend", type=Path, help="a head file; what is saved is the mean with it")
     parser.add_argument("--features", type=Path, help="folder in which features are kept")
     parser.add_argument(
@@ -302,6 +325,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 task: _begin(task, options.builtin, go_on=options.go_on, seed=chosen.seed)
                 for task in wanted
             }
+            if options.finer_than is not None:
+                for model in models.values():
+                    begin_finer(model, options.finer_than)
             train(
                 _twins(models) if options.together else models[name],
                 pairs,

@@ -53,6 +53,10 @@ class Recipe:
 _SMALL = "--shapes 182x238 238x182 140x308"
 _EARLY = "--batch-size 6 --variants 1 --learning-rate 8e-4 --warmup 20"
 _GRID = "--shapes 252x336 252x336 210x280 336x252 182x462 --seed 7 --optimizer muon --go-on"
+_PHOTOGRAPHS = (
+    "--shapes 252x336 336x252 280x280 --seed 17 --variants 3 --hold-out 8 --optimizer muon "
+    "--weight-decay 0.05 --go-on"
+)
 
 RECIPE = Recipe(
     seed=8,
@@ -88,6 +92,20 @@ RECIPE = Recipe(
         Stage("segment1", "segment", f"{_EARLY} {_SMALL} --steps 240 --average 0.97 --seed 2"),
         Stage(
             "segment2", "segment", f"{_EARLY} {_SMALL} --steps 350 --average 0.97 --seed 3 --go-on"
+        ),
+        Stage(
+            "segment3",
+            "segment",
+            f"{_PHOTOGRAPHS} --steps 360 --batch-size 16 --learning-rate 2e-3 --warmup 20 "
+            "--average 0.98 --levels 0 0 1",
+            sets=("{photographs}/segment",),
+        ),
+        Stage(
+            "segment4",
+            "segment",
+            f"{_PHOTOGRAPHS} --steps 130 --batch-size 10 --learning-rate 1.5e-3 --warmup 5 "
+            "--average 0.95 --levels 1 1 1 2 2 -1 --finer-than 1",
+            sets=("{photographs}/segment",),
         ),
     ),
 )

@@ -11,13 +11,16 @@ from places import SAMPLES
 from safetensors.torch import load_file
 from written_pairs import write_pairs
 
+from dptcli.model.layers import GrowBilinear
 from dptcli.training.builtin import (
     FOLDERS,
+    begin_finer,
     blend_head,
     builtin_config,
     main,
     save_builtin,
     start_model,
+    take_head,
 )
 from dptcli.training.furniture import CLASSES
 from dptcli.weights.catalog import BUILTIN_FOLDER
@@ -115,3 +118,19 @@ def test_both_tasks_learn_together_and_the_backbone_with_them(tmp_path: Path) ->
         torch.testing.assert_close(
             loaded.state_dict()[weight].float(), changed[weight].float(), rtol=0, atol=0
         )
+
+
+def test_finer_maps_that_begin_anew_are_the_coarse_one_enlarged() -> None:
+    model = start_model("segment", BUILTIN_FOLDER, seed=3).eval()
+    take_head(model, BUILTIN_FOLDER / FOLDERS["segment"])
+    pixels = torch.randn(1, 3, 56, 70, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps = model.features(pixels).maps
+        before = model.neck(maps)
+        begin_finer(model, 1)
+        after = model.neck(maps)
+    torch.testing.assert_close(after[1], before[1])
+    for level in (2, 3):
+        enlarged = GrowBilinear()(after[level - 1])
+        torch.testing.assert_close(after[level], enlarged, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(after[level], before[level], atol=1e-2)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dptcli.errors import DptError, UsageError
 from dptcli.results.files import atomic_path
-from dptcli.training import builtin
+from dptcli.training import builtin, teach
 from dptcli.weights.catalog import BUILTIN_FOLDER
 
 Say = Callable[[str], None]
@@ -26,7 +26,8 @@ class Stage:
     """One run of `dptcli.training.builtin`: its name, its task and its further options.
 
     In the options {runs} is the folder of the stages, each with its head.safetensors. sets: where
-    its examples lie, {frames} the rendered ones, {photographs} those that the caller has.
+    its examples lie, {frames} the rendered ones, {photographs} those that the caller has, {taught}
+    what the depth model of the stages before sees on some of these.
     """
 
     name: str
@@ -89,6 +90,14 @@ RECIPE = Recipe(
             f"{_GRID} --variants 2 --steps 340 --batch-size 12 --learning-rate 1.5e-3 --warmup 15 "
             "--average 0.97 --levels 2 -1 -1 --blend {runs}/depth5/head.safetensors",
         ),
+        Stage(
+            "depth7",
+            "depth",
+            "--shapes 252x336 336x252 --seed 17 --variants 4 --hold-out 8 --optimizer muon --go-on "
+            "--steps 110 --batch-size 6 --learning-rate 6e-4 --warmup 8 --average 0.95 "
+            "--levels 1 2 -1 --blend {runs}/depth6/head.safetensors",
+            sets=("{photographs}/depth", "{taught}"),
+        ),
         Stage("segment1", "segment", f"{_EARLY} {_SMALL} --steps 240 --average 0.97 --seed 2"),
         Stage(
             "segment2", "segment", f"{_EARLY} {_SMALL} --steps 350 --average 0.97 --seed 3 --go-on"
@@ -103,7 +112,7 @@ RECIPE = Recipe(
         Stage(
             "segment4",
             "segment",
-            f"{_PHOTOGRAPHS} --steps 130 --batch-size 10 --learning-rate 1.5e-3 --warmup 5 "
+            f"{_PHOTOGRAPHS} --steps 80 --batch-size 8 --learning-rate 1.5e-3 --warmup 5 "
             "--average 0.95 --levels 1 1 1 2 2 -1 --finer-than 1",
             sets=("{photographs}/segment",),
         ),
@@ -165,7 +174,12 @@ def _train(stage: Stage, work: Path, *, photographs: Path | None, threads: int) 
     done = work / "runs" / f"{stage.name}.done"
     if done.exists():
         return
-    places = {"frames": work / "frames", "photographs": photographs}
+    places = {"frames": work / "frames", "photographs": photographs, "taught": work / "taught"}
+    if photographs is not None and "{taught}" in stage.sets:
+        depth_model = work / "builtin" / builtin.FOLDERS["depth"]
+        words = [str(photographs / "segment" / "coco_panoptic"), "-o", str(work / "taught")]
+        if teach.main([*words, "--model", str(depth_model), "--threads", str(threads)]) != 0:
+            raise UsageError(f"stage {stage.name} has no depth to learn; the reason stands above")
     code = builtin.main(
         [
             *(folder.format(**places) for folder in stage.sets),

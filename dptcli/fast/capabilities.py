@@ -1,8 +1,7 @@
 """What this machine's processor can do: the one place that asks, for all that chooses by it.
 
-DPT_CPU lowers the answer, so that any machine can play a lesser one, and a cluster of unlike
-machines give equal files; it never raises it. PyTorch's own kernels and oneDNN's choose by
-themselves: ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA lower those.
+DPT_CPU lowers the answer, so that any machine can play a lesser one; it never raises it. PyTorch
+and oneDNN choose again inside their kernels: ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA lower that.
 """
 
 import os

@@ -1,5 +1,6 @@
 """`dpt eval depth` and `dpt eval segment`: how good is a model, or what it predicted?"""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +20,10 @@ from dptcli.weights import DEFAULT_MODEL
 if TYPE_CHECKING:
     from dptcli.cli.eval_report import Destination
     from dptcli.evaluation.measure import PredictDepth, PredictLabels
-    from dptcli.evaluation.pairs import Pair, PairSet
+    from dptcli.evaluation.pairs import LabelRules, Pair, PairSet
     from dptcli.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
 
 _EPILOG = (
     "Exit codes: 0 all measured, 1 some images failed and the others are measured, "
@@ -98,7 +101,7 @@ def depth(
     from dptcli.cli.eval_report import close, progress, tell_depth
     from dptcli.evaluation.measure import evaluate_depth
     from dptcli.evaluation.metrics import DepthProtocol, own_protocol
-    from dptcli.evaluation.pairs import read_pair_sets
+    from dptcli.evaluation.pairs import assumed_unit, read_pair_sets
 
     # The protocol is made first: what may be refused is refused before the model is loaded.
     protocol = DepthProtocol(
@@ -110,6 +113,10 @@ def depth(
         seed=seed,
     )
     sets = read_pair_sets(request.pairs, task="depth")
+    if (assumed := assumed_unit(sets)) is not None:
+        logger.warning("%s", assumed)
+        to = replace(request.to, facts={**request.to.facts, "assumed": assumed})
+        request = replace(request, to=to)
     source = _depth_source(request, sets, kind=prediction_kind, scale=prediction_scale)
     own = own_protocol(source.kind)
     protocol = replace(protocol, space=own.space)
@@ -127,7 +134,7 @@ def segment(
     pairs: e.PairPaths = None,
     predictions: e.Predictions = None,
     label_map: e.LabelMapFile = None,
-    ignore_index: e.IgnoreIndex = 255,
+    ignore_index: e.IgnoreIndex = None,
     model: o.ModelName = DEFAULT_MODEL,
     size: o.Size = None,
     offline: o.Offline = False,
@@ -155,11 +162,15 @@ def segment(
     from dptcli.cli.eval_report import close, progress, tell_segments
     from dptcli.evaluation.labelmaps import read_label_map, same_labels
     from dptcli.evaluation.measure import evaluate_segments
-    from dptcli.evaluation.pairs import read_pair_sets
+    from dptcli.evaluation.pairs import read_pair_sets, with_rules
 
     sets = read_pair_sets(request.pairs, task="segment")
     classes = _classes(sets)
     source = _label_source(request, sets)
+    rules = (
+        source.rules if ignore_index is None else replace(source.rules, ignore_index=ignore_index)
+    )
+    sets, ignore_index = with_rules(sets, rules), rules.ignore_index
     if label_map is None:
         labels = same_labels(classes, source.names, ignore_index=ignore_index)
     else:
@@ -251,6 +262,7 @@ class _LabelSource:
     name: str
     predict: "PredictLabels"
     names: Mapping[int, str]
+    rules: "LabelRules"
 
 
 def _depth_source(
@@ -275,17 +287,21 @@ def _depth_source(
 
 
 def _label_source(request: Request, sets: "Sequence[PairSet]") -> _LabelSource:
+    from dptcli.evaluation.pairs import LabelRules, rules_of
     from dptcli.evaluation.predictions import StoredPredictions
 
     if request.predictions is not None:
         stored = StoredPredictions(request.predictions, sets)
         names = stored.label_names()
-        return _LabelSource(name=request.predictions, predict=stored.labels, names=names)
+        return _LabelSource(
+            name=request.predictions, predict=stored.labels, names=names, rules=LabelRules()
+        )
     pipeline = _open(request, task="segment")
     return _LabelSource(
         name=request.model,
         predict=lambda pair: pipeline.predict_one(pair.image).values,
         names=pipeline.loaded.labels,
+        rules=rules_of(pipeline.loaded),
     )
 
 

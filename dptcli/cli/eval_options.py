@@ -163,10 +163,12 @@ LabelMapFile = Annotated[
     ),
 ]
 IgnoreIndex = Annotated[
-    int,
+    int | None,
     typer.Option(
         metavar="ID",
+        show_default=False,
         rich_help_panel=PROTOCOL,
-        help="The targets' id that does not count, e.g. [cyan]--ignore-index 0[/]",
+        help="The targets' id that does not count (the model's own by default, most often 255), "
+        "e.g. [cyan]--ignore-index 0[/]",
     ),
 ]

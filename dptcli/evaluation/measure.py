@@ -213,7 +213,24 @@ def evaluate_segments(
             result = SegmentResult(set_name=set_name, pair=pair, error=_reason(pair, error))
         results.append(result)
         on_image(result)
-    return SegmentReport(results=tuple(results), classes=labels.groups)
+    report = SegmentReport(results=tuple(results), classes=labels.groups)
+    _warn_of_absent(report)
+    return report
+
+
+def _warn_of_absent(report: SegmentReport) -> None:
+    """Say which classes no target has: a score of 1 may only mean that they were never asked."""
+    pixels = report.confusion().sum(axis=1)
+    absent = [name for name, num in zip(report.classes, pixels, strict=True) if not num]
+    if not absent or not pixels.any():
+        return
+    more = f" and {len(absent) - 5} more classes" if len(absent) > 5 else ""
+    logger.warning(
+        "no target has a pixel of %s%s, so no score tells of it; a mask of 0 and 255 needs 1 for "
+        "255, which is ignored",
+        ", ".join(absent[:5]),
+        more,
+    )
 
 
 def segment_confusion(

@@ -84,6 +84,10 @@ class DepthProtocol:
         """The greatest depth that a prediction may have after clipping."""
         return self.max_depth or max(1 / MIN_DISPARITY, 10 * self.near)
 
+    def far_of(self, truth: NDArray[np.floating]) -> float:
+        """The same for a target's pixels: a cap that nobody gave does not cut into their unit."""
+        return self.far if self.max_depth else max(self.far, 10 * float(truth.max()))
+
 
 @dataclass(frozen=True, kw_only=True)
 class DepthScores:
@@ -138,14 +142,15 @@ def score_depth(
     values, truth = disparity[both].astype(np.float64), target[both].astype(np.float64)
     aligned = np.full(disparity.shape, np.nan)
     whole = disparity[predicted].astype(np.float64)
+    far = protocol.far_of(truth)
     if protocol.space == "depth":
         scale, shift = align_depth(1 / values, truth, align=protocol.align)
         near = max(protocol.near, MIN_DEPTH)
-        aligned[predicted] = np.clip(scale / whole + shift, near, protocol.far)
+        aligned[predicted] = np.clip(scale / whole + shift, near, far)
     else:
         scale, shift = align_disparity(values, 1 / truth, align=protocol.align)
         # Clipping to the caps is the clamp of the aligned disparity as well: 1 / far is above 0.
-        lifted = np.maximum(scale * whole + shift, 1 / protocol.far)
+        lifted = np.maximum(scale * whole + shift, 1 / far)
         aligned[predicted] = np.maximum(1 / lifted, protocol.near)
     ordinal, num_pairs = ordinal_accuracy(
         values, truth, num_pairs=protocol.num_pairs, seed=protocol.seed

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from dptcli.evaluation.maps import MAP_SUFFIXES, read_map
 from dptcli.inputs.decode import printable
 from dptcli.inputs.formats import IMAGE_SUFFIXES
 from dptcli.inputs.search import natural_key
+
+if TYPE_CHECKING:
+    from dptcli.weights.load import LoadedModel
 
 PairTask = Literal["depth", "segment"]
 
@@ -38,12 +41,25 @@ _TARGET_ENDINGS: dict[PairTask, str] = {"depth": ".depth", "segment": ".labels"}
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelRules:
+    """How a model's configuration reads label targets.
+
+    reduce: 0 and 255 mean none of the classes and the first class is 1 (do_reduce_labels, as
+    ADE20K stores them). ignore_index: the id that does not count, after that
+    (semantic_loss_ignore_index).
+    """
+
+    reduce: bool = False
+    ignore_index: int = IGNORE_INDEX
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """One photograph and its target.
 
     kind: depth_m (stored value / scale = metres), depth (the same in an unknown unit),
     inverse_depth or disparity (stored value / scale = 1 / depth), or labels. scale None: 1000 for
-    integers, 1 for floats. name: the photograph's path as the set gives it.
+    integers, 1 for floats. name: the photograph's path as the set gives it. rules: of labels.
     """
 
     image: Path
@@ -51,6 +67,7 @@ class Pair:
     kind: str = "depth_m"
     scale: float | None = None
     name: str = ""
+    rules: LabelRules = LabelRules()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +144,54 @@ def read_depth(pair: Pair) -> NDArray[np.float32]:
 
 
 def read_labels(pair: Pair) -> NDArray[np.int32]:
-    """Read a label target: class ids (H, W), integers as stored. Raises ImageError."""
+    """Read a label target: class ids (H, W) as the pair's rules say. Raises ImageError."""
     stored = read_map(pair.target)
     if stored.values.dtype.kind not in "bui":
         raise ImageError(
             f"{printable(pair.target)} holds {stored.values.dtype}; labels must be integers"
         )
-    return stored.values.astype(np.int32)
+    labels = stored.values.astype(np.int32)
+    if pair.rules.reduce:
+        is_none = (labels == 0) | (labels == IGNORE_INDEX)
+        labels = np.where(is_none, pair.rules.ignore_index, labels - 1)
+    return labels
+
+
+def rules_of(loaded: "LoadedModel") -> LabelRules:
+    """Return how label targets are read for a model, by its processor and its configuration."""
+    return LabelRules(
+        reduce=bool(getattr(loaded.processor.config, "do_reduce_labels", False)),
+        ignore_index=int(getattr(loaded.model.config, "semantic_loss_ignore_index", IGNORE_INDEX)),
+    )
+
+
+def with_rules(sets: Sequence[PairSet], rules: LabelRules) -> list[PairSet]:
+    """Return the sets with their label targets read by a model's rules."""
+    return [
+        replace(pairs, pairs=tuple(replace(pair, rules=rules) for pair in pairs.pairs))
+        for pairs in sets
+    ]
+
+
+def assumed_unit(sets: Sequence[PairSet]) -> str | None:
+    """Return in words what is assumed of integer depths whose scale nobody says; None for none.
+
+    One file a set is looked at: whoever stores a set stores it in one way.
+    """
+    for pairs in sets:
+        for pair in pairs.pairs[:1]:
+            if pair.kind not in ("depth_m", "depth") or pair.scale is not None:
+                continue
+            try:
+                stored = read_map(pair.target)
+            except ImageError:
+                continue  # its own failure
+            if stored.values.dtype.kind in "bui":
+                return (
+                    f"integer depths of {printable(pairs.name)} are taken for millimetres (scale "
+                    "1000); KITTI's are 256 to the metre: a pairs.csv says so in its column scale"
+                )
+    return None
 
 
 def _pair_set(path: Path, *, folder: Path, pairs: Sequence[Pair]) -> PairSet:

@@ -17,6 +17,9 @@ from dptcli.inputs.decode import printable
 
 logger = logging.getLogger(__name__)
 
+# What `dpt depth` adds to a name where a PNG would be taken for a picture.
+_OUR_SUFFIXES = (".depth16.png", ".depth-mm.png", ".depth-x256.png")
+
 Kind = Literal["depth_m", "depth", "inverse_depth", "disparity"]
 
 
@@ -122,7 +125,7 @@ class StoredPredictions:
 
     def _find(self, pair: Pair) -> Path | None:
         for base in self._candidates(pair):
-            for suffix in MAP_SUFFIXES:
+            for suffix in (*MAP_SUFFIXES, *_OUR_SUFFIXES):
                 path = base.with_name(base.name + suffix)
                 if path.is_file():
                     return path

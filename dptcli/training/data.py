@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
-from dptcli.errors import ImageError
+from dptcli.errors import ImageError, UsageError
 from dptcli.evaluation.pairs import Pair, PairTask, read_depth, read_labels
 from dptcli.evaluation.pairs import read_pairs as read_pair_set
 from dptcli.inputs.find import decode_image
@@ -124,8 +124,15 @@ def _targets(example: Example) -> dict[str, Image.Image]:
     sky = None
     if example.labels is not None:
         labels = read_labels(example.labels)
-        outside = (labels < 0) | (labels > IGNORE_LABEL)
-        values = np.where(outside, IGNORE_LABEL, labels).astype(np.uint8)
+        # 65535: what `dpt segment` and others leave out in 16 bits.
+        unknown = (labels == example.labels.rules.ignore_index) | (labels < 0) | (labels == 65_535)
+        known_ids = labels[~unknown]
+        if known_ids.size and known_ids.max() >= IGNORE_LABEL:
+            raise UsageError(
+                f"{example.labels.target} has the class {known_ids.max()}; training takes classes "
+                f"up to {IGNORE_LABEL - 1}, and ignores {example.labels.rules.ignore_index}"
+            )
+        values = np.where(unknown, IGNORE_LABEL, labels).astype(np.uint8)
         targets["labels"] = Image.fromarray(values)
         sky = None if example.sky is None else values == example.sky
     if example.depth is not None:

@@ -15,7 +15,7 @@ from dptcli.errors import UsageError
 from dptcli.evaluation.labelmaps import same_labels
 from dptcli.evaluation.measure import DepthPrediction, evaluate_depth, evaluate_segments
 from dptcli.evaluation.metrics import own_protocol
-from dptcli.evaluation.pairs import Pair, PairSet, PairTask
+from dptcli.evaluation.pairs import Pair, PairSet, PairTask, rules_of
 from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation
 from dptcli.pipeline import Pipeline
 from dptcli.results.files import atomic_write, write_text
@@ -80,6 +80,8 @@ def fine_tune(
     else:
         held_out, _ = read_examples(validation, task=task)
     if task == "segment":
+        examples = [_by_rules(example, loaded) for example in examples]
+        held_out = [_by_rules(example, loaded) for example in held_out]
         loaded = _with_classes(loaded, classes, seed=options.seed)
     options = _for_model(options, loaded)
     scores = _Scores(loaded, held_out, classes)
@@ -94,6 +96,12 @@ def fine_tune(
     _write_record(fit, {"pairs": str(pairs), "from": model, "task": task}, options)
     (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
     return fit
+
+
+def _by_rules(example: Example, loaded: LoadedModel) -> Example:
+    """An example whose labels are read as the model's configuration says."""
+    assert example.labels is not None
+    return replace(example, labels=replace(example.labels, rules=rules_of(loaded)))
 
 
 def _for_model(options: TrainOptions, loaded: LoadedModel) -> TrainOptions:
@@ -167,7 +175,9 @@ class _Scores:
             protocol = own_protocol(loaded.kind)
             found = evaluate_depth([self.set], depth, protocol=protocol, baseline=False).mean()
             return {name: found[name] for name in ("abs_rel", "delta1", "ordinal")}
-        labels = same_labels(self.set.classes, loaded.labels, ignore_index=255)
+        labels = same_labels(
+            self.set.classes, loaded.labels, ignore_index=rules_of(loaded).ignore_index
+        )
         scores = evaluate_segments(
             [self.set], lambda pair: self.pipeline.predict_one(pair.image).values, labels=labels
         ).mean()

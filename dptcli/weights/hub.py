@@ -105,6 +105,21 @@ def cached(name: HubName) -> Path | None:
     return folder
 
 
+def _lacking(name: HubName) -> str | None:
+    """What a model lacks of which a part is in the cache, in words; None where nothing is."""
+    found = name.find(CONFIG_NAME)
+    if found is None:
+        return None
+    try:
+        files_of(found.parent, name.access)
+    except ModelError as error:
+        return (
+            f"model {str(name)!r} is in the cache but for a part: {error}; "
+            f"`dpt models download {name}` fetches it where there is a network"
+        )
+    return None
+
+
 def lies_here(name: HubName) -> bool:
     """Whether anything of a repository is in the cache, told in a hundredth of `cached`'s time."""
     from huggingface_hub import constants
@@ -139,7 +154,7 @@ def fetch(
         kept = cached(name)
         if kept is not None:
             return kept
-        raise MissingModelError(_NOT_CACHED.format(name=str(name)))
+        raise MissingModelError(_lacking(name) or _NOT_CACHED.format(name=str(name)))
     with explained(name, hint=hint), quiet_disk_warning():
         return _download(name, task=task, licence=licence, bare=bare)
 

@@ -9,7 +9,7 @@ or a.jpg beside a.depth.png or a.labels.png.
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -67,7 +67,8 @@ class Pair:
     kind: str = "depth_m"
     scale: float | None = None
     name: str = ""
-    rules: LabelRules = LabelRules()
+    # Not compared: a pair is the same one however its labels are read.
+    rules: LabelRules = field(default=LabelRules(), compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,7 +148,7 @@ Prompt = Annotated[
         show_default=False,
         rich_help_panel=METRES,
         help="A depth sensor's map of each photograph, for a prompted model: a file (16-bit PNG, "
-        "NPY, …; 0 is unknown, any size), a folder, or a path with {name}, "
+        "NPY or TIFF; 0 is unknown, any size), a folder, or a path with {name}, "
         "e.g. [cyan]-m prompt-depth-anything-vits --prompt lidar/[/]",
     ),
 ]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,7 +23,6 @@ from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS, focal_facts
 from dptcli.errors import DptError, UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.kinds import MEANINGS, Kind, near_is_large
-from dptcli.processing.sky import mask_at, sky_far
 from dptcli.remote.opening import open_address
 from dptcli.results.plan import Job, photo_facts
 from dptcli.results.sidecar import FILES_KEY, POLARITY, UNIT, read_sidecar, sidecar_bytes
@@ -171,6 +169,10 @@ class DepthOutputs:
     def _sky_of(self, prediction: "Prediction", hw: tuple[int, ...]) -> NDArray[np.bool_] | None:
         """Where the sky is, bool `hw`: by the network, or where it is asked for by the classes."""
         if prediction.sky is not None:
+            import torch  # not for a run that has nothing to do
+
+            from dptcli.processing.sky import mask_at
+
             return mask_at(torch.from_numpy(prediction.sky), (hw[0], hw[1]))
         if self.sky in (None, "keep") or prediction.labels is None:
             return None
@@ -189,6 +191,10 @@ class DepthOutputs:
             values = np.where(sky, np.float32(np.nan), values)
             limits = finite_range(values)
         elif self.sky == "far" and self._sky_class is not None:
+            import torch
+
+            from dptcli.processing.sky import sky_far
+
             placed = sky_far(
                 torch.from_numpy(values), torch.from_numpy(sky), near_is_large=near_is_large(kind)
             )

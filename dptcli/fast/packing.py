@@ -80,11 +80,16 @@ class _SummedUnit(ResidualConvUnit):
 def _replace_before_relus(
     sequence: nn.Sequential, fits: Callable[[Any], bool], make: Callable[..., nn.Module]
 ) -> None:
-    """A convolution and the ReLU that follows it, with nothing between, in one."""
+    """A convolution and the ReLU that follows it, with nothing between, in one.
+
+    Not after a small one: oneDNN's ReLU makes 0 of NaN, and the last of all must not hide it.
+    """
     kept = [index for index, part in enumerate(sequence) if not isinstance(part, nn.Identity)]
     for index, following in pairwise(kept):
-        if fits(sequence[index]) and isinstance(sequence[following], nn.ReLU):
-            sequence[index] = make(sequence[index], relu=True)
+        conv: Any = sequence[index]
+        fuses = fits(conv) and conv.weight.numel() >= MIN_WEIGHTS
+        if fuses and isinstance(sequence[following], nn.ReLU):
+            sequence[index] = make(conv, relu=True)
             sequence[following] = nn.Identity()
 
 

@@ -67,7 +67,7 @@ def test_a_run_killed_at_ten_random_moments_is_complete_and_right_in_the_end(pla
 
 def test_a_killed_run_of_one_range_leaves_no_notes_behind_when_it_goes_on(place):
     run, out, _ = place
-    process = start(*run, "--range", "global")
+    process = start(*run, "--range", "global", installed=True)
     deadline = time.monotonic() + WAIT_S
     while not list(out.glob(".dpt-spool-*/*.npy")) and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -148,7 +148,7 @@ def test_a_folder_of_results_that_vanishes_under_the_run_is_filled_by_the_next(p
 
 def test_shards_at_once_one_of_them_killed_make_the_whole(place):
     run, out, expected = place
-    first, second = (start(*run, "--shard", f"{part}/2") for part in (1, 2))
+    first, second = (start(*run, "--shard", f"{part}/2", installed=True) for part in (1, 2))
     wait_for(first, out, 6)
     first.kill()
     end(first)

@@ -292,7 +292,7 @@ def test_auto_backbone_is_not_built_itself() -> None:
     with pytest.raises(ConfigError, match="did you mean 'dinov2'"):
         AutoBackbone.from_config({"model_type": "dinov"})
     chosen = AutoBackbone.from_config(DINOV2, out_indices=[2])
-    assert chosen.out_features == ("stage2",)
+    assert chosen.out_features == ["stage2"]
 
 
 @pytest.mark.parametrize("sharded", [False, True], ids=["one-file", "sharded"])

@@ -23,7 +23,7 @@ from dptcli.results.plan import plan_outputs
 
 model, photos, out, num_images = sys.argv[1:]
 pipeline = open_pipeline(model, task="depth", options=Options(batch_size=2))
-jobs = plan_outputs(find_images([photos]), out).jobs
+jobs = plan_outputs(find_images([photos]), out, existing="overwrite").jobs
 outputs = DepthOutputs(look=Look(lut=depth_lut()))
 facts = model_facts(pipeline.loaded)
 done = 0

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "support"))  # run as a program, it is not pytest that says so
 FOLDER = HERE / "pictures"
 SAMPLES = HERE.parent / "sample_images"
 MAX_SIZE = (640, 480)
@@ -111,7 +112,7 @@ def frames(*names: str) -> Callable[[], Image.Image]:
 
 def terminal(words: list[str]) -> Image.Image:
     """Run a command on a terminal of 80 columns and draw the half-blocks that it leaves there."""
-    from test_cli_terminal import on_a_terminal
+    from terminal import on_a_terminal
 
     code, text = on_a_terminal(words, COLORTERM="truecolor", PYTHONPATH=str(HERE.parent))
     assert code == 0, text

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "support"))  # run as a program, it is not pytest that says so
+# As a program, it is not pytest that says where the helpers and the browser are.
+sys.path[:0] = [str(HERE / "support"), str(HERE / "gallery")]
 FOLDER = HERE / "pictures"
 SAMPLES = HERE.parent / "sample_images"
 MAX_SIZE = (640, 480)

@@ -28,6 +28,10 @@ MAX_SIZES = 8
 # Smaller layers are over before a packed weight pays.
 MIN_WEIGHTS = 64 * 64
 CHANNELS_LAST = torch.channels_last
+# oneDNN's ReLU makes 0 of NaN, and nobody would see what went wrong before it. With a slope it
+# compares instead, and NaN stays; what was below 0 is then 0 beside any number that matters.
+RELU = ("leaky_relu", [1e-30])
+PLAIN: tuple[str, list[float]] = ("none", [])
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,7 @@ class PackedConv2d(PackedBySize):
         super().__init__()
         self.in_channels = weights[0].shape[1]
         self.stride, self.padding, self.dilation = list(stride), list(padding), list(dilation)
-        self.activation = "relu" if relu else "none"
+        self.activation = RELU if relu else PLAIN
         self.register_buffer("bias", None if bias is None else bias.detach(), persistent=False)
         self.weights = [weight.detach() for weight in weights]
 
@@ -254,14 +258,15 @@ class PackedConv2d(PackedBySize):
         x = x.contiguous(memory_format=CHANNELS_LAST)
         weight = self.packed_for(x.shape)
         geometry = (self.padding, self.stride, self.dilation, 1)
+        name, numbers = self.activation
         if added is None:
             return torch.ops.mkldnn._convolution_pointwise(
-                x, weight, self.bias, *geometry, self.activation, [], ""
+                x, weight, self.bias, *geometry, name, numbers, ""
             )
-        after_sum = None if self.activation == "none" else self.activation
+        after_sum = None if self.activation is PLAIN else name
         added = added.contiguous(memory_format=CHANNELS_LAST)
         return torch.ops.mkldnn._convolution_pointwise(
-            x, added, weight, self.bias, *geometry, "add", None, after_sum, [], None
+            x, added, weight, self.bias, *geometry, "add", None, after_sum, numbers, None
         )
 
     @property

@@ -82,7 +82,7 @@ def _replace_before_relus(
 ) -> None:
     """A convolution and the ReLU that follows it, with nothing between, in one.
 
-    Not after a small one: oneDNN's ReLU makes 0 of NaN, and the last of all must not hide it.
+    Not after a small one, which ends a network: its zeros are to be zeros, see `kernels.RELU`.
     """
     kept = [index for index, part in enumerate(sequence) if not isinstance(part, nn.Identity)]
     for index, following in pairwise(kept):

@@ -1,5 +1,6 @@
 """An optimised model computes what the plain one does, step by step and all together."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,7 @@ from optimizable import CPU, FORMS, MODELS, above_zero, assert_same, build, dpt,
 from parity import TOLERANCE, difference, randomize
 from torch import nn
 
-from dptcli import (
-    DPTForDepthEstimation,
-)
+from dptcli import DPTForDepthEstimation
 from dptcli.fast.kernels import ConvLinear, Kernels, PackedConv2d, PackedLinear, kernels_for
 from dptcli.fast.optimize import STEPS, optimize
 from dptcli.fast.precision import keep_tail_float32
@@ -35,6 +34,18 @@ def test_each_step_on_its_own_changes_nothing_but_rounding(name, step):
 @pytest.mark.parametrize("name", ["vit, project", "dinov2", "beit", "vit, segmentation"])
 def test_every_kernel_computes_the_same(name, form):
     assert_same(name, kernels=FORMS[form])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", MODELS)
+def test_no_step_hides_a_value_that_is_no_number(name, form):
+    plain = build(name)
+    plain.neck.fusion_stage.layers[-1].projection.bias.data[0] = torch.nan
+    pixels = pixels_for(name)
+    broken = predict(plain, pixels).isnan()
+    assert broken.any()
+    optimized = optimize(copy.deepcopy(plain), kernels=FORMS[form])
+    assert torch.equal(predict(optimized, pixels).isnan(), broken)
 
 
 @pytest.mark.parametrize("seed", range(6))

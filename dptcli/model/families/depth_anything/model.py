@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from dptcli.kinds import kind_of
 from dptcli.model.backbones.auto import AutoBackbone
-from dptcli.model.checks import (
-    pair_of,
-)
+from dptcli.model.checks import pair_of
 from dptcli.model.dpt import asked_for
 from dptcli.model.families.depth_anything.config import DepthAnythingConfig
 from dptcli.model.heads import Head

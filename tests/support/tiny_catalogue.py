@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from depth_anything_3_folder import save_authors_folder
+from video_depth import save_original
 
 from dptcli import (
     DepthAnythingConfig,
@@ -70,6 +71,10 @@ VIT = {
 
 def save_row(entry: CatalogEntry, folder: Path) -> Path:
     """Write a model of the row's family, small enough to run in milliseconds."""
+    if entry.original is not None:
+        folder.mkdir()
+        save_original(folder, entry.original)
+        return folder
     with torch.random.fork_rng():
         torch.manual_seed(0)
         processor: DPTImageProcessor = DPTImageProcessor(size=56, ensure_multiple_of=14)

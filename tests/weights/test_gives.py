@@ -44,18 +44,15 @@ def lay(name: str, cache: Path) -> Path:
     return into_cache(save_row(entry, cache.parent / "made"), entry.repository, cache)
 
 
-@pytest.mark.parametrize(
-    "entry",  # a repository that holds an original file alone is tested with its family
-    [entry for entry in PUBLISHED if entry.original is None],
-    ids=lambda entry: entry.name,
-)
+@pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: entry.name)
 def test_list_run_sidecar_eval_and_export_agree_on_every_row(entry, cache: Path) -> None:
     snapshot = lay(entry.name, cache)
     if entry.task == "segment":
         assert (entry.gives, load_model(snapshot, device="cpu").task) == ("labels", "segment")
         return
     kind = kind_of_type(entry.gives)
-    for source in (entry.name, entry.repository, snapshot):
+    files = snapshot if entry.original is None else snapshot / entry.original
+    for source in (entry.name, entry.repository, files):
         loaded = load_model(source, task="depth", device="cpu", dtype="float32", offline=True)
         assert model_facts(loaded)["kind"] == loaded.kind == kind
     request = measure.Request(

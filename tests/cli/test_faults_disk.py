@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -88,14 +89,16 @@ def closed(folder):
 
 
 def test_a_folder_that_is_closed_under_the_run_costs_named_images(material, tmp_path):
-    process = start(*command(material, tmp_path))
-    wait_for(process, tmp_path / "out", 1)
+    process = start(*command(material, tmp_path), installed=True)
+    wait_for(process, tmp_path / "out", 3)
+    process.send_signal(signal.SIGSTOP)  # closing takes as long as many photographs
     with closed(tmp_path / "out") as reason, fault():
+        process.send_signal(signal.SIGCONT)
         code, _, err = end(process)
         assert code == 1, err
         assert f"': {reason}" in err.decode()
         there = results(tmp_path / "out")
-        assert 1 <= len(there) < 30
+        assert 3 <= len(there) < 30
     code, _, err = end(start(*command(material, tmp_path)))
     assert code == 0, err
     assert len(results(tmp_path / "out")) == 30

@@ -45,13 +45,16 @@ class DepthAnythingHead(Head):
 
     def forward(self, fused: Sequence[Tensor], image_hw: tuple[int, int]) -> Tensor:
         """Fused maps (B, C, ·, ·) -> depth (B, H', W'), the image without an incomplete patch."""
+        x = self.conv3(F.relu(self.conv2(self.grown(fused, image_hw))))
+        x = torch.sigmoid(x) if self.metric else F.relu(x)
+        return (x * self.max_depth).squeeze(1)
+
+    def grown(self, fused: Sequence[Tensor], image_hw: tuple[int, int]) -> Tensor:
+        """Fused maps -> what the last two convolutions see (B, C // 2, H', W')."""
         height, width = (
             side // patch * patch for side, patch in zip(image_hw, self.patch_hw, strict=True)
         )
-        x = self.grow(self.conv1(fused[self.index]), (height, width))
-        x = self.conv3(F.relu(self.conv2(x)))
-        x = torch.sigmoid(x) if self.metric else F.relu(x)
-        return (x * self.max_depth).squeeze(1)
+        return self.grow(self.conv1(fused[self.index]), (height, width))
 
 
 class DepthAnythingForDepthEstimation(Pretrained):

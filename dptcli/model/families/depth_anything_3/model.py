@@ -12,41 +12,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.model.backbones.auto import AutoBackbone
-from dptcli.model.checks import pair_of
 from dptcli.model.dpt import asked_for
+from dptcli.model.families.depth_anything.model import DepthAnythingHead
 from dptcli.model.families.depth_anything_3.config import DepthAnything3Config
-from dptcli.model.heads import Head
-from dptcli.model.layers import GrowBilinear
 from dptcli.model.losses import depth_loss
 from dptcli.model.neck import Neck
 from dptcli.model.outputs import DepthAndSkyOutput
 from dptcli.model.pretrained import Pretrained
 
 
-class DepthAnything3Head(Head):
-    """One convolution, growth to the image's size, then two ends of two convolutions each."""
+class DepthAnything3Head(DepthAnythingHead):
+    """Depth Anything's head with an exponential at its end, and a second end for the sky."""
 
     def __init__(self, config: DepthAnything3Config) -> None:
-        super().__init__()
-        channels, hidden = config.fusion_hidden_size, config.head_hidden_size
-        self.index = config.head_in_index
-        self.patch_hw = pair_of("patch_size", config.patch_size)
-        self.conv1 = nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1)
-        self.grow = GrowBilinear()
-        self.conv2 = nn.Conv2d(channels // 2, hidden, kernel_size=3, padding=1)
-        self.conv3 = nn.Conv2d(hidden, 1, kernel_size=1)
-        self.sky_conv2 = nn.Conv2d(channels // 2, hidden, kernel_size=3, padding=1)
+        super().__init__(config)
+        channels, hidden = config.fusion_hidden_size // 2, config.head_hidden_size
+        self.sky_conv2 = nn.Conv2d(channels, hidden, kernel_size=3, padding=1)
         self.sky_conv3 = nn.Conv2d(hidden, 1, kernel_size=1)
 
     def tail(self) -> tuple[nn.Conv2d | None, Sequence[nn.Module]]:
         return self.conv1, [self.conv2, self.conv3, self.sky_conv2, self.sky_conv3]
 
-    def forward(self, fused: Sequence[Tensor], image_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def forward(  # type: ignore[override]  # two maps
+        self, fused: Sequence[Tensor], image_hw: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
         """Fused maps (B, C, ·, ·) -> depth and sky (B, H', W'), the image in whole patches."""
-        height, width = (
-            side // patch * patch for side, patch in zip(image_hw, self.patch_hw, strict=True)
-        )
-        x = self.grow(self.conv1(fused[self.index]), (height, width))
+        x = self.grown(fused, image_hw)
         depth = self.conv3(F.relu(self.conv2(x))).exp()
         sky = F.relu(self.sky_conv3(F.relu(self.sky_conv2(x))))
         return depth.squeeze(1), sky.squeeze(1)

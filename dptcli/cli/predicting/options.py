@@ -186,7 +186,7 @@ Smoothing = Annotated[
         show_default=False,
         rich_help_panel=VIDEO,
         help="How steady depth is held from frame to frame, 0 (every frame on its own) to 1 "
-        "(0.8 by default), e.g. [cyan]--smoothing 0.5[/]",
+        "(0.8 by default, 0 for models of video), e.g. [cyan]--smoothing 0.5[/]",
     ),
 ]
 FPS = Annotated[

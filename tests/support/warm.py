@@ -101,16 +101,18 @@ def _fork(client: socket.socket, inherited: list) -> int:
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = ["dpt", *request["words"]]
+    from dptcli.cli import main
+    from dptcli.results.files import write_for
+
     token = os.urandom(4).hex()  # what tells runs apart is drawn at import
     for module in [found for found in sys.modules.values() if "RUN_TOKEN" in vars(found)]:
         module.RUN_TOKEN = token
+    write_for(token)
     sys.stdin, sys.stdout, sys.stderr = (
         open(place, mode, closefd=False)  # noqa: SIM115  # as the interpreter's start does
         for place, mode in enumerate("rww")
     )
     sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
-    from dptcli.cli import main
-
     sys.exit(main())
 
 

@@ -7,6 +7,7 @@ suite its count.
 import logging
 import os
 import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,15 @@ def _logging_as_it_was() -> Iterator[None]:
     yield
     package.setLevel(before[0])
     package.propagate, package.handlers = before[1:]
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_they_were() -> Iterator[None]:
+    """Undo `--threads` of a command that runs in this process: two workers would wait in turns."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != int(os.environ["OMP_NUM_THREADS"]):
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 _largest: dict[str, float] = {}

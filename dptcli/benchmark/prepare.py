@@ -15,6 +15,7 @@ from dptcli.benchmark.contenders import Spec
 from dptcli.benchmark.measure import Told
 from dptcli.errors import ImageError, UsageError
 from dptcli.inputs.find import find_images
+from dptcli.weights.catalog import find_model
 from dptcli.weights.load import load_model
 
 MADE_HW = (3000, 4000)
@@ -33,6 +34,7 @@ def prepared(
     images: files and folders; without any, photographs are made. settings: further fields of Spec.
     Raises UsageError and ModelError.
     """
+    find_model(model, task=settings["task"])  # a wrong name is said before photographs are made
     with tempfile.TemporaryDirectory(prefix="dpt-bench-") as scratch_name:
         scratch = Path(scratch_name)
         told("making photographs")

@@ -65,7 +65,8 @@ def test_the_sky_is_as_far_as_the_authors_put_it(shape: str) -> None:
         torch.from_numpy(EXPECTED[f"{shape}_{name}"]) for name in ("depth", "sky", "far")
     )
     assert 0.02 < float((sky >= 0.3).float().mean()) < 0.98
-    torch.testing.assert_close(sky_far(depth, sky >= 0.3), far, rtol=1e-6, atol=0)
+    # Versions of torch interpolate a quantile differently in the last digits (2.14: 2e-6).
+    torch.testing.assert_close(sky_far(depth, sky >= 0.3), far, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

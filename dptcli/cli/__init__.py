@@ -19,6 +19,7 @@ import typer
 from dptcli import __version__
 from dptcli.cli.commands import LazyGroup
 from dptcli.cli.terminal.argv import normalize_argv
+from dptcli.cli.terminal.peers import our_word
 from dptcli.cli.terminal.signals import SIGHUP, Stopped, signals_raise
 from dptcli.cli.terminal.streams import (
     failed_output,
@@ -140,12 +141,17 @@ def _complain_of_output(error: OSError) -> int:
 def _complain_of_usage(error: typer.TyperException, arguments: Sequence[str]) -> None:
     """Say the parser's own words in one line and not in a box."""
     message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
     if message.startswith("No such option"):
         for word in arguments:
             if word.startswith("-") and os.path.lexists(word):
                 _complain(f"{word!r} is taken for an option; the file of that name is ./{word}")
                 return
-    context = getattr(error, "ctx", None)
+        option = getattr(error, "option_name", "")
+        command = context.command_path.removeprefix("dpt ") if context else ""
+        if said := our_word(option, arguments, command=command):
+            _complain(f"{option} is no option of dpt {command}: {said}")
+            return
     if message:  # empty where a bare `dpt` has shown its help
         _complain(f"{message}; see {context.command_path if context else 'dpt'} --help")
 

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -24,27 +24,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dptcli.depth.camera import Camera
 from dptcli.depth.colormaps import finite_range
-from dptcli.depth.prompts import Prompt, Prompts, prompt_remedy
+from dptcli.depth.prompts import Prompt, prompt_remedy
 from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.fast.memory import hold_reserve, settle_memory
 from dptcli.inputs.find import ImageSource, decode_picture
-from dptcli.inputs.reading import Wanted, about_of
+from dptcli.inputs.reading import about_of
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
 from dptcli.processing.processor import Prepared
 from dptcli.processing.sky import mask_at
-from dptcli.processing.target_size import TargetSize, target_hw
+from dptcli.processing.target_size import target_hw
 from dptcli.records.report import Clock, Outcome, Report
 from dptcli.results.claims import claiming
 from dptcli.results.plan import Job
-from dptcli.running.batches import BatchSize, BatchSizes, gather
-from dptcli.running.canvas import Tile, make_canvas
-from dptcli.running.ending import end_depth, focal_for, told_of
+from dptcli.running.agreement import agreement
+from dptcli.running.answer import Answer
+from dptcli.running.batches import BatchSizes, gather
+from dptcli.running.canvas import make_canvas
+from dptcli.running.ending import end_depth, lens_by, lens_for, told_of
 from dptcli.running.items import Item, predict_clip, shape_of
 from dptcli.running.jobs import ahead, failure
 from dptcli.running.machine import usable_cores
 from dptcli.running.network import Network, grid_of
+from dptcli.running.options import Options as Options
 from dptcli.running.seen import Prediction as Prediction
 from dptcli.running.seen import Sample, Seen, view_of
 from dptcli.running.windows import refuse_tiles
@@ -56,42 +58,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Task = Literal["depth", "segment"]
-
-_ORIGINAL = TargetSize()
-_AS_IT_IS = Wanted()
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run works; what it writes is the business of `save`.
-
-    keep_rgb: hand the decoded photograph on to `save` (it costs its memory while under way).
-    keep_scores: hand the class probabilities on too.
-    tile: cut each photograph into overlapping tiles of so many of its pixels, for detail; "auto" is
-    half of its short side.
-    wanted: how photographs are read.
-    prompts: where a depth sensor's map of each photograph lies, for a model that takes them.
-    in_order: results come in the order of the jobs, with one reader and one writer (for clips).
-    sky: what becomes of the sky where the network knows it: "far" as its authors do it, or "keep".
-    camera: what is known of it, for networks whose metres are in proportion to its focal length.
-    read: takes the place of decode_picture; for frames of video, and to note what is read.
-    """
-
-    batch_size: BatchSize = 1
-    tile: Tile | None = None
-    target_size: TargetSize = _ORIGINAL
-    wanted: Wanted = _AS_IT_IS
-    keep_rgb: bool = False
-    keep_scores: bool = False
-    prompts: Prompts | None = None
-    sky: Literal["far", "keep"] = "far"
-    camera: Camera | None = None
-    in_order: bool = False
-    read: "Callable[[ImageSource], NDArray[np.uint8] | Image] | None" = None
-    # None is a thread for every fourth core, which keeps a CPU's network fed, or on a GPU half.
-    num_readers: int | None = None
-    num_writers: int | None = None
-
 
 ImageInput = str | Path | bytes | BinaryIO | NDArray[np.uint8]
 
@@ -256,8 +222,8 @@ class Pipeline:
             if self.options.prompts is not None and isinstance(source, ImageSource):
                 prompt = self.options.prompts.read(source)
         sample = self.prepare(picture, prompt=prompt)
-        focal = focal_for(self.loaded, self.options.camera, sample.prepared.source_hw, source)
-        return replace(sample, about=about_of(picture), focal=focal)
+        lens = lens_for(self.loaded, self.options.camera, sample.prepared.source_hw, source)
+        return replace(sample, about=about_of(picture), lens=lens)
 
     def prepare(
         self, picture: "NDArray[np.uint8] | Image", *, prompt: Prompt | None = None
@@ -290,22 +256,28 @@ class Pipeline:
         )
 
     @torch.inference_mode()
-    def predict(self, samples: Sequence[Sample]) -> list[Tensor]:
-        """Run the network on samples of one shape.
-
-        Returns a float32 CPU tensor each: depth (h, w) or logits (C, h, w), at the network's scale.
-        """
+    def predict(self, samples: Sequence[Sample]) -> list[Answer]:
+        """Run the network on samples of one shape: depth or logits each, at the network's scale."""
         with self.clock.stage("network"):
-            if samples[0].tile_hw is not None:
-                return [self._predict_tiled(sample) for sample in samples]
-            return self.network.run([sample.view for sample in samples])
+            answers = self._answers(samples)
+            if self.options.confidence == "mirrored":
+                turned = self._answers([sample.mirrored() for sample in samples])
+                for place, (answer, other) in enumerate(zip(answers, turned, strict=True)):
+                    sure = agreement(answer.depth, other.depth.flip(-1), self.loaded.kind)
+                    answers[place] = answer.with_map("confidence", sure)
+            return answers
 
-    def _predict_tiled(self, sample: Sample) -> Tensor:
+    def _answers(self, samples: Sequence[Sample]) -> list[Answer]:
+        if samples[0].tile_hw is not None:
+            return [self._predict_tiled(sample) for sample in samples]
+        return self.network.run([sample.view for sample in samples])
+
+    def _predict_tiled(self, sample: Sample) -> Answer:
         overview = sample.overview
         assert sample.tile_hw is not None
         assert overview is not None
         [whole] = self.network.run([view_of(overview, sample.prompt_m)])
-        whole = self._crop(whole, overview)
+        whole = replace(whole, maps=self._crop(whole.maps, overview))
         return self.network.run_tiled(sample.view, whole, tile_hw=sample.tile_hw)
 
     def _crop(self, output: Tensor, prepared: Prepared) -> Tensor:
@@ -317,20 +289,25 @@ class Pipeline:
         )
 
     @torch.inference_mode()
-    def finish(self, output: Tensor, sample: Sample) -> Prediction:
+    def finish(self, output: Answer, sample: Sample) -> Prediction:
         """Bring the network's map to the size that was asked for: crop, resize, argmax."""
         with self.clock.stage("postprocess"):
             prepared = sample.prepared
             is_depth = self.loaded.task == "depth"
-            cropped, sky, focal = self._crop(output, prepared), None, sample.focal
+            cropped, sky, sure, lens = self._crop(output.maps, prepared), None, None, None
             if is_depth:
-                if focal is None:  # an array's
-                    focal = focal_for(self.loaded, self.options.camera, prepared.source_hw, None)
+                if sample.lens is None:  # an array's
+                    lens = lens_for(self.loaded, self.options.camera, prepared.source_hw, None)
+                    sample = replace(sample, lens=lens)
+                lens = lens_by(output, sample, self.options.camera)
+                seen = replace(output, maps=cropped)
+                if self.options.confidence is not None:
+                    sure = seen.named("confidence")
                 cropped, sky = end_depth(
-                    cropped,
+                    seen,
                     self.loaded,
                     keep_sky=self.options.sky == "keep",
-                    focal=focal,
+                    lens=lens,
                     network_hw=(sample.overview or prepared).network_hw,  # tiles are fitted to it
                 )
             height, width = cropped.shape[-2:]
@@ -344,7 +321,10 @@ class Pipeline:
                 limits=finite_range(cropped.numpy()) if is_depth else (0.0, 0.0),
                 sky=None if sky is None else mask_at(sky, hw),
                 scores=cropped.softmax(0).half().numpy() if self.options.keep_scores else None,
-                facts=told_of(sample.prompt, focal),
+                confidence=None if sure is None else sure.numpy(),
+                lens=lens,
+                extrinsics=None if output.camera is None else output.camera.extrinsics,
+                facts=told_of(self.loaded, sample.prompt, lens),
                 about=sample.about,
             )
 

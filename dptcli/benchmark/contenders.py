@@ -142,7 +142,7 @@ class Ours:
         found: list[dict[str, float]] = []
         for source in find_images(list(self.spec.images), recursive=False)[:MOST_COMPARED]:
             pixels = self.pipeline.decode(source).prepared.pixel_values
-            narrow, exact = (network.run([pixels])[0] for network in networks)
+            narrow, exact = (network.run([pixels])[0].maps for network in networks)
             if loaded.task == "segment":
                 same = (narrow.argmax(0) == exact.argmax(0)).float().mean()
                 found.append({"same_labels": float(same)})

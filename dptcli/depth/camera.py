@@ -1,4 +1,4 @@
-"""The camera's focal length in pixels: as given, from the photograph's EXIF, or assumed."""
+"""The camera of a photograph: as given, from the photograph's EXIF, or assumed."""
 
 import contextlib
 import io
@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
+from dptcli.depth.intrinsics import Intrinsics
+from dptcli.depth.lens import Lens
 from dptcli.errors import UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.remote.opening import open_address
@@ -27,14 +29,23 @@ _UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # an inch, as TIFF counts, and 
 
 @dataclass(frozen=True)
 class Camera:
-    """What is known of the camera: its horizontal field of view, or its 35 mm focal length."""
+    """What is known of the camera, at most one thing of it.
+
+    Its horizontal field of view, its 35 mm focal length, or all of it in pixels of the photograph.
+    """
 
     fov_deg: float | None = None
     focal_35mm: float | None = None
+    intrinsics: Intrinsics | None = None
 
     def __post_init__(self) -> None:
-        if self.fov_deg is not None and self.focal_35mm is not None:
-            raise UsageError("--fov and --focal both say how wide the camera sees; leave one out")
+        named = {"--fov": self.fov_deg, "--focal": self.focal_35mm}
+        named["--intrinsics"] = self.intrinsics  # type: ignore[assignment]  # None or not
+        given = [name for name, value in named.items() if value is not None]
+        if len(given) > 1:
+            raise UsageError(
+                f"{' and '.join(given)} both say how wide the camera sees; leave one out"
+            )
         if self.fov_deg is not None and not 1 <= self.fov_deg <= 170:
             raise UsageError(f"--fov {self.fov_deg:g} must be from 1 to 170 degrees, e.g. --fov 60")
         if self.focal_35mm is not None and not 1 <= self.focal_35mm <= 5000:
@@ -46,7 +57,17 @@ class Camera:
     @property
     def is_given(self) -> bool:
         """Whether no photograph is asked."""
-        return self.fov_deg is not None or self.focal_35mm is not None
+        return (self.fov_deg, self.focal_35mm, self.intrinsics) != (None, None, None)
+
+    def lens(self, hw: tuple[int, int], photo: Path | BinaryIO | None) -> Lens:
+        """Return the camera of a photograph of `hw`; photo: see focal_px.
+
+        Raises ImageError where the camera that is given cannot be that photograph's.
+        """
+        if self.intrinsics is not None:
+            return self.intrinsics.lens(hw)
+        focal_px, origin = self.focal_px(hw, photo)
+        return Lens.middle(focal_px, hw, origin)
 
     def focal_px(self, hw: tuple[int, int], photo: Path | BinaryIO | None) -> tuple[float, str]:
         """Return the focal length in pixels of a photograph of `hw`, and where it comes from.
@@ -65,46 +86,13 @@ class Camera:
         return focal_35mm * math.hypot(height, width) / _DIAGONAL_35MM, origin
 
 
-def focal_of_map(
-    focal_px: float, source_hw: tuple[int, int], hw: tuple[int, int]
-) -> tuple[float, float]:
-    """Return a photograph's focal length in the pixels of its map of `hw`: across, down.
-
-    They differ where a map has not the photograph's aspect: --target-size may stretch.
-    """
-    return focal_px * hw[1] / source_hw[1], focal_px * hw[0] / source_hw[0]
-
-
-@dataclass(frozen=True)
-class Focal:
-    """A photograph's focal length: focal_px in pixels of its own size source_hw; origin: whence."""
-
-    focal_px: float
-    source_hw: tuple[int, int]
-    origin: str
-
-    @property
-    def is_assumed(self) -> bool:
-        """Whether nobody said it."""
-        return self.origin.startswith("assumed")
-
-    def at(self, hw: tuple[int, int]) -> float:
-        """The same in pixels of the photograph at `hw`, the mean of both directions."""
-        return self.focal_px * (hw[0] / self.source_hw[0] + hw[1] / self.source_hw[1]) / 2
-
-    def facts(self) -> dict[str, Any]:
-        """Return what results say about it."""
-        return {"focal_px": round(self.focal_px, 3), "focal_from": self.origin}
-
-
-def focal_of(
+def lens_of(
     camera: Camera | None, hw: tuple[int, int], source: ImageSource | Path | bytes | BinaryIO | None
-) -> Focal:
-    """A photograph's focal length at its own size `hw`, by the camera or by its file's EXIF."""
+) -> Lens:
+    """A photograph's camera at its own size `hw`, as it is given or by its file's EXIF."""
     camera = camera or Camera()
     with _opened(source, needless=camera.is_given) as photo:
-        focal_px, origin = camera.focal_px(hw, photo)
-    return Focal(focal_px, hw, origin)
+        return camera.lens(hw, photo)
 
 
 @contextlib.contextmanager

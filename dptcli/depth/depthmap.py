@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptcli.depth.lens import Lens
 from dptcli.inputs.geotiff import Place
 from dptcli.kinds import Kind, near_is_large
 
@@ -23,18 +24,27 @@ class DepthMap:
     metres or without a scale.
 
     limits: the network's own smallest and largest value, before bicubic resizing overshot them.
-    rgb: the photograph, uint8 (H', W', 3), where a format needs it. focal_px: the focal length in
-    pixels of `values`, across and down, where a format needs it. facts: what to say of the image.
-    place: where the photograph lies on the ground, if its file says so.
+    rgb: the photograph, uint8 (H', W', 3), where a format needs it. lens: the camera in pixels of
+    `values`, where a format needs it or it is known; extrinsics: its place in the world, world to
+    camera, float32 (3, 4). confidence: float32 (H, W), large is sure. facts: what to say of the
+    image. place: where the photograph lies on the ground, if its file says so.
     """
 
     values: NDArray[np.float32]
     kind: Kind
     limits: tuple[float, float]
     rgb: NDArray[np.uint8] | None = None
-    focal_px: tuple[float, float] = (0.0, 0.0)
+    lens: Lens | None = None
+    extrinsics: NDArray[np.float32] | None = None
+    confidence: NDArray[np.float32] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     place: Place | None = None
+
+    @property
+    def pinhole(self) -> dict[str, tuple[float, float]]:
+        """The focal length and the centre as geometry takes them."""
+        assert self.lens is not None
+        return {"focal_px": self.lens.focal_px, "centre_px": (self.lens.cx, self.lens.cy)}
 
     @property
     def near_is_large(self) -> bool:

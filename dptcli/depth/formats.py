@@ -19,8 +19,9 @@ class Format:
     """One way of writing depth.
 
     group: "picture" for the eye, "map" for programs (the values come back), "shape" in space.
-    needs_metres: it stores lengths and has no place for relative depth. extra: the optional
-    dependency, (module, name of the extra).
+    needs_metres: it stores lengths and has no place for relative depth. needs_camera: it says where
+    things are, or has a place for the camera. extra: the optional dependency, (module, name of the
+    extra).
     """
 
     name: str
@@ -28,6 +29,7 @@ class Format:
     group: Group
     summary: str
     needs_metres: bool = False
+    needs_camera: bool = False
     extra: tuple[str, str] | None = None
 
 
@@ -43,11 +45,11 @@ FORMATS = {
         Format("tiff", ".tiff", "map", "float32 TIFF"),
         Format("pfm", ".pfm", "map", "float32 PFM, as MiDaS writes it"),
         Format("npy", ".npy", "map", "float32 NumPy array"),
-        Format("npz", ".npz", "map", "the same, compressed"),
+        Format("npz", ".npz", "map", "the same, compressed", needs_camera=True),
         Format("exr", ".exr", "map", "float32 OpenEXR", extra=("OpenEXR", "exr")),
-        Format("ply", ".ply", "shape", "coloured point cloud"),
-        Format("glb", ".glb", "shape", "textured mesh"),
-        Format("normals", ".normals.png", "shape", "surface normals as colours"),
+        Format("ply", ".ply", "shape", "coloured point cloud", needs_camera=True),
+        Format("glb", ".glb", "shape", "textured mesh", needs_camera=True),
+        Format("normals", ".normals.png", "shape", "surface normals as colours", needs_camera=True),
     )
 }
 DEFAULT_FORMAT = FORMATS["color"]

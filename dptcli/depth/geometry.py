@@ -1,7 +1,8 @@
 """From depth to space: points, triangles that stop at depth jumps, surface normals.
 
 Coordinates are those of glTF: x right, y up, the camera at the origin looking along -z. A focal
-length is in pixels of the map, (across, down).
+length is in pixels of the map, (across, down), and so is its centre, where the optical axis meets
+it: None is its middle, and (0, 0) the corner of its first pixel.
 """
 
 import math
@@ -11,23 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 Focal = tuple[float, float]
+Centre = tuple[float, float] | None
 
 # A surface seen at a steeper angle than this is taken for the step between two things.
 STEEPEST_DEG = 84.0
 
 
 def points_from(
-    distance: NDArray[np.float32], *, focal_px: Focal, stride: int = 1
+    distance: NDArray[np.float32], *, focal_px: Focal, centre_px: Centre = None, stride: int = 1
 ) -> NDArray[np.float32]:
     """Return a point for every `stride`-th pixel, float32 (h, w, 3), in the unit of `distance`.
 
-    distance: (H, W) along the optical axis, which meets the middle of the image; NaN stays NaN.
+    distance: (H, W) along the optical axis; NaN stays NaN.
     """
-    height, width = distance.shape
+    x, y = _rays(distance.shape, focal_px, centre_px)
     z = distance[::stride, ::stride]
-    x = (np.arange(0, width, stride, dtype=np.float32) - (width - 1) / 2) / focal_px[0]
-    y = (np.arange(0, height, stride, dtype=np.float32) - (height - 1) / 2) / focal_px[1]
-    return np.stack([x * z, -y[:, None] * z, -z], axis=-1).astype(np.float32)
+    return np.stack([x[::stride] * z, -y[::stride, None] * z, -z], axis=-1).astype(np.float32)
+
+
+def _rays(
+    hw: tuple[int, ...], focal_px: Focal, centre_px: Centre
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return how far right (W,) and how far down (H,) the rays go in a unit of distance."""
+    height, width = hw
+    across, down = centre_px or (width / 2, height / 2)
+    x = (np.arange(width, dtype=np.float32) - np.float32(across - 0.5)) / np.float32(focal_px[0])
+    y = (np.arange(height, dtype=np.float32) - np.float32(down - 0.5)) / np.float32(focal_px[1])
+    return x, y
 
 
 def stride_for(hw: tuple[int, int], max_points: int) -> int:
@@ -66,7 +77,7 @@ def triangles_of(
 
 
 def normals_of(
-    distance: NDArray[np.float32], *, focal_px: Focal, reach: int = 1
+    distance: NDArray[np.float32], *, focal_px: Focal, centre_px: Centre = None, reach: int = 1
 ) -> NDArray[np.float32]:
     """Return the unit normal of every pixel's surface, float32 (H, W, 3), towards the camera.
 
@@ -81,9 +92,8 @@ def normals_of(
     near = (1 / distance).astype(np.float32)
     right = focal_px[0] * _slope(near, axis=1, reach=reach)
     down = focal_px[1] * _slope(near, axis=0, reach=reach)
-    x = (np.arange(width, dtype=np.float32) - (width - 1) / 2) / focal_px[0]
-    y = (np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2) / focal_px[1]
-    normal = np.stack([-right, down, near - right * x - down * y], axis=-1)
+    x, y = _rays(distance.shape, focal_px, centre_px)
+    normal = np.stack([-right, down, near - right * x - down * y[:, None]], axis=-1)
     length = np.linalg.norm(normal, axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nan_to_num(normal / length, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)

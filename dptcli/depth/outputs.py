@@ -12,18 +12,18 @@ from PIL import Image
 
 from dptcli import __version__
 from dptcli.depth.anchors import FITS, Anchors, apply_fit, sample_at
-from dptcli.depth.camera import Camera, focal_of_map
+from dptcli.depth.camera import Camera, lens_of
 from dptcli.depth.colormaps import finite_range
 from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.formats import FORMATS, Format
 from dptcli.depth.guided import refine_edges
+from dptcli.depth.lens import Lens
 from dptcli.depth.picture import Look
 from dptcli.depth.rawfiles import RAW_WRITERS
-from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS, focal_facts
+from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
 from dptcli.errors import DptError, UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.kinds import MEANINGS, Kind, near_is_large
-from dptcli.remote.opening import open_address
 from dptcli.results.plan import Job, photo_facts
 from dptcli.results.sidecar import FILES_KEY, POLARITY, UNIT, read_sidecar, sidecar_bytes
 from dptcli.results.writers import write_picture, write_whole
@@ -122,7 +122,7 @@ class DepthOutputs:
     def depth_map(
         self, job: Job, prediction: "Prediction", model_facts: Mapping[str, Any]
     ) -> DepthMap:
-        """Return a prediction with its meaning, its facts and its focal length."""
+        """Return a prediction with its meaning, its facts and its camera."""
         values = np.asarray(prediction.values, np.float32)
         kind: Kind = model_facts["kind"]
         limits = prediction.limits
@@ -152,13 +152,28 @@ class DepthOutputs:
         }
         if prediction.labels is not None:
             facts["segments"] = describe_segments(values, prediction.labels, self.names)
-        focal_px = (0.0, 0.0)
-        if any(item.group == "shape" for item in self.formats):
-            own, origin = self._focal_px(prediction.source_hw, job.source)
-            focal_px = focal_of_map(own, prediction.source_hw, values.shape)
-            facts |= {**focal_facts(focal_px), "focal_from": origin}
-        place = prediction.about.place
-        return DepthMap(values, kind, limits, prediction.rgb, focal_px, facts, place)
+        lens = self._lens(prediction, job.source, (values.shape[0], values.shape[1]))
+        if lens is not None:
+            facts["camera"] = lens.facts()
+        return DepthMap(
+            values,
+            kind,
+            limits,
+            prediction.rgb,
+            lens=lens,
+            extrinsics=prediction.extrinsics,
+            facts=facts,
+            place=prediction.about.place,
+        )
+
+    def _lens(
+        self, prediction: "Prediction", source: ImageSource, hw: tuple[int, int]
+    ) -> Lens | None:
+        """The camera in pixels of a map of `hw`, where it is known already or a format needs it."""
+        lens = prediction.lens
+        if lens is None and any(item.needs_camera for item in self.formats):
+            lens = lens_of(self.camera, prediction.source_hw, source)
+        return None if lens is None else lens.at(hw)
 
     @property
     def _sky_class(self) -> int | None:
@@ -209,12 +224,6 @@ class DepthOutputs:
             return
         said = {**photo_facts(job), "model": facts["model"], "kind": "labels"}
         write_whole(path, lambda to: write_label_mask(to, labels, style=style, facts=said))
-
-    def _focal_px(self, hw: tuple[int, int], source: ImageSource) -> tuple[float, str]:
-        if source.url is None or self.camera.is_given:
-            return self.camera.focal_px(hw, source.path)
-        with open_address(source.url) as stream:
-            return self.camera.focal_px(hw, stream)
 
     def _write(self, item: Format, stream: BinaryIO, depth: DepthMap) -> dict[str, Any]:
         if item.group == "map":

@@ -30,7 +30,7 @@ _GLB_MAGIC, _JSON_CHUNK, _BIN_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 def write_ply(stream: BinaryIO, depth: DepthMap, *, max_points: int = DEFAULT_MAX_POINTS) -> Facts:
     """Write a binary PLY of points in the photograph's colours; unknown depth gives no point."""
     stride = stride_for(depth.values.shape, max_points)
-    points = points_from(depth.distance(), focal_px=depth.focal_px, stride=stride).reshape(-1, 3)
+    points = points_from(depth.distance(), **depth.pinhole, stride=stride).reshape(-1, 3)
     colors = _photo(depth, depth.values.shape)[::stride, ::stride].reshape(-1, 3)
     known = np.isfinite(points).all(-1)
     vertices = np.empty(int(known.sum()), dtype=[("xyz", "<f4", 3), ("rgb", "u1", 3)])
@@ -52,8 +52,8 @@ def write_ply(stream: BinaryIO, depth: DepthMap, *, max_points: int = DEFAULT_MA
 def write_glb(stream: BinaryIO, depth: DepthMap, *, max_points: int = DEFAULT_MAX_POINTS) -> Facts:
     """Write a binary glTF mesh that wears the photograph; it is cut at depth jumps."""
     stride = stride_for(depth.values.shape, max_points)
-    points = points_from(depth.distance(), focal_px=depth.focal_px, stride=stride)
-    triangles = triangles_of(points, focal_px=depth.focal_px, stride=stride)
+    points = points_from(depth.distance(), **depth.pinhole, stride=stride)
+    triangles = triangles_of(points, focal_px=depth.pinhole["focal_px"], stride=stride)
     used = np.unique(triangles)
     renumbered = np.zeros(points.shape[0] * points.shape[1], np.uint32)
     renumbered[used] = np.arange(len(used), dtype=np.uint32)
@@ -89,7 +89,7 @@ def write_normals(stream: BinaryIO, depth: DepthMap) -> Facts:
     # Finer than a few of its pixels the network's map is a weave that slopes would bring out.
     network_h = depth.facts.get("network_hw", depth.values.shape)[0]
     reach = max(1, round(_SLOPE_PIXELS * depth.values.shape[0] / network_h))
-    normals = normals_of(depth.distance(), focal_px=depth.focal_px, reach=reach)
+    normals = normals_of(depth.distance(), **depth.pinhole, reach=reach)
     known = normals.any(-1, keepdims=True)
     rgb = np.where(known, np.round((normals + 1) * 127.5), 0).astype(np.uint8)
     facts = {
@@ -123,14 +123,8 @@ def _unit(depth: DepthMap) -> str:
     return f"arbitrary unit, shape {'only plausible' if depth.near_is_large else 'as predicted'}"
 
 
-def focal_facts(focal_px: tuple[float, float]) -> Facts:
-    """Say a focal length in pixels of the map: one number where both directions have the same."""
-    across, down = (round(value, 3) for value in focal_px)
-    return {"focal_px": across} if across == down else {"focal_px": across, "focal_y_px": down}
-
-
 def _shape_facts(depth: DepthMap) -> Facts:
-    return {"unit": _unit(depth), **focal_facts(depth.focal_px)}
+    return {"unit": _unit(depth)}
 
 
 def _glb(

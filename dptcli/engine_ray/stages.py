@@ -211,7 +211,7 @@ class _Network:
 def _lightened(result: Item | Outcome) -> Item | Outcome:
     """Leave behind what writing does not need: the network's input, the batch of the output."""
     if isinstance(result, Item) and result.output is not None:
-        result.output = result.output.clone()
+        result.output = replace(result.output, maps=result.output.maps.clone())
         pixels = result.sample.prepared.pixel_values
         nothing = np.empty((0, *pixels.shape[1:]), pixels.dtype)  # its shape is what was padded to
         prepared = replace(result.sample.prepared, pixel_values=nothing)

@@ -7,11 +7,14 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
-from dptcli.depth.camera import Camera, Focal, focal_of
+from dptcli.depth.camera import Camera, lens_of
+from dptcli.depth.lens import Lens
 from dptcli.depth.prompts import Prompt
 from dptcli.inputs.find import ImageSource
 from dptcli.kinds import near_is_large
 from dptcli.processing.sky import sky_far
+from dptcli.running.answer import Answer
+from dptcli.running.seen import Sample
 from dptcli.weights.load import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -23,47 +26,59 @@ def reference_focal(loaded: LoadedModel) -> float | None:
     return focal_px if loaded.is_metric else None
 
 
-def focal_for(
+def lens_for(
     loaded: LoadedModel,
     camera: Camera | None,
     hw: tuple[int, int],
     source: ImageSource | Path | bytes | BinaryIO | None,
-) -> Focal | None:
-    """The focal length of a photograph of `hw`, where the network's metres need it."""
-    return None if reference_focal(loaded) is None else focal_of(camera, hw, source)
+) -> Lens | None:
+    """The camera of a photograph of `hw`, where it is given or the network's metres need it."""
+    is_given = camera is not None and camera.is_given
+    if is_given or reference_focal(loaded) is not None:
+        return lens_of(camera, hw, source)
+    return None
 
 
-def told_of(prompt: Prompt | None, focal: Focal | None) -> dict[str, Any]:
+def lens_by(answer: Answer, sample: Sample, camera: Camera | None) -> Lens | None:
+    """The photograph's camera: as it is given, else by the network, else as the file says it."""
+    if answer.camera is None or (camera is not None and camera.is_given):
+        return sample.lens
+    return answer.camera.lens(sample.overview or sample.prepared)
+
+
+def told_of(loaded: LoadedModel, prompt: Prompt | None, lens: Lens | None) -> dict[str, Any]:
     """What results say of what the network was told beside the photograph."""
     told = {} if prompt is None else dict(prompt.facts)
-    return told if focal is None else {**told, "metres_by": focal.facts()}
+    if lens is None or reference_focal(loaded) is None:
+        return told
+    about = {"focal_px": round(lens.mean_focal_px, 3), "focal_from": lens.origin}
+    return {**told, "metres_by": about}
 
 
 def end_depth(
-    maps: Tensor,
+    answer: Answer,
     loaded: LoadedModel,
     *,
     keep_sky: bool,
-    focal: Focal | None,
+    lens: Lens | None,
     network_hw: tuple[int, int],
 ) -> tuple[Tensor, Tensor | None]:
-    """The network's map (h, w), or depth and sky (2, h, w) -> depth (h, w), the sky's mask.
+    """The network's maps (h, w), without padding -> depth (h, w), the sky's mask.
 
     The sky gets its place unless it is to be kept; what is metres for one focal length becomes
     metres for the photograph's, in pixels of the network's input.
     """
-    sky = None
-    if maps.ndim == 3:
-        sky = maps[1] >= loaded.model.config.sky_threshold
-        maps = maps[0]
+    depth, sky = answer.depth, answer.named("sky")
+    if sky is not None:
+        sky = sky >= loaded.model.config.sky_threshold
         if not keep_sky:
-            maps = sky_far(maps, sky, near_is_large=near_is_large(loaded.kind))
+            depth = sky_far(depth, sky, near_is_large=near_is_large(loaded.kind))
     reference_px = reference_focal(loaded)
-    if reference_px is None or focal is None:
-        return maps, sky
-    if focal.is_assumed:
-        _tell(loaded.name, focal.origin)
-    return maps * (focal.at(network_hw) / reference_px), sky
+    if reference_px is None or lens is None:
+        return depth, sky
+    if lens.is_assumed:
+        _tell(loaded.name, lens.origin)
+    return depth * (lens.at(network_hw).mean_focal_px / reference_px), sky
 
 
 @functools.cache

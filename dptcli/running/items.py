@@ -10,6 +10,7 @@ from dptcli.errors import ModelError
 from dptcli.model.clip_window import ClipWindow
 from dptcli.records.report import Outcome
 from dptcli.results.plan import Job
+from dptcli.running.answer import Answer
 from dptcli.running.jobs import failure
 from dptcli.running.seen import Sample, Seen
 from dptcli.running.windows import WindowedClip
@@ -22,7 +23,7 @@ class Item:
     job: Job
     sample: Sample
     started: float
-    output: Tensor | None = None
+    output: Answer | None = None
 
 
 def shape_of(item: Item | Outcome) -> tuple[int, ...] | None:
@@ -53,5 +54,5 @@ def predict_clip(
             yield [failure(one.job, error, one.started) for one in clip.give_up()]
             continue
         for one, output in ready:
-            one.output = output
+            one.output = Answer(output)
         yield [one for one, _ in ready]

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from dptcli.errors import TooLargeError
 from dptcli.fast.memory import release_reserve, settle_memory, share_heap
 from dptcli.model.pretrained import Pretrained
+from dptcli.running.answer import Answer, answers_of
 from dptcli.running.batches import BatchSizes, free_memory, is_out_of_memory, spoils_thread
 from dptcli.running.ending import reference_focal
 from dptcli.running.seen import Pixels, Seen, hw_of, seen_of
@@ -49,12 +51,11 @@ class Network:
         self._thread: ThreadPoolExecutor | None = None  # see spoils_thread
         self._tiles: dict[tuple[int, ...], tuple[int, int]] = {}  # (C, H, W) -> a tile that fits
 
-    def run(self, images: Sequence[Pixels | Seen]) -> list[Tensor]:
-        """Images (3, H, W) of one shape, float32, on the CPU -> for each depth or logits.
+    def run(self, images: Sequence[Pixels | Seen]) -> list[Answer]:
+        """Images (3, H, W) of one shape, float32, on the CPU -> for each depth or logits, and more.
 
-        With a Seen comes what a prompted model is told beside the pixels. Float32, on the CPU:
-        (h, w), (C, h, w), or depth and sky (2, h, w). Raises TooLargeError where one image does not
-        fit into memory, not even in tiles.
+        With a Seen comes what a prompted model is told beside the pixels. Raises TooLargeError
+        where one image does not fit into memory, not even in tiles.
         """
         views = [seen_of(image) for image in images]
         shape = views[0].shape
@@ -89,7 +90,7 @@ class Network:
         Raises TooLargeError where they do not fit into memory.
         """
         try:
-            return self._run_whole(views, as_clip=True)
+            return [found.maps for found in self._run_whole(views, as_clip=True)]
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -102,20 +103,21 @@ class Network:
         )
 
     def run_tiled(
-        self, canvas: Pixels | Seen, whole: Tensor, *, tile_hw: tuple[int, int]
-    ) -> Tensor:
-        """A map of a canvas (3, H, W) from tiles; whole: the map of the same picture, smaller."""
+        self, canvas: Pixels | Seen, whole: Answer, *, tile_hw: tuple[int, int]
+    ) -> Answer:
+        """The maps of a canvas (3, H, W) from tiles; whole: those of the same picture, smaller."""
         view = seen_of(canvas)
-        return predict_tiled(
-            self.run,
+        maps = predict_tiled(
+            lambda tiles: [found.maps for found in self.run(tiles)],
             view,
-            whole,
+            whole.maps,
             tile_hw=tile_hw,
             fit=self.loaded.task == "depth",
             batch_size=self.sizes.of((view.shape[0], *tile_hw)),
         )
+        return replace(whole, maps=maps)
 
-    def _in_tiles(self, view: Seen) -> Tensor:
+    def _in_tiles(self, view: Seen) -> Answer:
         """One image (3, H, W) that memory cannot hold whole, in the largest tiles that it can."""
         shape = view.shape
         multiple = grid_of(self.loaded)
@@ -139,7 +141,7 @@ class Network:
             "take a smaller --size or model"
         )
 
-    def _tiled_once(self, view: Seen, tile_hw: tuple[int, int], multiple: int) -> Tensor:
+    def _tiled_once(self, view: Seen, tile_hw: tuple[int, int], multiple: int) -> Answer:
         height, width = tile_hw
         if view.shape not in self._tiles:
             logger.warning(
@@ -149,9 +151,16 @@ class Network:
         small = shrunk(view.pixels, pixels=height * width, multiple=multiple)
         [whole] = self._run_whole([Seen(small, view.prompt)])
         if reference_focal(self.loaded) is not None:  # of a smaller picture, a shorter one
-            whole[:1] *= (small.shape[-1] / hw_of(view)[1] + small.shape[-2] / hw_of(view)[0]) / 2
-        fit = self.loaded.task == "depth"
-        return predict_tiled(self._run_whole, view, whole, tile_hw=tile_hw, fit=fit)
+            share = (small.shape[-1] / hw_of(view)[1] + small.shape[-2] / hw_of(view)[0]) / 2
+            whole.depth.mul_(share)
+        maps = predict_tiled(
+            lambda tiles: [found.maps for found in self._run_whole(tiles)],
+            view,
+            whole.maps,
+            tile_hw=tile_hw,
+            fit=self.loaded.task == "depth",
+        )
+        return replace(whole, maps=maps)
 
     def _start_over(self, *, spoiled: bool) -> None:
         """Give all back that a failed attempt took, and go on in another thread where it must be.
@@ -167,7 +176,7 @@ class Network:
                 self._thread.shutdown(wait=False)
             self._thread = ThreadPoolExecutor(1, "dpt-network")
 
-    def _run_whole(self, views: Sequence[Seen], *, as_clip: bool = False) -> list[Tensor]:
+    def _run_whole(self, views: Sequence[Seen], *, as_clip: bool = False) -> list[Answer]:
         shape = views[0].shape
         pinned = self.loaded.device.type == "cuda"
         batch = Seen(
@@ -179,17 +188,18 @@ class Network:
         started = time.perf_counter()
         watched = self.sizes.watching(shape, len(views))
         with contextlib.nullcontext() if as_clip else watched:
-            maps = self._in_thread(self.loaded.model, batch, self.loaded.dtype, as_clip)
+            answers = self._in_thread(self.loaded.model, batch, self.loaded.dtype, as_clip)
         elapsed_s = time.perf_counter() - started
         logger.debug("network: %d at %d×%d in %.3f s", len(views), *hw_of(views[0]), elapsed_s)
-        if not torch.stack(torch.aminmax(maps)).isfinite().all():  # NaN shows in both
+        ends = [torch.stack(torch.aminmax(found.maps)) for found in answers]
+        if not torch.stack(ends).isfinite().all():  # NaN shows in both
             # Looked for only now: reading every weight once would make loading 20 times slower.
             require_finite(self.loaded)
             if self.loaded.dtype is not torch.float32 or self.loaded.int8:
-                maps = self._redo(batch, as_clip)
-        return list(maps.unbind(0))
+                answers = self._redo(batch, as_clip)
+        return answers
 
-    def _redo(self, batch: Seen, as_clip: bool) -> Tensor:
+    def _redo(self, batch: Seen, as_clip: bool) -> list[Answer]:
         """The batch in float32, for values that a narrow dtype cannot hold."""
         if self._float32 is None:
             logger.warning(
@@ -204,14 +214,16 @@ class Network:
 
     def _in_thread(
         self, model: nn.Module, batch: Seen, dtype: torch.dtype, as_clip: bool
-    ) -> Tensor:
+    ) -> list[Answer]:
         if self._thread is None:
             return self._forward(model, batch, dtype, as_clip)
         return self._thread.submit(self._forward, model, batch, dtype, as_clip).result()
 
     @torch.inference_mode()
-    def _forward(self, model: nn.Module, batch: Seen, dtype: torch.dtype, as_clip: bool) -> Tensor:
-        """(B, 3, H, W) on the CPU, and prompts (B, 1, h, w) -> maps on the CPU, float32.
+    def _forward(
+        self, model: nn.Module, batch: Seen, dtype: torch.dtype, as_clip: bool
+    ) -> list[Answer]:
+        """(B, 3, H, W) on the CPU, and prompts (B, 1, h, w) -> what the model says of each.
 
         as_clip: the images are the frames of one clip.
         """
@@ -220,10 +232,9 @@ class Network:
         x = pixels.to(device, dtype, non_blocking=pixels.is_pinned())
         output = model(x[None] if as_clip else x, **beside)
         maps: Tensor = output.predicted_depth if self.loaded.task == "depth" else output.logits
-        sky: Tensor | None = getattr(output, "sky", None)
-        if sky is not None:
-            maps = torch.stack((maps, sky), dim=1)
-        return (maps[0] if as_clip else maps).float().cpu()
+        if as_clip:
+            return [Answer(one) for one in maps[0].float().cpu()]
+        return answers_of(output, maps, network_hw=hw_of(pixels))
 
 
 def stacked(images: Sequence[Pixels], *, pinned: bool) -> Tensor:

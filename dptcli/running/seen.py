@@ -1,7 +1,7 @@
 """What the network sees of an image: its pixels, and what a prompted model is told beside them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dptcli.depth.camera import Focal
+from dptcli.depth.lens import Lens
 from dptcli.depth.prompts import Prompt
 from dptcli.inputs.reading import NOTHING_NOTICED, About
 from dptcli.processing.processor import Prepared
@@ -27,7 +27,7 @@ class Sample:
 
     tile_hw: with it `prepared` is a canvas to cut tiles from, and overview is the whole, smaller.
     prompt: what the model is told beside the photograph. about: what was noticed about its file.
-    focal: the photograph's focal length, where the network's metres need it.
+    lens: the photograph's camera, where the network's metres need it.
     """
 
     prepared: Prepared
@@ -36,7 +36,7 @@ class Sample:
     overview: Prepared | None = None
     prompt: Prompt | None = None
     about: About = NOTHING_NOTICED
-    focal: Focal | None = None
+    lens: Lens | None = None
 
     @property
     def prompt_m(self) -> NDArray[np.float32] | None:
@@ -48,6 +48,18 @@ class Sample:
         """What the network sees of it."""
         return view_of(self.prepared, self.prompt_m)
 
+    def mirrored(self) -> "Sample":
+        """The same of the photograph with left and right exchanged."""
+        prompt = self.prompt
+        if prompt is not None:
+            prompt = replace(prompt, depth_m=np.ascontiguousarray(prompt.depth_m[:, ::-1]))
+        return replace(
+            self,
+            prepared=_mirrored(self.prepared),
+            overview=None if self.overview is None else _mirrored(self.overview),
+            prompt=prompt,
+        )
+
     @property
     def shape(self) -> tuple[int, ...]:
         """What samples of one batch have in common: (3, H, W), and the size of the prompt."""
@@ -56,6 +68,15 @@ class Sample:
             return prepared.pixel_values.shape
         padding = prepared.padding if any(prepared.padding) else ()
         return (*prepared.pixel_values.shape, *self.prompt.depth_m.shape, *padding)
+
+
+def _mirrored(prepared: Prepared) -> Prepared:
+    top, bottom, left, right = prepared.padding
+    return replace(
+        prepared,
+        pixel_values=np.ascontiguousarray(prepared.pixel_values[..., ::-1]),
+        padding=(top, bottom, right, left),
+    )
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,9 @@ class Prediction:
     bicubic resize to (H, W) may overshoot, or those of a whole clip: the range to draw in.
     scores: class probabilities float16 (C, h, w) at the network's scale, if kept. labels: class
     ids (H, W) beside depth, where both were predicted. sky: bool (H, W), where the network knows.
-    facts: what else to say about the image.
+    confidence: float32 (h, w) at the network's scale, large is sure, where it was wanted. lens: the
+    photograph's camera, where it is given or the network estimates it or its metres rest on it;
+    extrinsics: world to camera, float32 (3, 4). facts: what else to say about the image.
     """
 
     values: NDArray[Any]
@@ -79,6 +102,9 @@ class Prediction:
     scores: NDArray[np.float16] | None = None
     labels: NDArray[np.integer] | None = None
     sky: NDArray[np.bool_] | None = None
+    confidence: NDArray[np.float32] | None = None
+    lens: Lens | None = None
+    extrinsics: NDArray[np.float32] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     about: About = NOTHING_NOTICED
 

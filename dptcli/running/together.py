@@ -18,6 +18,7 @@ from dptcli.model.outputs import DepthEstimatorOutput
 from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
 from dptcli.processing.postprocess import crop_padding, label_map
 from dptcli.records.report import Clock
+from dptcli.running.answer import Answer
 from dptcli.running.network import Network, load_in_float32
 from dptcli.running.seen import Sample
 from dptcli.weights.load import LoadedModel
@@ -75,13 +76,18 @@ class TogetherPipeline(Pipeline):
         self.network = Network(loaded, self.sizes, in_float32=in_float32)
 
     @torch.inference_mode()
-    def finish(self, output: Tensor, sample: Sample) -> Prediction:
-        """Bring both maps (1 + C, h, w) to the size that was asked for."""
-        prediction = super().finish(output[0], sample)
+    def finish(self, output: Answer, sample: Sample) -> Prediction:
+        """Bring both, depth and logits (1 + C, h, w), to the size that was asked for."""
+        num_classes, maps = len(output.inner), output.maps
+        depth = torch.cat((maps[:1], maps[1 + num_classes :])) if output.beside else maps[0]
+        prediction = super().finish(replace(output, maps=depth), sample)
         with self.clock.stage("postprocess"):
             prepared = sample.prepared
             logits = crop_padding(
-                output[1:], padding=prepared.padding, network_hw=prepared.padded_hw, mode="bilinear"
+                output.inner,
+                padding=prepared.padding,
+                network_hw=prepared.padded_hw,
+                mode="bilinear",
             )
             height, width = prediction.values.shape
             return replace(prediction, labels=label_map(logits, (height, width)).numpy())

@@ -15,6 +15,7 @@ from dptcli.pipeline import Pipeline, Prediction, Save
 from dptcli.records.report import Outcome, Report
 from dptcli.results.plan import Job
 from dptcli.results.writers import describe_write_error
+from dptcli.running.answer import Answer
 from dptcli.running.seen import Sample
 from dptcli.running.windows import depths_together
 from dptcli.video.read import evenly_spread
@@ -47,9 +48,9 @@ def survey(pipeline: Pipeline, jobs: Sequence[Job]) -> tuple[float, float]:
             continue
     if window is not None:  # seen alone, each of them would have a scale of its own
         views = [sample.view for sample in together]
-        outputs = depths_together(views, window, pipeline.run_window)
-        for sample, output in zip(together, outputs, strict=True):
-            maps.append(np.asarray(pipeline.finish(output, sample).values, np.float32))
+        depths = depths_together(views, window, pipeline.run_window)
+        for sample, depth in zip(together, depths, strict=True):
+            maps.append(np.asarray(pipeline.finish(Answer(depth), sample).values, np.float32))
     return clip_range(maps)
 
 

@@ -17,6 +17,7 @@ from dptcli.depth.camera import ASSUMED_FOCAL_35MM, Camera, exif_focal_35mm
 from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.formats import FORMATS, parse_formats
 from dptcli.depth.geometry import normals_of, points_from, stride_for, triangles_of
+from dptcli.depth.lens import Lens
 from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import SHAPE_WRITERS, write_glb, write_ply
 from dptcli.errors import UsageError
@@ -33,7 +34,12 @@ def depth_map(values=METRES, *, kind="depth_m", **changes):
     limits = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     rgb = np.zeros((*values.shape, 3), np.uint8)
     rgb[..., 0] = np.arange(values.shape[1])
-    return DepthMap(values, kind, limits, **{"rgb": rgb, "focal_px": (50.0, 50.0), **changes})
+    return DepthMap(
+        values,
+        kind,
+        limits,
+        **{"rgb": rgb, "lens": Lens.middle(50.0, values.shape, "--fov"), **changes},
+    )
 
 
 def write(path, writer, depth, **options):

@@ -1,0 +1,178 @@
+"""--intrinsics: a calibrated camera, as numbers, as JSON, or as COLMAP's cameras.txt."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dptcli.depth.lens import Lens, Size
+from dptcli.errors import ImageError, UsageError
+from dptcli.inputs.decode import printable
+
+logger = logging.getLogger(__name__)
+
+OPTION = "--intrinsics"
+_EXAMPLE = "fx,fy,cx,cy in pixels, e.g. 1520,1520,960,540, a JSON or a COLMAP cameras.txt"
+# COLMAP's models that have a focal length and a principal point: where fx, fy, cx, cy stand among
+# the parameters, and how many are for distortion.
+_COLMAP = {
+    "SIMPLE_PINHOLE": ((0, 0, 1, 2), 0),
+    "PINHOLE": ((0, 1, 2, 3), 0),
+    "SIMPLE_RADIAL": ((0, 0, 1, 2), 1),
+    "OPENCV": ((0, 1, 2, 3), 4),
+}
+_NAMES = ("fx", "fy", "cx", "cy")
+_MATRICES = ("intrinsics", "K", "camera_matrix", "intrinsic_matrix")
+_SHAPE_SLACK = 0.01  # of two shapes that count as the same: sizes are rounded
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """The camera of photographs; hw: of those that it was calibrated with, None is any.
+
+    Raises UsageError for numbers that no camera has.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    hw: Size | None = None
+
+    def __post_init__(self) -> None:
+        for name in _NAMES:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(f"{OPTION}: {name} {value:g} must be above 0; give {_EXAMPLE}")
+        if self.hw is not None and min(self.hw) < 1:
+            raise UsageError(f"{OPTION}: {self.hw[1]}×{self.hw[0]} is no size of a photograph")
+
+    def lens(self, hw: Size) -> Lens:
+        """Return it in pixels of a photograph of `hw`.
+
+        Raises ImageError where it cannot be that photograph's.
+        """
+        at = f"{hw[1]}×{hw[0]}"
+        if self.hw is None:
+            if self.cx >= hw[1] or self.cy >= hw[0]:
+                raise ImageError(
+                    f"{OPTION}: the principal point {self.cx:g},{self.cy:g} lies outside the "
+                    f"photograph of {at}; give them for its size, or a JSON with width and height"
+                )
+            return Lens(self.fx, self.fy, self.cx, self.cy, hw, OPTION)
+        own = Lens(self.fx, self.fy, self.cx, self.cy, self.hw, OPTION)
+        across, down = hw[1] / self.hw[1], hw[0] / self.hw[0]
+        if abs(across / down - 1) > _SHAPE_SLACK:
+            raise ImageError(
+                f"{OPTION} is for photographs of {self.hw[1]}×{self.hw[0]}, and this is one of "
+                f"{at}, another shape; give the camera of the whole upright photograph"
+            )
+        return own.at(hw)
+
+
+def parse_intrinsics(text: str) -> Intrinsics:
+    """Read the option: four numbers, or the path of a file. Raises UsageError."""
+    numbers = _numbers(text.split(","))
+    if numbers is not None:
+        if len(numbers) != 4:
+            raise UsageError(f"{OPTION} {text!r} has {len(numbers)} numbers; give {_EXAMPLE}")
+        return _made(numbers)
+    path = Path(text)
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be read"
+        raise UsageError(f"{OPTION} {printable(text)!r} {reason}; give {_EXAMPLE}") from error
+    if content.lstrip()[:1] in ("{", "["):
+        return _from_json(content, path)
+    return _from_colmap(content, path)
+
+
+def _from_json(content: str, path: Path) -> Intrinsics:
+    """fx, fy, cx, cy, or a matrix; width and height where the file says them.
+
+    Such as a sidecar of ours ("camera"), ROS and OpenCV files, Open3D's (column by column).
+    """
+    name = printable(path)
+    try:
+        found: Any = json.loads(content)
+    except ValueError as error:
+        raise UsageError(f"{OPTION} {name} is not JSON ({error}); give {_EXAMPLE}") from error
+    if isinstance(found, Mapping) and isinstance(found.get("camera"), Mapping):
+        found = found["camera"]
+    said: Mapping[str, Any] = found if isinstance(found, Mapping) else {"K": found}
+    try:
+        width, height = said.get("width"), said.get("height")
+        hw = None if width is None or height is None else (int(height), int(width))
+        if all(key in said for key in _NAMES):
+            return _made([float(said[key]) for key in _NAMES], hw)
+        matrix = next(said[key] for key in _MATRICES if key in said)
+        return _made(_of_matrix(matrix), hw)
+    except (StopIteration, TypeError, ValueError, IndexError, KeyError) as error:
+        raise UsageError(
+            f"{OPTION} {name} names no fx, fy, cx, cy and no 3×3 matrix K; give {_EXAMPLE}"
+        ) from error
+
+
+def _of_matrix(matrix: Any) -> tuple[float, float, float, float]:
+    """fx, fy, cx, cy of rows, or of nine numbers by rows or by columns."""
+    if isinstance(matrix, Mapping):  # OpenCV's and ROS' {"rows": 3, "cols": 3, "data": […]}
+        matrix = matrix["data"]
+    if len(matrix) == 9:
+        matrix = [matrix[start : start + 3] for start in (0, 3, 6)]
+    rows = [[float(value) for value in row] for row in matrix]
+    if [len(row) for row in rows] != [3, 3, 3]:
+        raise ValueError("it is not 3×3")
+    if rows[0][2] == 0 == rows[1][2]:  # by columns
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    return rows[0][0], rows[1][1], rows[0][2], rows[1][2]
+
+
+def _from_colmap(content: str, path: Path) -> Intrinsics:
+    """The one camera of a cameras.txt: CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]."""
+    name = printable(path)
+    lines = [line.split() for line in content.splitlines()]
+    cameras = [words for words in lines if words and not words[0].startswith("#")]
+    if len(cameras) != 1:
+        raise UsageError(
+            f"{OPTION} {name} holds {len(cameras)} cameras; give a file with the photographs' own"
+        )
+    [words] = cameras
+    sizes = _numbers(words[2:4])
+    if len(words) < 5 or sizes is None or words[1].upper() != words[1]:
+        raise UsageError(f"{OPTION} {name} is neither JSON nor COLMAP's; give {_EXAMPLE}")
+    model = words[1]
+    if model not in _COLMAP:
+        raise UsageError(
+            f"{OPTION} {name}: the camera model {model!r} is none of {', '.join(_COLMAP)}; "
+            "undistort the photographs (colmap image_undistorter)"
+        )
+    places, num_distortion = _COLMAP[model]
+    params = _numbers(words[4:])
+    wanted = max(places) + 1 + num_distortion
+    if params is None or len(params) != wanted:
+        raise UsageError(f"{OPTION} {name}: {model} has {wanted} parameters, not {len(words) - 4}")
+    if any(params[max(places) + 1 :]):
+        logger.warning(
+            "%s %s: the lens's distortion is ignored; undistorted photographs would fit better",
+            OPTION,
+            name,
+        )
+    width, height = sizes
+    return _made([params[place] for place in places], (int(height), int(width)))
+
+
+def _made(numbers: Sequence[float], hw: Size | None = None) -> Intrinsics:
+    fx, fy, cx, cy = numbers
+    return Intrinsics(fx, fy, cx, cy, hw)
+
+
+def _numbers(words: Sequence[str]) -> list[float] | None:
+    """The words as numbers; None where one is none."""
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return None

@@ -1,0 +1,132 @@
+"""What the network says about an image: its maps, and the camera that it thinks took it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dptcli.depth.lens import Lens
+from dptcli.processing.processor import Prepared
+
+MAPS_BESIDE = ("sky", "confidence")
+"""The maps (B, H, W) that a depth model's output may hold beside predicted_depth."""
+
+ORIGIN = "the network"
+
+
+@dataclass(frozen=True, eq=False)
+class SeenCamera:
+    """A camera as a network estimates it, in shares of its input: of the width, of the height.
+
+    fy: None where pixels of the photograph are square. extrinsics: world to camera, float32 (3, 4),
+    x right, y down, z forward, where the network knows the pose.
+    """
+
+    fx: float
+    fy: float | None = None
+    cx: float = 0.5
+    cy: float = 0.5
+    extrinsics: NDArray[np.float32] | None = None
+
+    def lens(self, prepared: Prepared) -> Lens:
+        """Return it in pixels of the photograph that was prepared for the network."""
+        top, _, left, _ = prepared.padding
+        height, width = prepared.padded_hw
+        down, across = 1.0, 1.0
+        if not prepared.pads_source:
+            down = prepared.source_hw[0] / prepared.resized_hw[0]
+            across = prepared.source_hw[1] / prepared.resized_hw[1]
+        fx = self.fx * width * across
+        return Lens(
+            fx=fx,
+            fy=fx if self.fy is None else self.fy * height * down,
+            cx=(self.cx * width - left) * across,
+            cy=(self.cy * height - top) * down,
+            hw=prepared.source_hw,
+            origin=ORIGIN,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """maps: depth (h, w); the logits of classes (C, h, w); or several (K, h, w), depth first.
+
+    Float32, on the CPU. beside: what the last of several are, of MAPS_BESIDE. camera: where the
+    network estimates it.
+    """
+
+    maps: Tensor
+    beside: tuple[str, ...] = ()
+    camera: SeenCamera | None = None
+
+    @property
+    def depth(self) -> Tensor:
+        """Depth (h, w)."""
+        return self.maps if self.maps.ndim == 2 else self.maps[0]
+
+    @property
+    def inner(self) -> Tensor:
+        """The maps (K, h, w) between depth and those that are named: logits, where there are."""
+        assert self.maps.ndim == 3
+        return self.maps[1 : len(self.maps) - len(self.beside)]
+
+    def named(self, name: str) -> Tensor | None:
+        """A map (h, w) beside depth; None where there is none."""
+        if name not in self.beside:
+            return None
+        return self.maps[self.beside.index(name) - len(self.beside)]
+
+    def with_map(self, name: str, values: Tensor) -> "Answer":
+        """Add a map (h, w), or take it instead of the one of that name."""
+        if name in self.beside:
+            maps = self.maps.clone()
+            maps[self.beside.index(name) - len(self.beside)] = values
+            return replace(self, maps=maps)
+        flat = self.maps[None] if self.maps.ndim == 2 else self.maps
+        return replace(self, maps=torch.cat((flat, values[None])), beside=(*self.beside, name))
+
+
+def answers_of(output: object, maps: Tensor, *, network_hw: tuple[int, int]) -> list[Answer]:
+    """What a model's output says of each image. maps: predicted_depth or logits of it, (B, …).
+
+    The output may hold maps of MAPS_BESIDE, and of the camera `field_of_view` (B,), degrees across
+    the whole input, or `intrinsics` (B, 3, 3) in pixels of the input, (0, 0) the corner of the
+    first one; and `extrinsics` (B, 3, 4).
+    """
+    found = {name: getattr(output, name, None) for name in MAPS_BESIDE}
+    beside = {name: values for name, values in found.items() if values is not None}
+    if beside:
+        flat = maps[:, None] if maps.ndim == 3 else maps
+        maps = torch.cat((flat, *(values[:, None] for values in beside.values())), dim=1)
+    maps = maps.float().cpu()
+    cameras = _cameras(output, len(maps), network_hw)
+    names = tuple(beside)
+    return [Answer(one, names, camera) for one, camera in zip(maps, cameras, strict=True)]
+
+
+def _cameras(
+    output: object, count: int, network_hw: tuple[int, int]
+) -> Sequence[SeenCamera | None]:
+    fov_deg: Tensor | None = getattr(output, "field_of_view", None)
+    intrinsics: Tensor | None = getattr(output, "intrinsics", None)
+    if fov_deg is not None:
+        halves = torch.deg2rad(fov_deg.double().flatten()) / 2
+        return [SeenCamera(fx=0.5 / value) for value in halves.tan().tolist()]
+    if intrinsics is None:
+        return [None] * count
+    poses: Tensor | None = getattr(output, "extrinsics", None)
+    height, width = network_hw
+    found = []
+    for place, matrix in enumerate(intrinsics.double().cpu().tolist()):
+        camera = SeenCamera(
+            fx=matrix[0][0] / width,
+            fy=matrix[1][1] / height,
+            cx=matrix[0][2] / width,
+            cy=matrix[1][2] / height,
+            extrinsics=None if poses is None else poses[place].float().cpu().numpy(),
+        )
+        found.append(camera)
+    return found

@@ -16,6 +16,8 @@ _PUBLIC = {
     "BeitConfig": "dptcli.model.backbones.plain_config",
     "BitBackbone": "dptcli.model.backbones.hybrid",
     "BitConfig": "dptcli.model.backbones.hierarchical_config",
+    "DINOv3ViTBackbone": "dptcli.model.backbones.dinov3",
+    "DINOv3ViTConfig": "dptcli.model.backbones.plain_config",
     "DPTConfig": "dptcli.model.config",
     "DPTFeatureExtractor": "dptcli.processing.processor",
     "DPTForDepthEstimation": "dptcli.model.dpt",
@@ -42,6 +44,8 @@ __all__ = [
     "BeitConfig",
     "BitBackbone",
     "BitConfig",
+    "DINOv3ViTBackbone",
+    "DINOv3ViTConfig",
     "DPTConfig",
     "DPTFeatureExtractor",
     "DPTForDepthEstimation",
@@ -65,12 +69,14 @@ __all__ = [
 if TYPE_CHECKING:
     from dptcli.model.backbones.auto import AutoBackbone
     from dptcli.model.backbones.beit import BeitBackbone
+    from dptcli.model.backbones.dinov3 import DINOv3ViTBackbone
     from dptcli.model.backbones.hierarchical_config import BitConfig, Swinv2Config
     from dptcli.model.backbones.hybrid import BitBackbone
     from dptcli.model.backbones.plain_config import (
         BeitConfig,
         Dinov2Config,
         Dinov2WithRegistersConfig,
+        DINOv3ViTConfig,
         VitDetConfig,
     )
     from dptcli.model.backbones.swinv2 import Swinv2Backbone

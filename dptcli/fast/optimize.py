@@ -28,13 +28,15 @@ from dptcli.fast.surgery import become, linear_of, replace_modules
 from dptcli.fast.tensorcores import use_tensor_cores
 from dptcli.fast.winograd import winograd
 from dptcli.model.backbones.beit import BeitLayer
+from dptcli.model.backbones.dinov3 import DINOv3ViTBackbone, RotaryAttention, Rotation
 from dptcli.model.backbones.hybrid import StandardizedConv, pad_same
-from dptcli.model.backbones.vit import Dinov2Layer, Encoder, LayerScale, ViTEmbeddings
+from dptcli.model.backbones.vit import Encoder, LayerScale, ScaledBlock, ViTEmbeddings
 from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation, DPTModel
 from dptcli.model.layers import FeatureMap, MultiHead, SelfAttention
 from dptcli.model.neck import FusionBlock, FusionStage, ReassembleStage, ResidualConvUnit
 
 Step = Callable[[nn.Module, Kernels], None]
+Stack = Encoder | DINOv3ViTBackbone
 
 
 def optimize(
@@ -72,9 +74,13 @@ def leave_out(model: nn.Module, _kernels: Kernels) -> None:
             )
             module.dpt.add_module("layernorm", nn.Identity())
             module.dpt.pooler = None
-        encoder, stages = getattr(module, "encoder", None), _stages_of(module)
-        if isinstance(encoder, Encoder) and stages and not isinstance(module, DPTModel):
-            _cut(encoder, [stage - 1 for stage in stages])
+        # DINOv3's blocks stand beside its embeddings.
+        stack = (
+            module if isinstance(module, DINOv3ViTBackbone) else getattr(module, "encoder", None)
+        )
+        stages = _stages_of(module)
+        if isinstance(stack, Stack) and stages and not isinstance(module, DPTModel):
+            _cut(stack, [stage - 1 for stage in stages])
         if isinstance(module, DPTForSemanticSegmentation):
             module.auxiliary_head = None
         if isinstance(module, FusionStage):
@@ -85,8 +91,8 @@ def _stages_of(module: nn.Module) -> Sequence[int]:
     return getattr(getattr(module, "config", None), "out_indices", None) or ()
 
 
-def _cut(encoder: Encoder, taps: Sequence[int]) -> None:
-    encoder.layer = encoder.layer[: max(taps) + 1]
+def _cut(stack: Stack, taps: Sequence[int]) -> None:
+    stack.layer = stack.layer[: max(taps) + 1]
 
 
 def fold_batch_norm(model: nn.Module, _kernels: Kernels) -> None:
@@ -118,10 +124,10 @@ def _fold(parent: nn.Module, conv_name: str, norm_name: str) -> None:
 def fold_layer_scale(model: nn.Module, _kernels: Kernels) -> None:
     """The learned factor of a residual branch into the product that ends the branch."""
     for module in model.modules():
-        if isinstance(module, Dinov2Layer):
-            _scale_rows(module.attention.output.dense, module.layer_scale1.lambda1)
-            last = module.mlp.fc2 if hasattr(module.mlp, "fc2") else module.mlp.weights_out
-            _scale_rows(last, module.layer_scale2.lambda1)
+        if isinstance(module, ScaledBlock):
+            attended, widened = module.branch_ends()
+            _scale_rows(attended, module.layer_scale1.lambda1)
+            _scale_rows(widened, module.layer_scale2.lambda1)
     for module in model.modules():
         if isinstance(module, BeitLayer) and module.lambda_1 is not None:
             assert module.lambda_2 is not None
@@ -197,11 +203,14 @@ def join_heads(model: nn.Module, kernels: Kernels) -> None:
     for module in model.modules():
         if not isinstance(module, MultiHead):
             continue
-        parts = (module.query, module.key, module.value)
+        parts = [module.get_submodule(name) for name in module.products]
         module.joined = JoinedLinear([part for part in parts if isinstance(part, nn.Linear)])
-        del module.query, module.key, module.value
+        for name in module.products:
+            delattr(module, name)
         if kernels.explicit_attention and isinstance(module, SelfAttention):
             become(module, _ExplicitAttention)
+        if kernels.explicit_attention and isinstance(module, RotaryAttention):
+            become(module, _ExplicitRotary)
         become(module, _JoinedHeads)
 
 
@@ -224,6 +233,26 @@ class _ExplicitAttention(SelfAttention):
             return super().forward(x, head_mask=head_mask, need_weights=need_weights)
         context = explicit_attention(*self.heads(x), scale=self.scale)
         return context.transpose(1, 2).flatten(2), None
+
+
+class _ExplicitRotary(RotaryAttention):
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        rotation: Rotation,
+        head_mask: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
+        if head_mask is not None or need_weights:
+            return super().forward(
+                x, rotation=rotation, head_mask=head_mask, need_weights=need_weights
+            )
+        query, key, value = self.heads(x)
+        turned = rotation.turn(query), rotation.turn(key)
+        context = explicit_attention(*turned, value, scale=self.scale)
+        return self.o_proj(context.transpose(1, 2).flatten(2)), None
 
 
 def split_readout(model: nn.Module, _kernels: Kernels) -> None:

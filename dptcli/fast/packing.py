@@ -111,11 +111,16 @@ class _SummedDinov2(Dinov2Layer):
     """The same; layer scale is folded into the products already."""
 
     def forward(
-        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
+        self,
+        x: Tensor,
+        *,
+        head_mask: Tensor | None = None,
+        need_weights: bool = False,
+        **shared: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
         context, weights = self.attention.attention(
-            self.norm1(x), head_mask=head_mask, need_weights=need_weights
+            self.norm1(x), head_mask=head_mask, need_weights=need_weights, **shared
         )
         x = self.attention.output.dense(context, added=x)
         mlp: Any = self.mlp
@@ -135,11 +140,12 @@ def fuse_gelu(
         activation = getattr(module, "activation", None)
         if not isinstance(activation, ActivationLayer) or activation.function is not F.gelu:
             continue
-        for name in ("dense", "fc1"):
-            linear = getattr(module, name, None)
-            if type(linear) is nn.Linear and fits(linear):
-                setattr(module, name, make(linear))
-                module.activation = nn.Identity()
+        names = ("dense", "fc1", "gate_proj", "up_proj")  # where there is a gate, it is activated
+        name = next((name for name in names if getattr(module, name, None) is not None), "")
+        linear = getattr(module, name, None)
+        if type(linear) is nn.Linear and fits(linear):
+            setattr(module, name, make(linear))
+            module.activation = nn.Identity()
 
 
 def _packed(module: Any, kernels: Kernels) -> nn.Module | None:

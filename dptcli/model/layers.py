@@ -4,7 +4,7 @@ B batch, N tokens (the class token first), D width, A heads, C channels, H×W pi
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -67,16 +67,17 @@ class ActivationLayer(nn.Module):
 
 
 class MultiHead(nn.Module):
-    """What attentions share: `query`, `key` and `value`, products of one width, cut into heads."""
+    """What attentions share: products of one width for query, key and value, cut into heads.
 
-    query: nn.Module
-    key: nn.Module
-    value: nn.Module
+    products: their names, as the hub's files have them.
+    """
+
+    products: ClassVar[tuple[str, str, str]] = ("query", "key", "value")
     num_heads: int
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, D) -> query, key and value, (B, A, N, D/A) each."""
-        query, key, value = self.query(x), self.key(x), self.value(x)
+        query, key, value = (self.get_submodule(name)(x) for name in self.products)
         return (
             split_heads(query, self.num_heads),
             split_heads(key, self.num_heads),

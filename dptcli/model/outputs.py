@@ -92,6 +92,7 @@ class BackboneOutput(ModelOutput):
     feature_maps: Tensors | None = None
     hidden_states: Tensors | None = None
     attentions: Tensors | None = None
+    cls_tokens: Tensors | None = None
 
 
 class DepthEstimatorOutput(ModelOutput):

@@ -31,7 +31,9 @@ def test_each_step_on_its_own_changes_nothing_but_rounding(name, step):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["vit, project", "dinov2", "beit", "vit, segmentation"])
+@pytest.mark.parametrize(
+    "name", ["vit, project", "dinov2", "dinov3", "dinov3, gated", "beit", "vit, segmentation"]
+)
 def test_every_kernel_computes_the_same(name, form):
     assert_same(name, kernels=FORMS[form])
 

@@ -11,6 +11,7 @@ from dptcli import (
     DepthAnythingConfig,
     DepthAnythingForDepthEstimation,
     Dinov2Config,
+    DINOv3ViTConfig,
     DPTConfig,
     DPTForDepthEstimation,
     DPTForSemanticSegmentation,
@@ -55,6 +56,12 @@ def dpt(**changes):
 def dinov2(**changes):
     stages = {"num_hidden_layers": 5, "out_indices": [1, 2, 3, 4], "image_size": 56}
     return Dinov2Config(**{**WIDE, "patch_size": 14, "layerscale_value": 0.5, **stages, **changes})
+
+
+def dinov3(**changes):
+    stages = {"num_hidden_layers": 5, "out_indices": [1, 2, 3, 4], "intermediate_size": 128}
+    shape = {"num_register_tokens": 3, "layerscale_value": 0.5}
+    return DINOv3ViTConfig(**{**WIDE, **shape, **stages, **changes})
 
 
 def beit(**changes):
@@ -124,6 +131,11 @@ MODELS = {
     "dinov2, gated": (
         DPTForSemanticSegmentation,
         lambda: over(dinov2(use_swiglu_ffn=True, apply_layernorm=False), num_labels=5),
+    ),
+    "dinov3": (DPTForDepthEstimation, lambda: over(dinov3(), readout_type="project")),
+    "dinov3, gated": (
+        DPTForDepthEstimation,
+        lambda: over(dinov3(use_gated_mlp=True, mlp_bias=False), readout_type="add"),
     ),
     "beit": (DPTForDepthEstimation, lambda: over(beit(), readout_type="project")),
     "beit, shared bias": (

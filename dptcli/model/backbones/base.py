@@ -84,7 +84,8 @@ class Backbone(Pretrained):
         """Feature maps in the reference's form.
 
         Each is (B, D, h, w); with `reshape_hidden_states=False`, tokens (B, 1 + R + h·w, D) for
-        backbones that have a class token, and R registers.
+        backbones that have a class token, and R registers. With `return_class_token` of a
+        configuration, their class tokens (B, D) beside them.
         """
         config = self.config
         states, weights = output_hidden_states, output_attentions
@@ -94,15 +95,26 @@ class Backbone(Pretrained):
             need_weights=config.output_attentions if weights is None else weights,
         )
         as_maps = getattr(config, "reshape_hidden_states", True)
+        with_class = getattr(config, "return_class_token", False)
         output = BackboneOutput(
             feature_maps=tuple(
-                feature.map if as_maps else to_tokens(feature) for feature in found.maps
+                feature.map if as_maps else self.tokens_of(feature) for feature in found.maps
             ),
             hidden_states=found.hidden_states,
             attentions=found.attentions,
+            cls_tokens=_class_tokens(found) if with_class else None,
         )
         as_object = config.use_return_dict if return_dict is None else return_dict
         return output if as_object else output.to_tuple()
+
+    @staticmethod
+    def tokens_of(feature: FeatureMap) -> Tensor:
+        """A feature map as the reference hands out tokens."""
+        return to_tokens(feature)
+
+
+def _class_tokens(found: Features) -> tuple[Tensor, ...]:
+    return tuple(feature.readout for feature in found.maps if feature.readout is not None)
 
 
 def to_tokens(feature: FeatureMap) -> Tensor:

@@ -73,6 +73,68 @@ class Dinov2WithRegistersConfig(Dinov2Config):
 
 
 @dataclass(init=False)
+class DINOv3ViTConfig(BackboneConfig):
+    """DINOv3's Vision Transformer as a backbone (Siméoni et al. 2025): every block is a stage.
+
+    Places are rotations of the base `rope_theta`, so that no image size is learned. While training,
+    `pos_embed_shift`, `pos_embed_jitter` and `pos_embed_rescale` vary them at random; None does
+    not. The last stage is normed even without `apply_layernorm`.
+    """
+
+    model_type: ClassVar[str] = "dinov3_vit"
+
+    patch_size: int | Sequence[int] = 16
+    hidden_size: int = 384
+    intermediate_size: int = 1536
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 6
+    hidden_act: Activation = "gelu"
+    attention_dropout: float = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-5
+    rope_theta: float = 100.0
+    image_size: int | Sequence[int] = 224
+    num_channels: int = 3
+    query_bias: bool = True
+    key_bias: bool = False
+    value_bias: bool = True
+    proj_bias: bool = True
+    mlp_bias: bool = True
+    layerscale_value: float = 1.0
+    drop_path_rate: float = 0.0
+    use_gated_mlp: bool = False
+    num_register_tokens: int = 0
+    pos_embed_shift: float | None = None
+    pos_embed_jitter: float | None = None
+    pos_embed_rescale: float | None = 2.0
+    apply_layernorm: bool = True
+    reshape_hidden_states: bool = True
+
+    def __post_init__(self) -> None:
+        check_transformer(self, rates=("attention_dropout", "drop_path_rate"))
+        require_int("intermediate_size", self.intermediate_size, low=1)
+        require_int("num_register_tokens", self.num_register_tokens, low=0)
+        require_number("rope_theta", self.rope_theta, low=1.0)
+        head_width = self.hidden_size // self.num_attention_heads
+        if head_width % 4:
+            raise ConfigError(
+                f"hidden_size: {self.hidden_size} over num_attention_heads "
+                f"{self.num_attention_heads} is {head_width}, which must be a multiple of 4: rows "
+                "and columns take pairs of it"
+            )
+        if self.pos_embed_shift is not None:
+            require_number("pos_embed_shift", self.pos_embed_shift, low=0.0)
+        for name in ("pos_embed_jitter", "pos_embed_rescale"):
+            if getattr(self, name) is not None:
+                require_number(name, getattr(self, name), low=1.0)
+        super().__post_init__()
+
+    @property
+    def num_stages(self) -> int:
+        return self.num_hidden_layers
+
+
+@dataclass(init=False)
 class VitDetConfig(BackboneConfig):
     """ViTDet as a backbone (Li et al. 2022): no class token, every block is a stage.
 
@@ -177,6 +239,7 @@ BACKBONE_CONFIGS: dict[str, type[BackboneConfig]] = {
         BitConfig,
         Dinov2Config,
         Dinov2WithRegistersConfig,
+        DINOv3ViTConfig,
         Swinv2Config,
         VitDetConfig,
     )

@@ -12,7 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.model.backbones.base import Backbone
-from dptcli.model.backbones.plain_config import BeitConfig, Dinov2Config, Dinov2WithRegistersConfig
+from dptcli.model.backbones.plain_config import (
+    BeitConfig,
+    Dinov2Config,
+    Dinov2WithRegistersConfig,
+    DINOv3ViTConfig,
+)
 from dptcli.model.block import Block
 from dptcli.model.checks import grid_of, pair_of
 from dptcli.model.config import DPTConfig
@@ -147,42 +152,52 @@ class Encoder(nn.Module):
         self.num_heads = num_heads
         self.layer = nn.ModuleList(layers)
 
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        taps: Sequence[int],
-        head_mask: Tensor | None = None,
-        need_weights: bool = False,
-        need_states: bool = False,
-        **shared: Any,
-    ) -> tuple[dict[int, Tensor], Tensor, tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
-        """Run the blocks on tokens x (B, N, D).
+    def forward(self, x: Tensor, **options: Any) -> "Passed":
+        """Run the blocks on tokens x (B, N, D); see run_blocks."""
+        return run_blocks(self.layer, x, num_heads=self.num_heads, **options)
 
-        taps: 0-based block indices whose output is kept, -1 the embeddings themselves.
-        shared: what every block gets besides (BEiT's blocks: the grid and a position bias).
-        Returns {tap: (B, N, D)}, the last state, all states from the embeddings on (when asked
-        for) and all attention weights (when asked for).
-        """
-        masks = mask_for_layers(head_mask, len(self.layer), self.num_heads)
-        tapped = {-1: x} if -1 in taps else {}
-        states, weights = [x], []
-        for index, layer in enumerate(self.layer):
-            x, layer_weights = layer(x, head_mask=masks[index], need_weights=need_weights, **shared)
-            if index in taps:
-                tapped[index] = x
-            if need_states:
-                states.append(x)
-            if layer_weights is not None:
-                weights.append(layer_weights)
-        all_states = tuple(states) if need_states else None
-        return tapped, x, all_states, tuple(weights) if need_weights else None
+
+Passed = tuple[dict[int, Tensor], Tensor, tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]
+"""{tap: (B, N, D)}, the last state, all states and all weights where they were asked for."""
+
+
+def run_blocks(
+    blocks: nn.ModuleList,
+    x: Tensor,
+    *,
+    num_heads: int,
+    taps: Sequence[int],
+    head_mask: Tensor | None = None,
+    need_weights: bool = False,
+    need_states: bool = False,
+    **shared: Any,
+) -> Passed:
+    """Run blocks on tokens x (B, N, D).
+
+    taps: 0-based block indices whose output is kept, -1 the embeddings themselves.
+    shared: what every block gets besides (BEiT's blocks: the grid and a position bias).
+    Returns {tap: (B, N, D)}, the last state, all states from the embeddings on (when asked
+    for) and all attention weights (when asked for).
+    """
+    masks = mask_for_layers(head_mask, len(blocks), num_heads)
+    tapped = {-1: x} if -1 in taps else {}
+    states, weights = [x], []
+    for index, block in enumerate(blocks):
+        x, block_weights = block(x, head_mask=masks[index], need_weights=need_weights, **shared)
+        if index in taps:
+            tapped[index] = x
+        if need_states:
+            states.append(x)
+        if block_weights is not None:
+            weights.append(block_weights)
+    all_states = tuple(states) if need_states else None
+    return tapped, x, all_states, tuple(weights) if need_weights else None
 
 
 class LayerScale(nn.Module):
     """A learned factor for each channel of a residual branch (Touvron et al. 2021)."""
 
-    def __init__(self, config: Dinov2Config) -> None:
+    def __init__(self, config: Dinov2Config | DINOv3ViTConfig) -> None:
         super().__init__()
         self.lambda1 = nn.Parameter(torch.full((config.hidden_size,), config.layerscale_value))
 
@@ -222,11 +237,55 @@ class Dinov2SwiGLU(nn.Module):
         return self.weights_out(F.silu(gate) * value)
 
 
-class Dinov2Layer(Block):
-    """One DINOv2 block: pre-norm, with layer scale and stochastic depth."""
+class ScaledBlock(Block):
+    """A pre-norm block with layer scale and stochastic depth: DINOv2's, and DINOv3's."""
+
+    attention: Any
+    mlp: Any
+
+    def __init__(
+        self, config: Dinov2Config | DINOv3ViTConfig, *, attention: nn.Module, mlp: nn.Module
+    ) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.drop_path_rate = config.drop_path_rate
+        self.norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.attention = attention
+        self.layer_scale1 = LayerScale(config)
+        self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.mlp = mlp
+        self.layer_scale2 = LayerScale(config)
+
+    def branch_ends(self) -> tuple[nn.Module, nn.Module]:
+        """The linear layers that end the attention's branch and the MLP's."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        head_mask: Tensor | None = None,
+        need_weights: bool = False,
+        **shared: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> (B, N, D) and the attention weights when asked for.
+
+        shared: what the attention takes besides.
+        """
+        attended, weights = self.attention(
+            self.norm1(x), head_mask=head_mask, need_weights=need_weights, **shared
+        )
+        rate, training = self.drop_path_rate, self.training
+        x = x + drop_path(self.layer_scale1(attended), rate=rate, training=training)
+        branch = self.layer_scale2(self.mlp(self.norm2(x)))
+        x = x + drop_path(branch, rate=rate, training=training)
+        return x, weights
+
+
+class Dinov2Layer(ScaledBlock):
+    """One DINOv2 block."""
 
     def __init__(self, config: Dinov2Config) -> None:
-        super().__init__()
         width = config.hidden_size
         attention = SelfAttention(
             width=width,
@@ -234,26 +293,15 @@ class Dinov2Layer(Block):
             qkv_bias=config.qkv_bias,
             dropout=config.attention_probs_dropout_prob,
         )
-        self.drop_path_rate = config.drop_path_rate
-        self.norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.attention = Attention(attention, width=width, dropout=config.hidden_dropout_prob)
-        self.layer_scale1 = LayerScale(config)
-        self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.mlp = Dinov2SwiGLU(config) if config.use_swiglu_ffn else Dinov2MLP(config)
-        self.layer_scale2 = LayerScale(config)
-
-    def forward(
-        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
-        attended, weights = self.attention(
-            self.norm1(x), head_mask=head_mask, need_weights=need_weights
+        super().__init__(
+            config,
+            attention=Attention(attention, width=width, dropout=config.hidden_dropout_prob),
+            mlp=Dinov2SwiGLU(config) if config.use_swiglu_ffn else Dinov2MLP(config),
         )
-        rate, training = self.drop_path_rate, self.training
-        x = x + drop_path(self.layer_scale1(attended), rate=rate, training=training)
-        branch = self.layer_scale2(self.mlp(self.norm2(x)))
-        x = x + drop_path(branch, rate=rate, training=training)
-        return x, weights
+
+    def branch_ends(self) -> tuple[nn.Module, nn.Module]:
+        mlp = self.mlp
+        return self.attention.output.dense, mlp.fc2 if hasattr(mlp, "fc2") else mlp.weights_out
 
 
 class Dinov2Backbone(Backbone):

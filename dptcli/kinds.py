@@ -10,6 +10,8 @@ from typing import Any, Literal, cast
 from dptcli.errors import ConfigError, UsageError
 
 Kind = Literal["inverse_depth", "depth", "depth_m"]
+CONFIDENCE = "confidence"
+"""The "kind" of a file that says how sure a depth map is."""
 
 
 @dataclass(frozen=True, kw_only=True)

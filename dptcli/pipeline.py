@@ -49,7 +49,7 @@ from dptcli.running.network import Network, grid_of
 from dptcli.running.options import Options as Options
 from dptcli.running.seen import Prediction as Prediction
 from dptcli.running.seen import Sample, Seen, view_of
-from dptcli.running.windows import refuse_tiles
+from dptcli.running.windows import refuse_mirrored, refuse_tiles
 from dptcli.weights.load import LoadedModel, load_model
 
 if TYPE_CHECKING:
@@ -370,6 +370,8 @@ def open_pipeline(
             raise UsageError(prompt_remedy(model.name, takes_prompt=model.takes_prompt))
         if options is not None and options.in_order and options.tile is not None:
             refuse_tiles(model)
+        if options is not None and options.in_order and options.confidence == "mirrored":
+            refuse_mirrored(model)
         logger.info("%s from %s: %s, %s", model.name, model.folder, model.device, model.dtype_name)
         if size is not None:
             resized = model.processor.with_size(size, multiple_of=grid_of(model))

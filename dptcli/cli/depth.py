@@ -76,8 +76,10 @@ def depth(
     anchor_scale: d.AnchorScale = "1000",
     fov: d.FieldOfView = None,
     focal: d.Focal = None,
+    intrinsics: d.Intrinsics = None,
     max_points: d.MaxPoints = "1M",
     sky: d.Sky = None,
+    confidence: d.Confidence = False,
     with_segments: d.WithSegments = False,
     masks: d.Masks = False,
     segment_model: d.SegmentModel = None,
@@ -129,6 +131,7 @@ def depth(
         prompts=prompts,
         sky="keep" if outputs.sky == "keep" else "far",
         camera=outputs.camera,
+        confidence=outputs.confidence,
     )
     code = run(request, _run_outputs(request, outputs, needs, masks=masks), where)
     shown.show()

@@ -21,8 +21,9 @@ Formats = Annotated[
         show_default=False,
         rich_help_panel=o.OUTPUT,
         help="One or more. For the eye: color, jpg, webp. For programs: png16, tiff, pfm, npy, "
-        "npz, exr; mm, x256 (16-bit metres). In space: ply (points), glb (a mesh to turn), "
-        "normals. Without it OUT's ending says it, or color, e.g. [cyan]-f color,npy[/]",
+        "npz, exr; mm, x256 (16-bit metres); confidence (how sure it is). In space: ply (points), "
+        "glb (a mesh to turn), normals. Without it OUT's ending says it, or color, "
+        "e.g. [cyan]-f color,npy[/]",
     ),
 ]
 Colormap = Annotated[
@@ -168,7 +169,8 @@ FieldOfView = Annotated[
         metavar="DEGREES",
         show_default=False,
         rich_help_panel=SPACE,
-        help="How wide the camera saw, left to right; else EXIF, else a phone's 27 mm, "
+        help="How wide the camera saw, left to right; else what the network or EXIF says, else a "
+        "phone's 27 mm, "
         "e.g. [cyan]-f glb --fov 65[/]",
     ),
 ]
@@ -179,6 +181,26 @@ Focal = Annotated[
         show_default=False,
         rich_help_panel=SPACE,
         help="The same as a focal length on 35 mm film, e.g. [cyan]-f ply --focal 28[/]",
+    ),
+]
+Intrinsics = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FX,FY,CX,CY|FILE",
+        show_default=False,
+        rich_help_panel=SPACE,
+        help="The calibrated camera, in pixels of the photograph: numbers, JSON or COLMAP's "
+        "cameras.txt, e.g. [cyan]-f glb --intrinsics cameras.txt[/]",
+    ),
+]
+Confidence = Annotated[
+    bool,
+    typer.Option(
+        "--confidence",
+        rich_help_panel=o.OUTPUT,
+        metavar="",
+        help="How sure any model is, for -f confidence and npz: it sees the mirrored photograph "
+        "too, and where both agree it is sure, e.g. [cyan]-f npy,confidence --confidence[/]",
     ),
 ]
 Sky = Annotated[

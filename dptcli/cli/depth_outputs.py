@@ -40,6 +40,8 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
     gamma = o.parse_number("--gamma", given["gamma"], example="1.8")
     if not 0.05 <= gamma <= 20:
         raise UsageError(f"--gamma {given['gamma']!r} must be from 0.05 to 20, e.g. --gamma 1.8")
+    if given["confidence"] and not any(item.needs_sure or item.name == "npz" for item in formats):
+        raise UsageError("--confidence goes into files of its own: add -f confidence, or -f npz")
     max_points = o.parse_max_pixels(given["max_points"], option="--max-points")
     wide = {
         name: None if given[name] is None else o.parse_number(f"--{name}", given[name], example=e)
@@ -48,6 +50,7 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
 
     from dptcli.depth.camera import Camera
     from dptcli.depth.colormaps import DEFAULT_COLORMAP, depth_lut
+    from dptcli.depth.intrinsics import parse_intrinsics
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.depth.picture import Look, parse_range
 
@@ -73,7 +76,14 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         formats=formats,
         look=look,
         refine=given["refine_edges"],
-        camera=Camera(fov_deg=wide["fov"], focal_35mm=wide["focal"]),
+        camera=Camera(
+            fov_deg=wide["fov"],
+            focal_35mm=wide["focal"],
+            intrinsics=None
+            if given["intrinsics"] is None
+            else parse_intrinsics(given["intrinsics"]),
+        ),
+        mirrored=given["confidence"],
         max_points=max_points or 0,
         sky=d.check_sky(given["sky"]),
     )

@@ -20,7 +20,8 @@ class Format:
 
     group: "picture" for the eye, "map" for programs (the values come back), "shape" in space.
     needs_metres: it stores lengths and has no place for relative depth. needs_camera: it says where
-    things are, or has a place for the camera. extra: the optional dependency, (module, name of the
+    things are, or has a place for the camera. needs_sure: it says how sure
+    the depth is. extra: the optional dependency, (module, name of the
     extra).
     """
 
@@ -30,6 +31,7 @@ class Format:
     summary: str
     needs_metres: bool = False
     needs_camera: bool = False
+    needs_sure: bool = False
     extra: tuple[str, str] | None = None
 
 
@@ -46,6 +48,13 @@ FORMATS = {
         Format("pfm", ".pfm", "map", "float32 PFM, as MiDaS writes it"),
         Format("npy", ".npy", "map", "float32 NumPy array"),
         Format("npz", ".npz", "map", "the same, compressed", needs_camera=True),
+        Format(
+            "confidence",
+            ".confidence.png",
+            "map",
+            "how sure the depth is, 16-bit grey",
+            needs_sure=True,
+        ),
         Format("exr", ".exr", "map", "float32 OpenEXR", extra=("OpenEXR", "exr")),
         Format("ply", ".ply", "shape", "coloured point cloud", needs_camera=True),
         Format("glb", ".glb", "shape", "textured mesh", needs_camera=True),

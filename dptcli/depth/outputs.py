@@ -14,6 +14,7 @@ from dptcli import __version__
 from dptcli.depth.anchors import FITS, Anchors, apply_fit, sample_at
 from dptcli.depth.camera import Camera, lens_of
 from dptcli.depth.colormaps import finite_range
+from dptcli.depth.confidence import confidence_at, confidence_facts
 from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.formats import FORMATS, Format
 from dptcli.depth.guided import refine_edges
@@ -49,6 +50,7 @@ class DepthOutputs:
     refine: move depth's edges to the photograph's, in every format. max_points: of a point cloud or
     a mesh. run_limits: the range of the whole run, where `look`
     wants it. anchors: known distances, which turn depth into metres.
+    mirrored: how sure the depth is comes from a second pass, of the mirrored photograph.
     on_picture: takes each image's name and picture, whatever the formats, in the writer's thread.
     names: class id -> name, where classes are predicted too. mask_style: write their masks, each to
     the last of a job's files. sky: what becomes of it, None is "far" where the network knows it.
@@ -65,6 +67,14 @@ class DepthOutputs:
     names: Mapping[int, str] = field(default_factory=dict)
     mask_style: Style | None = None
     sky: Sky | None = None
+    mirrored: bool = False
+
+    @property
+    def confidence(self) -> Literal["network", "mirrored"] | None:
+        """Whose word is wanted on how sure the depth is, where a format has a place for it."""
+        if not any(item.needs_sure or item.name == "npz" for item in self.formats):
+            return None
+        return "mirrored" if self.mirrored else "network"
 
     @property
     def needs_photo(self) -> bool:
@@ -80,6 +90,12 @@ class DepthOutputs:
             raise UsageError(
                 f"--sky: model {loaded.name!r} does not tell where the sky is; take "
                 "--with-segments, or a model that `dpt models` says knows the sky"
+            )
+        tells = self.mirrored or getattr(loaded.model.config, "gives_confidence", False)
+        if not tells and any(item.needs_sure for item in self.formats):
+            raise UsageError(
+                f"--format confidence: model {loaded.name!r} does not say how sure it is; add "
+                "--confidence, which asks it twice, or take one that `dpt models` says knows it"
             )
         needy = [item.name for item in self.formats if item.needs_metres]
         if needy and not loaded.is_metric and self.anchors is None:
@@ -125,6 +141,7 @@ class DepthOutputs:
         """Return a prediction with its meaning, its facts and its camera."""
         values = np.asarray(prediction.values, np.float32)
         kind: Kind = model_facts["kind"]
+        own_kind = kind
         limits = prediction.limits
         sky = self._sky_of(prediction, values.shape)
         if self.refine and prediction.rgb is not None:
@@ -155,6 +172,10 @@ class DepthOutputs:
         lens = self._lens(prediction, job.source, (values.shape[0], values.shape[1]))
         if lens is not None:
             facts["camera"] = lens.facts()
+        sure = None
+        if prediction.confidence is not None:
+            sure = confidence_at(prediction.confidence, (values.shape[0], values.shape[1]))
+            facts["confidence"] = confidence_facts(sure, own_kind, mirrored=self.mirrored)
         return DepthMap(
             values,
             kind,
@@ -162,6 +183,7 @@ class DepthOutputs:
             prediction.rgb,
             lens=lens,
             extrinsics=prediction.extrinsics,
+            confidence=sure,
             facts=facts,
             place=prediction.about.place,
         )

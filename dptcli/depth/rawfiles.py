@@ -17,6 +17,7 @@ from PIL import Image, TiffImagePlugin, TiffTags
 
 from dptcli.depth.colormaps import finite_range, scale_to_levels
 from dptcli.depth.depthmap import DepthMap
+from dptcli.kinds import CONFIDENCE
 from dptcli.results.writers import save_png, write_array
 
 Facts = dict[str, Any]
@@ -40,14 +41,36 @@ def write_png16(stream: BinaryIO, depth: DepthMap) -> Facts:
         levels = np.full_like(levels, 0 if is_whole else 1)  # a constant map comes back as `first`
     levels[missing] = 0
     facts = {
-        "dtype": "uint16",
-        "first": first,
-        "last": last,
-        "max_error": (last - first) / _TOP / 2,
+        **_spread(first, last),
         **({} if is_whole else {"no_value": 0}),
     }
     save_png(stream, Image.fromarray(levels), {**depth.facts, **facts}, smooth=True)
     return facts
+
+
+def write_confidence(stream: BinaryIO, depth: DepthMap) -> Facts:
+    """Write how sure the depth is over 65,536 levels, large is sure.
+
+    They span 0 to 1 where that holds all values, else the image's own range.
+    """
+    assert depth.confidence is not None
+    low, high = finite_range(depth.confidence)
+    first, last = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    levels = scale_to_levels(depth.confidence, lo=first, hi=last, levels=_TOP + 1)
+    facts = {
+        "kind": CONFIDENCE,
+        "unit": "none",
+        "polarity": "large is sure",
+        **_spread(first, last),
+    }
+    facts |= {"min": low, "max": high}
+    save_png(stream, Image.fromarray(levels), {**depth.facts, **facts}, smooth=True)
+    return facts
+
+
+def _spread(first: float, last: float) -> Facts:
+    """What says that a range lies over all levels."""
+    return {"dtype": "uint16", "first": first, "last": last, "max_error": (last - first) / _TOP / 2}
 
 
 def write_scaled_png(stream: BinaryIO, depth: DepthMap, *, scale: int) -> Facts:
@@ -106,10 +129,24 @@ def write_npy(stream: BinaryIO, depth: DepthMap) -> Facts:
 
 
 def write_npz(stream: BinaryIO, depth: DepthMap) -> Facts:
-    """Write a compressed NumPy archive whose one array has the kind's name."""
-    arrays: Mapping[str, NDArray[np.float32]] = {depth.kind: depth.values}
+    """Write a compressed NumPy archive: the kind's name (H, W), and what readers of scenes expect.
+
+    Those have an axis of views, here one: `depth` (1, H, W) where large is far, and where they are
+    known `conf` (1, H, W), large is sure, `intrinsics` (1, 3, 3) in pixels of the map, `extrinsics`
+    (1, 3, 4), world to camera. Source: what Depth Anything 3 writes. A map of the kind "depth" is
+    there once, in their shape.
+    """
+    arrays: dict[str, NDArray[np.float32]] = {depth.kind: depth.values}
+    if not depth.near_is_large:
+        arrays["depth"] = depth.values[None]
+    if depth.confidence is not None:
+        arrays["conf"] = depth.confidence[None]
+    if depth.lens is not None and not depth.lens.is_assumed:
+        arrays["intrinsics"] = depth.lens.matrix()[None]
+    if depth.extrinsics is not None:
+        arrays["extrinsics"] = depth.extrinsics[None]
     np.savez_compressed(stream, allow_pickle=False, **arrays)
-    return {**_as_they_are(), "array": depth.kind}
+    return {**_as_they_are(), "array": depth.kind, "arrays": [*arrays]}
 
 
 def write_exr(stream: BinaryIO, depth: DepthMap) -> Facts:
@@ -148,4 +185,5 @@ RAW_WRITERS: Mapping[str, Callable[[BinaryIO, DepthMap], Facts]] = {
     "npy": write_npy,
     "npz": write_npz,
     "exr": write_exr,
+    "confidence": write_confidence,
 }

@@ -32,7 +32,12 @@ from dptcli.running.jobs import ahead, failure
 @dataclass(frozen=True)
 class _Spooled:
     path: Path
-    prediction: Prediction  # without its values
+    prediction: Prediction  # without its values and its confidence
+
+
+def _sure(path: Path) -> Path:
+    """Where the confidence waits."""
+    return path.with_suffix(".sure.npy")
 
 
 def run_two_passes(
@@ -59,7 +64,10 @@ def run_two_passes(
         def keep(job: Job, prediction: Prediction) -> Mapping[str, object]:
             path = Path(spool) / f"{next(number)}.npy"
             np.save(path, prediction.values)
-            spooled[id(job)] = _Spooled(path, replace(prediction, values=np.empty((0, 0))))
+            if prediction.confidence is not None:
+                np.save(_sure(path), prediction.confidence)
+            known = replace(prediction, values=np.empty((0, 0)), confidence=None)
+            spooled[id(job)] = _Spooled(path, known)
             return {}
 
         def predicted(outcome: Outcome) -> None:
@@ -113,5 +121,8 @@ def _restore(pipeline: Pipeline, job: Job, item: _Spooled) -> Prediction:
     with pipeline.clock.stage("postprocess"):
         depth = torch.from_numpy(np.load(item.path))
         item.path.unlink()
+        if (sure := _sure(item.path)).exists():
+            known = replace(known, confidence=np.load(sure))
+            sure.unlink()
         hw = target_hw(known.source_hw, (depth.shape[0], depth.shape[1]), options.target_size)
         return replace(known, values=resize_depth(depth, hw).numpy(), rgb=rgb)

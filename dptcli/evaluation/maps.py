@@ -80,16 +80,18 @@ def read_map(path: Path) -> StoredMap:
 
 
 def _read_numpy(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
-    """The array, and what its name in an .npz says of it."""
+    """The map, and what its name in an .npz says of it."""
     # allow_pickle=False: a pickle may run any code.
     loaded = np.load(path, allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         return loaded, {}
     with loaded:
-        if len(loaded.files) != 1:
+        # What our archives and those of other networks for depth have beside it is no map of it.
+        ours = [name for name in ("inverse_depth", "depth_m", "depth") if name in loaded.files]
+        if len(loaded.files) != 1 and not ours:
             keys = ", ".join(loaded.files) or "nothing"
             raise ImageError(f"{printable(path)} holds {keys}; a map's .npz holds one array")
-        [kind] = loaded.files
+        kind = [*ours, *loaded.files][0]
         known = {"kind": kind, "unit": UNIT.get(kind), "polarity": POLARITY.get(kind)}
         return loaded[kind], known if kind in UNIT else {}
 

@@ -18,7 +18,7 @@ from dptcli.errors import DptError, ImageError
 from dptcli.evaluation.maps import read_map
 from dptcli.inputs.decode import printable
 from dptcli.inputs.formats import IMAGE_SUFFIXES
-from dptcli.kinds import is_kind, near_is_large
+from dptcli.kinds import CONFIDENCE, is_kind, near_is_large
 from dptcli.records.report import FAILURES_NAME
 from dptcli.results.sidecar import FILES_KEY, TEXT_KEY, facts_beside, find_sidecar, read_sidecar
 
@@ -29,7 +29,7 @@ FINE_LEVELS = 4096
 COARSE_LEVELS = 256
 
 # What `dpt` writes beside results for other readers; the page shows the result itself.
-_BESIDE = {"class_mask", "legend", "normals"}
+_BESIDE = {"class_mask", "legend", "normals", CONFIDENCE}
 # Besides PNG, which says itself what it is, files that a sidecar names: to look at, or with values.
 _LOSSY = {".jpg", ".jpeg", ".webp"}
 _FLOATS = {".npy", ".npz", ".tif", ".tiff", ".pfm", ".exr"}

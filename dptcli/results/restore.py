@@ -158,6 +158,7 @@ def _what(facts: dict[str, Any], otherwise: str) -> str:
         "depth_m": "depth in metres",
         "labels": "mask of class ids",
         "normals": "surface normals",
+        "confidence": "confidence (large is sure)",
     }
     return kinds.get(str(facts.get("kind")), otherwise)
 

@@ -9,16 +9,8 @@ from torch import Tensor
 from dptcli.kinds import Kind, near_is_large
 from dptcli.running.windows import fit_scale_shift
 
-SAID = "agreement of two passes, one of the mirrored photograph: "
-_OF_DEPTH = "the smaller depth by the larger; 1 is alike"
-MEANING: dict[Kind, str] = {
-    "inverse_depth": SAID + "1 - difference / (98 % - 2 % quantile), after a fit of scale and "
-    "shift; 1 is alike",
-    "depth": SAID + _OF_DEPTH + ", after a fit of the scale",
-    "depth_m": SAID + _OF_DEPTH,
-}
 _SAMPLED = 1_000_000
-_EDGES = (0.02, 0.98)
+_EDGES = (0.02, 0.98)  # of the values that inverse depth spans
 
 
 def agreement(depth: Tensor, mirrored: Tensor, kind: Kind) -> Tensor:

@@ -101,6 +101,15 @@ def refuse_tiles(model: LoadedModel) -> None:
         )
 
 
+def refuse_mirrored(model: LoadedModel) -> None:
+    """Raise UsageError for two passes over a clip with such a network."""
+    if model.clip_window is not None:
+        raise UsageError(
+            f"--confidence: model {model.name!r} sees the frames of a clip together, and asking it "
+            "twice is for photographs; leave it out"
+        )
+
+
 class Stitcher:
     """Brings each window's maps onto the scale of those before, and fades one into the other."""
 

@@ -86,8 +86,9 @@ def test_pfm_has_the_header_that_midas_writes():
     np.testing.assert_array_equal(lowest_row, METRES[-1])
 
 
-def test_npz_holds_one_array_named_by_its_kind(tmp_path):
-    write(tmp_path / "a.npz", RAW_WRITERS["npz"], depth_map(INVERSE, kind="inverse_depth"))
+def test_npz_names_the_array_by_its_kind(tmp_path):
+    depth = depth_map(INVERSE, kind="inverse_depth", lens=None)
+    write(tmp_path / "a.npz", RAW_WRITERS["npz"], depth)
     with np.load(tmp_path / "a.npz") as loaded:
         assert loaded.files == ["inverse_depth"]
         np.testing.assert_array_equal(loaded["inverse_depth"], INVERSE)
@@ -110,9 +111,8 @@ def test_a_flat_or_hopeless_map_is_written_in_every_format(name, kind, values):
     if name == "exr":
         pytest.importorskip("OpenEXR", reason="the extra `exr` is not installed")
     stream = io.BytesIO()
-    {**RAW_WRITERS, **SHAPE_WRITERS}[name](
-        stream, depth_map(np.full((4, 5), values, np.float32), kind=kind)
-    )
+    flat = np.full((4, 5), values, np.float32)
+    {**RAW_WRITERS, **SHAPE_WRITERS}[name](stream, depth_map(flat, kind=kind, confidence=flat))
     assert stream.tell() > 0
 
 

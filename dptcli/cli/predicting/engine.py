@@ -120,6 +120,7 @@ def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
         prompts=needs.prompts,
         sky=needs.sky,
         camera=needs.camera,
+        confidence=needs.confidence,
         **more,
     )
     wanted: dict[str, Any] = {

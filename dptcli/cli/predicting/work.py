@@ -23,7 +23,7 @@ _NOT_CONTENT = frozenset(
     | {"segment_model", "prompt"}
 )
 # Options that may name a file, whose content counts.
-_FILES = ("anchors", "palette")
+_FILES = ("anchors", "palette", "intrinsics")
 
 
 def content_options(given: Mapping[str, Any]) -> dict[str, str]:

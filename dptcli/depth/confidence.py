@@ -1,0 +1,33 @@
+"""How sure a depth map is, as results say it: whose word it is, and at the map's size."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dptcli.kinds import Kind
+
+_TWICE = "agreement of two passes, one of the mirrored photograph: "
+_OF_DEPTH = "the smaller depth by the larger"
+# The words for running/agreement.py's formulas.
+MIRRORED: dict[Kind, str] = {
+    "inverse_depth": f"{_TWICE}1 - difference / (98 % - 2 % quantile), scale and shift fitted",
+    "depth": f"{_TWICE}{_OF_DEPTH}, scale fitted",
+    "depth_m": f"{_TWICE}{_OF_DEPTH}",
+}
+BY_NETWORK = "the network"
+
+
+def confidence_at(values: NDArray[np.float32], hw: tuple[int, int]) -> NDArray[np.float32]:
+    """Confidence (h, w) at `hw`, bilinear, so that it stays within its range."""
+    if values.shape == hw:
+        return values
+    resized = Image.fromarray(values).resize(hw[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+def confidence_facts(values: NDArray[np.float32], kind: Kind, *, mirrored: bool) -> dict[str, Any]:
+    """Say how sure a map of a model's kind is on the whole, and whose word that is."""
+    by = MIRRORED[kind] if mirrored else BY_NETWORK
+    return {"mean": round(float(values.mean()), 6), "by": by}

@@ -19,12 +19,15 @@ from dptcli.running.answer import Answer
 from dptcli.running.seen import Sample
 from dptcli.running.windows import depths_together
 from dptcli.video.read import evenly_spread
+from dptcli.video.shots import Shots
 from dptcli.video.smoothing import DEFAULT_STRENGTH, WARM_UP, Stabilizer, clip_range
 from dptcli.video.write import VideoWriter
 
 # Frames looked at for the clip's range before the work begins: one each half minute of a short
 # film, and a tenth of the time of a clip of five seconds.
 NUM_SURVEYED = 12
+
+SHOT_CHANGE = "shot_change"
 
 OnDone = Callable[[Outcome], None]
 
@@ -71,6 +74,7 @@ def run_sequence(
     network that sees frames together, whose values hang on the clip's beginning. strength: 0
     draws every frame over its own range and steadies none; None is 0 over one range for a network
     that sees frames together, else DEFAULT_STRENGTH. limits: a range that is known already.
+    A frame that begins another shot starts the steadying anew and says so in its facts.
     The pipeline must have been opened in_order.
     """
     window = pipeline.loaded.clip_window
@@ -80,7 +84,9 @@ def run_sequence(
     limits = None if strength == 0 else limits or survey(pipeline, everything)
     if strength is None:
         strength = DEFAULT_STRENGTH if window is None else 0.0
-    steady = Stabilizer(limits or (0.0, 0.0), strength=strength)
+    steady, shots = Stabilizer(limits or (0.0, 0.0), strength=strength), Shots()
+    if strength:  # the shots are told by the pictures; of frames seen together it would be many
+        pipeline.options = replace(pipeline.options, keep_rgb=True)
     wanted = [_key(job) in todo for job in everything]
     if window is None:
         warmed = [
@@ -90,6 +96,9 @@ def run_sequence(
         warmed = everything[: len(everything) - wanted[::-1].index(True) + window.num_frames]
 
     def save_steady(job: Job, prediction: Prediction) -> Mapping[str, object]:
+        if strength and prediction.rgb is not None and shots.begins(prediction.rgb):
+            steady.start_anew()
+            prediction = replace(prediction, facts={**prediction.facts, SHOT_CHANGE: True})
         values = steady.next(np.asarray(prediction.values, np.float32))
         if _key(job) not in todo:
             return {}

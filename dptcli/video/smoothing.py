@@ -54,12 +54,16 @@ class Stabilizer:
 
     limits: the clip's range. strength: 0 (frames pass as they are) … 1. A frame is scaled and
     shifted to fit the frame before where both agree; then each pixel that hardly changes follows
-    slowly. A cut starts afresh.
+    slowly. A cut starts afresh: one that `start_anew` says, or that depth itself shows.
     """
 
     limits: tuple[float, float]
     strength: float = DEFAULT_STRENGTH
     _before: Depth | None = field(default=None, repr=False)
+
+    def start_anew(self) -> None:
+        """Forget the frames so far: the next one is of another shot."""
+        self._before = None
 
     def next(self, depth: Depth) -> Depth:
         """Return the next frame's depth (H, W), steadied; frames come in order of time."""

@@ -78,6 +78,7 @@ def depth(
     focal: d.Focal = None,
     intrinsics: d.Intrinsics = None,
     max_points: d.MaxPoints = "1M",
+    edge_cut: d.EdgeCut = None,
     sky: d.Sky = None,
     confidence: d.Confidence = False,
     with_segments: d.WithSegments = False,

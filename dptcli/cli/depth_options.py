@@ -222,6 +222,16 @@ MaxPoints = Annotated[
         help="The most points of a cloud or mesh (1M by default), e.g. [cyan]--max-points 250k[/]",
     ),
 ]
+EdgeCut = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEGREES",
+        show_default=False,
+        rich_help_panel=SPACE,
+        help="What is steeper is a gap between two things: no mesh spans it (84 by default; 90 is "
+        "one piece) and, if given, no point of a cloud floats in it, e.g. [cyan]--edge-cut 75[/]",
+    ),
+]
 WithSegments = Annotated[
     bool,
     typer.Option(

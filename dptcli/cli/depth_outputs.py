@@ -47,6 +47,7 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         name: None if given[name] is None else o.parse_number(f"--{name}", given[name], example=e)
         for name, e in (("fov", "65"), ("focal", "28"))
     }
+    edge_cut_deg = _edge_cut(given, formats)
 
     from dptcli.depth.camera import Camera
     from dptcli.depth.colormaps import DEFAULT_COLORMAP, depth_lut
@@ -85,8 +86,23 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         ),
         mirrored=given["confidence"],
         max_points=max_points or 0,
+        edge_cut_deg=edge_cut_deg,
         sky=d.check_sky(given["sky"]),
     )
+
+
+def _edge_cut(given: Mapping[str, Any], formats: tuple[Format, ...]) -> float | None:
+    """Read --edge-cut. Raises UsageError, also where nothing is written that it could cut."""
+    if given["edge_cut"] is None:
+        return None
+    degrees = o.parse_number("--edge-cut", given["edge_cut"], example="75")
+    if not 1 <= degrees <= 90:
+        raise UsageError(
+            f"--edge-cut {given['edge_cut']!r} must be from 1 to 90 degrees, e.g. --edge-cut 75"
+        )
+    if not set(formats) & {FORMATS["ply"], FORMATS["glb"]}:
+        raise UsageError("--edge-cut is for clouds and meshes; add -f ply or -f glb")
+    return degrees
 
 
 def _usual_range(request: "Request", *, grey: bool) -> str:

@@ -15,7 +15,7 @@ Focal = tuple[float, float]
 Centre = tuple[float, float] | None
 
 # A surface seen at a steeper angle than this is taken for the step between two things.
-STEEPEST_DEG = 84.0
+EDGE_CUT_DEG = 84.0
 
 
 def points_from(
@@ -50,11 +50,16 @@ def stride_for(hw: tuple[int, int], max_points: int) -> int:
 
 
 def triangles_of(
-    points: NDArray[np.float32], *, focal_px: Focal, stride: int = 1
+    points: NDArray[np.float32],
+    *,
+    focal_px: Focal,
+    stride: int = 1,
+    edge_cut_deg: float = EDGE_CUT_DEG,
 ) -> NDArray[np.uint32]:
     """Join neighbouring points to triangles, uint32 (num, 3), indices into the flattened points.
 
-    No triangle crosses a depth jump: one whose surface would be steeper than STEEPEST_DEG.
+    No triangle crosses a depth jump: one whose surface would be steeper than edge_cut_deg, which is
+    90 for a mesh in one piece.
     """
     height, width = points.shape[:2]
     index = np.arange(height * width, dtype=np.uint32).reshape(height, width)
@@ -66,7 +71,7 @@ def triangles_of(
         (slice(1, None), slice(1, None)),  # lower right
     )
     # Along a surface at angle a, depth changes from pixel to pixel by tan(a) times its angle.
-    most = math.tan(math.radians(STEEPEST_DEG)) * stride / min(focal_px)
+    most = math.tan(math.radians(edge_cut_deg)) * stride / min(focal_px)
     found = []
     for triangle in ((0, 1, 2), (2, 1, 3)):  # counter-clockwise: they face the camera
         depths = np.stack([z[corners[corner]] for corner in triangle])

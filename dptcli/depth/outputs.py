@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Sky = Literal["far", "mask", "keep"]
-TOLD = ("kind", "min", "max", "anchors", "segments")
+TOLD = ("kind", "min", "max", "anchors", "segments", "shot_change")
 """The facts of an image that its line of --json holds."""
 
 
@@ -47,9 +47,9 @@ TOLD = ("kind", "min", "max", "anchors", "segments")
 class DepthOutputs:
     """What to write of a photograph's depth.
 
-    refine: move depth's edges to the photograph's, in every format. max_points: of a point cloud or
-    a mesh. run_limits: the range of the whole run, where `look`
-    wants it. anchors: known distances, which turn depth into metres.
+    refine: move depth's edges to the photograph's, in every format. max_points, edge_cut_deg: of a
+    point cloud or a mesh, as their writers have it. run_limits: the range of the whole
+    run, where `look` wants it. anchors: known distances, which turn depth into metres.
     mirrored: how sure the depth is comes from a second pass, of the mirrored photograph.
     on_picture: takes each image's name and picture, whatever the formats, in the writer's thread.
     names: class id -> name, where classes are predicted too. mask_style: write their masks, each to
@@ -61,6 +61,7 @@ class DepthOutputs:
     camera: Camera = field(default_factory=Camera)
     refine: bool = False
     max_points: int = DEFAULT_MAX_POINTS
+    edge_cut_deg: float | None = None
     run_limits: tuple[float, float] | None = None
     anchors: Anchors | None = None
     on_picture: Callable[[str, Image.Image], None] | None = None
@@ -251,7 +252,9 @@ class DepthOutputs:
         if item.group == "map":
             return RAW_WRITERS[item.name](stream, depth)
         if item.name in {"ply", "glb"}:
-            return SHAPE_WRITERS[item.name](stream, depth, max_points=self.max_points)
+            return SHAPE_WRITERS[item.name](
+                stream, depth, max_points=self.max_points, edge_cut_deg=self.edge_cut_deg
+            )
         if item.group == "shape":
             return SHAPE_WRITERS[item.name](stream, depth)
         picture, facts = self.look.draw(depth, self.run_limits, indexed=True)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dptcli import __version__
 from dptcli.depth.depthmap import DepthMap
-from dptcli.depth.geometry import normals_of, points_from, stride_for, triangles_of
+from dptcli.depth.geometry import EDGE_CUT_DEG, normals_of, points_from, stride_for, triangles_of
 from dptcli.results.writers import save_png
 
 Facts = dict[str, Any]
@@ -27,12 +27,29 @@ _VERTICES, _INDICES = 34962, 34963
 _GLB_MAGIC, _JSON_CHUNK, _BIN_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 
 
-def write_ply(stream: BinaryIO, depth: DepthMap, *, max_points: int = DEFAULT_MAX_POINTS) -> Facts:
-    """Write a binary PLY of points in the photograph's colours; unknown depth gives no point."""
+def write_ply(
+    stream: BinaryIO,
+    depth: DepthMap,
+    *,
+    max_points: int = DEFAULT_MAX_POINTS,
+    edge_cut_deg: float | None = None,
+) -> Facts:
+    """Write a binary PLY of points in the photograph's colours; unknown depth gives no point.
+
+    edge_cut_deg: leave out the points that no triangle of a mesh cut there would keep, which float
+    between two things; None keeps all.
+    """
     stride = stride_for(depth.values.shape, max_points)
-    points = points_from(depth.distance(), **depth.pinhole, stride=stride).reshape(-1, 3)
+    grid = points_from(depth.distance(), **depth.pinhole, stride=stride)
+    points = grid.reshape(-1, 3)
     colors = _photo(depth, depth.values.shape)[::stride, ::stride].reshape(-1, 3)
     known = np.isfinite(points).all(-1)
+    if edge_cut_deg is not None:
+        joined = np.zeros(len(points), np.bool_)
+        focal_px = depth.pinhole["focal_px"]
+        triangles = triangles_of(grid, focal_px=focal_px, stride=stride, edge_cut_deg=edge_cut_deg)
+        joined[triangles] = True
+        known &= joined
     vertices = np.empty(int(known.sum()), dtype=[("xyz", "<f4", 3), ("rgb", "u1", 3)])
     vertices["xyz"], vertices["rgb"] = points[known], colors[known]
     header = [
@@ -46,14 +63,26 @@ def write_ply(stream: BinaryIO, depth: DepthMap, *, max_points: int = DEFAULT_MA
     ]
     stream.write(("\n".join(header) + "\n").encode())
     stream.write(vertices.tobytes())
-    return {**_shape_facts(depth), "num_points": len(vertices), "every_nth_pixel": stride}
+    cut = {} if edge_cut_deg is None else {"edge_cut_deg": edge_cut_deg}
+    return {**_shape_facts(depth), "num_points": len(vertices), "every_nth_pixel": stride, **cut}
 
 
-def write_glb(stream: BinaryIO, depth: DepthMap, *, max_points: int = DEFAULT_MAX_POINTS) -> Facts:
-    """Write a binary glTF mesh that wears the photograph; it is cut at depth jumps."""
+def write_glb(
+    stream: BinaryIO,
+    depth: DepthMap,
+    *,
+    max_points: int = DEFAULT_MAX_POINTS,
+    edge_cut_deg: float | None = None,
+) -> Facts:
+    """Write a binary glTF mesh that wears the photograph; it is cut at depth jumps.
+
+    edge_cut_deg: surfaces steeper than this are jumps; None is EDGE_CUT_DEG.
+    """
+    cut_deg = EDGE_CUT_DEG if edge_cut_deg is None else edge_cut_deg
     stride = stride_for(depth.values.shape, max_points)
     points = points_from(depth.distance(), **depth.pinhole, stride=stride)
-    triangles = triangles_of(points, focal_px=depth.pinhole["focal_px"], stride=stride)
+    focal_px = depth.pinhole["focal_px"]
+    triangles = triangles_of(points, focal_px=focal_px, stride=stride, edge_cut_deg=cut_deg)
     used = np.unique(triangles)
     renumbered = np.zeros(points.shape[0] * points.shape[1], np.uint32)
     renumbered[used] = np.arange(len(used), dtype=np.uint32)
@@ -78,6 +107,7 @@ def write_glb(stream: BinaryIO, depth: DepthMap, *, max_points: int = DEFAULT_MA
         "num_vertices": len(used),
         "num_triangles": len(triangles) if len(used) else 0,
         "every_nth_pixel": stride,
+        "edge_cut_deg": cut_deg,
     }
 
 

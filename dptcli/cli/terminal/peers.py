@@ -52,6 +52,7 @@ _DEPTH: Mapping[tuple[str, ...], str] = {
     ("--export-format", "--output-format"): "say -f",
     ("--fov-x", "--hfov"): "say --fov",
     ("--focal-length", "--focal-length-x"): "say --focal (on 35 mm film) or --fov",
+    ("--threshold",): "say --edge-cut",
     ("--metric",): "say -m with a model that `dpt models` says gives metres",
     ("--max-depth",): "a model has its own; dpt convert FILE FOLDER --max-depth N changes it",
     ("--display", "--show"): "say --preview",

@@ -206,11 +206,15 @@ class Neck(nn.Module):
     """Reassemble (where the backbone is not hierarchical), 3×3 convolutions, fusion."""
 
     def __init__(
-        self, config: NeckConfig, *, fusion_stage: type[FusionStage] = FusionStage
+        self,
+        config: NeckConfig,
+        *,
+        reassemble_stage: type[ReassembleStage] = ReassembleStage,
+        fusion_stage: type[FusionStage] = FusionStage,
     ) -> None:
         super().__init__()
         self.num_maps = len(config.neck_hidden_sizes)
-        self.reassemble_stage = ReassembleStage(config) if config.reassembles else None
+        self.reassemble_stage = reassemble_stage(config) if config.reassembles else None
         self.convs = nn.ModuleList(
             nn.Conv2d(channels, config.fusion_hidden_size, kernel_size=3, padding=1, bias=False)
             for channels in config.neck_hidden_sizes

@@ -114,6 +114,22 @@ class DepthAndSkyOutput(ModelOutput):
     attentions: Tensors | None = None
 
 
+class DepthAndCameraOutput(ModelOutput):
+    """predicted_depth (B, H, W), large is far; how sure it is, and the cameras that saw it.
+
+    confidence (B, H, W), 1 or more. intrinsics (B, 3, 3) in pixels of the input, (0, 0) the corner
+    of the first one. extrinsics (B, 3, 4): world to camera. (B, S, …) of S views of a scene.
+    """
+
+    loss: Tensor | None = None
+    predicted_depth: Tensor | None = None
+    confidence: Tensor | None = None
+    intrinsics: Tensor | None = None
+    extrinsics: Tensor | None = None
+    hidden_states: Tensors | None = None
+    attentions: Tensors | None = None
+
+
 class ZoeDepthDepthEstimatorOutput(ModelOutput):
     """predicted_depth (B, H, W) in metres; domain_logits (B, domains) with several domains."""
 

@@ -70,6 +70,22 @@ def dinov2(size: str) -> dict:
     }
 
 
+def any_views(size: str) -> dict:
+    """Depth Anything 3's networks for any views; the giant's neck is as wide as the large one's."""
+    width, *_, sizes, fusion = DINOV2[size]
+    return {
+        "backbone_config": {
+            **dinov2(size),
+            "model_type": "dinov2_views",
+            "views_start": {"large": 8, "giant": 13}.get(size, 4),
+            "use_mask_token": False,
+        },
+        "reassemble_hidden_size": 2 * width,
+        "neck_hidden_sizes": sizes or DINOV2["large"][4],
+        "fusion_hidden_size": fusion or 256,
+    }
+
+
 def configuration(name: str) -> dict:
     """What the repository's config.json says, as far as it decides the number of parameters."""
     words = name.split("-")
@@ -104,6 +120,8 @@ def configuration(name: str) -> dict:
             "use_bias_in_fusion_residual": False,
             "add_projection": True,
         }
+    if words[:3] == ["depth", "anything", "3"] and len(words) == 4:
+        return any_views(words[3])
     if words[:3] == ["depth", "anything", "3"]:
         return {"depth_estimation_type": "metric" if "metric" in words else "depth"}
     if words[0] in ("depth", "distill", "video"):

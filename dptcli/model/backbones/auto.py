@@ -9,6 +9,7 @@ from dptcli.model.access import split_access
 from dptcli.model.backbones.base import Backbone
 from dptcli.model.backbones.beit import BeitBackbone
 from dptcli.model.backbones.config import BackboneConfig
+from dptcli.model.backbones.dinov2_views import Dinov2ViewsBackbone
 from dptcli.model.backbones.dinov3 import DINOv3ViTBackbone
 from dptcli.model.backbones.hybrid import BitBackbone
 from dptcli.model.backbones.plain_config import backbone_config_from
@@ -23,6 +24,7 @@ BACKBONES: dict[str, type[Backbone]] = {
         BeitBackbone,
         BitBackbone,
         Dinov2Backbone,
+        Dinov2ViewsBackbone,
         Dinov2WithRegistersBackbone,
         DINOv3ViTBackbone,
         Swinv2Backbone,

@@ -73,6 +73,41 @@ class Dinov2WithRegistersConfig(Dinov2Config):
 
 
 @dataclass(init=False)
+class Dinov2ViewsConfig(Dinov2Config):
+    """DINOv2 that sees several views of one scene together (Lin et al. 2025).
+
+    `views_start`: the block from which on queries and keys are normalised and turned, a camera
+    token stands for the class token, and every odd block attends across views. `rotary_base`: see
+    `rotation_of`.
+    """
+
+    model_type: ClassVar[str] = "dinov2_views"
+
+    views_start: int = 4
+    rotary_base: float = 100.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_int("views_start", self.views_start, low=1, high=self.num_hidden_layers - 1)
+        require_number("rotary_base", self.rotary_base, low=1.0)
+        if self.head_width % 4:
+            raise ConfigError(
+                f"num_attention_heads: {self.num_attention_heads} make heads of {self.head_width} "
+                "channels, which must be a multiple of 4: two directions of pairs"
+            )
+
+    @property
+    def head_width(self) -> int:
+        """The channels of one head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def map_width(self) -> int:
+        """The channels of a feature map: within the view, and across views."""
+        return 2 * self.hidden_size
+
+
+@dataclass(init=False)
 class DINOv3ViTConfig(BackboneConfig):
     """DINOv3's Vision Transformer as a backbone (Siméoni et al. 2025): every block is a stage.
 
@@ -238,6 +273,7 @@ BACKBONE_CONFIGS: dict[str, type[BackboneConfig]] = {
         BeitConfig,
         BitConfig,
         Dinov2Config,
+        Dinov2ViewsConfig,
         Dinov2WithRegistersConfig,
         DINOv3ViTConfig,
         Swinv2Config,

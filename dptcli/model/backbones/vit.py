@@ -25,6 +25,7 @@ from dptcli.model.layers import (
     ActivationLayer,
     Attention,
     Features,
+    MultiHead,
     PatchEmbeddings,
     SelfAttention,
     drop_path,
@@ -285,9 +286,10 @@ class ScaledBlock(Block):
 class Dinov2Layer(ScaledBlock):
     """One DINOv2 block."""
 
-    def __init__(self, config: Dinov2Config) -> None:
+    def __init__(self, config: Dinov2Config, *, attention: MultiHead | None = None) -> None:
+        """attention: in the place of plain self-attention."""
         width = config.hidden_size
-        attention = SelfAttention(
+        attention = attention or SelfAttention(
             width=width,
             num_heads=config.num_attention_heads,
             qkv_bias=config.qkv_bias,
@@ -317,13 +319,17 @@ class Dinov2Backbone(Backbone):
         self.embeddings = ViTEmbeddings(
             config, position_mode="bicubic", mask_token=config.use_mask_token
         )
-        layers = (Dinov2Layer(config) for _ in range(config.num_hidden_layers))
-        self.encoder = Encoder(layers, num_heads=config.num_attention_heads)
+        self.encoder = self.build_encoder(config)
         eps = config.final_layer_norm_eps
         self.layernorm = nn.LayerNorm(
             config.hidden_size, eps=config.layer_norm_eps if eps is None else eps
         )
         self.initialize()
+
+    def build_encoder(self, config: Dinov2Config) -> Encoder:
+        """The blocks, which children may lay otherwise."""
+        layers = (Dinov2Layer(config) for _ in range(config.num_hidden_layers))
+        return Encoder(layers, num_heads=config.num_attention_heads)
 
     @property
     def channels(self) -> list[int]:

@@ -69,10 +69,9 @@ class DepthAnythingConfig(Config):
                 f"backbone_config: {named!r} must be a backbone configuration or its dictionary"
             )
         self._set("backbone_config", named)
-        for name, theirs in (
-            ("patch_size", "patch_size"),
-            ("reassemble_hidden_size", "hidden_size"),
-        ):
+        # A backbone whose maps are wider than its tokens says so.
+        width = "map_width" if hasattr(named, "map_width") else "hidden_size"
+        for name, theirs in (("patch_size", "patch_size"), ("reassemble_hidden_size", width)):
             expected = getattr(named, theirs, None)
             if expected is not None and expected != getattr(self, name):
                 raise ConfigError(

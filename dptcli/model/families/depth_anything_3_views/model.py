@@ -1,0 +1,131 @@
+"""Depth Anything 3 for any views (Lin et al. 2025): depth, confidence and cameras of one scene.
+
+Depth is an exponential, large is far, without a unit, but one for all views of a scene and for
+their cameras' places. Names follow Depth Anything's state dict.
+B scenes, S views of each, C channels of the fused maps, H×W pixels, h×w patches.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dptcli.model.backbones.auto import AutoBackbone
+from dptcli.model.dpt import asked_for
+from dptcli.model.families.depth_anything.model import DepthAnythingHead
+from dptcli.model.families.depth_anything_3_views.camera import CameraHead
+from dptcli.model.families.depth_anything_3_views.config import DepthAnything3ViewsConfig
+from dptcli.model.families.depth_anything_3_views.positions import (
+    PositionedReassemble,
+    with_positions,
+)
+from dptcli.model.layers import FeatureMap
+from dptcli.model.losses import depth_loss
+from dptcli.model.neck import Neck
+from dptcli.model.outputs import DepthAndCameraOutput
+from dptcli.model.pretrained import Pretrained
+
+VIEWS_AT_ONCE = 8
+"""Of so many views maps are made together; each takes many times its tokens' memory."""
+
+
+class DepthAnything3ViewsHead(DepthAnythingHead):
+    """Depth Anything's head with positions before its last two convolutions, for two maps."""
+
+    def __init__(self, config: DepthAnything3ViewsConfig) -> None:
+        super().__init__(config)
+        self.conv3 = nn.Conv2d(config.head_hidden_size, 2, kernel_size=1)
+
+    def forward(  # type: ignore[override]  # two maps
+        self, fused: Sequence[Tensor], image_hw: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Fused maps (B, C, ·, ·) -> depth and confidence (B, H', W'), the image in whole patches.
+
+        Confidence is 1 or more.
+        """
+        x = self.grown(fused, image_hw)
+        x = with_positions(x, aspect=x.shape[-1] / x.shape[-2])
+        depth, confidence = self.conv3(F.relu(self.conv2(x))).exp().unbind(1)
+        return depth, confidence + 1
+
+
+class DepthAnything3ViewsForDepthEstimation(Pretrained):
+    """Depth Anything 3's networks for any views. Any height and width of at least one patch."""
+
+    config_class = DepthAnything3ViewsConfig
+    config: DepthAnything3ViewsConfig
+
+    def __init__(self, config: DepthAnything3ViewsConfig) -> None:
+        super().__init__(config)
+        assert config.backbone_config is not None
+        self.backbone = AutoBackbone.from_config(config.backbone_config)
+        self.neck = Neck(config, reassemble_stage=PositionedReassemble)
+        self.head = DepthAnything3ViewsHead(config)
+        self.camera_head = CameraHead(config.backbone_width)
+        self.initialize()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        head_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> DepthAndCameraOutput | tuple[Any, ...]:
+        """Estimate depth, how sure it is, and the cameras.
+
+        pixel_values: (B, C, H, W), normalised, each image a scene of its own; or (B, S, C, H, W),
+        the S views of B scenes. labels: measured depths (B, H', W') or (B, S, H', W') in any unit,
+        not measured where zero, negative or not finite.
+        Returns, with S where the pixels have it: predicted_depth and confidence
+        (B, S, h·patch, w·patch); intrinsics (B, S, 3, 3) and extrinsics (B, S, 3, 4), see
+        CameraHead; and the loss for the labels, which neither scale nor shift changes.
+        """
+        want_states, want_weights, as_object = asked_for(
+            self.config, output_hidden_states, output_attentions, return_dict
+        )
+        views = pixel_values.shape[:2] if pixel_values.ndim == 5 else pixel_values.shape[:1]
+        pixels = pixel_values.flatten(0, 1) if len(views) == 2 else pixel_values
+        found = self.backbone.features(
+            pixels,
+            head_mask=head_mask,
+            need_states=want_states,
+            need_weights=want_weights,
+            **({"num_views": views[1]} if len(views) == 2 else {}),
+        )
+        image_hw = (pixels.shape[-2], pixels.shape[-1])
+        depth, confidence = self._maps(found.maps, image_hw, chunk=len(views) == 2)
+        tokens = found.maps[-1].readout
+        assert tokens is not None
+        intrinsics, extrinsics = self.camera_head(tokens, depth.shape[-2:])
+        loss = None
+        if labels is not None:
+            flat = labels.flatten(0, 1) if labels.ndim == 4 else labels
+            loss = depth_loss(depth, flat, kind="depth")
+        output = DepthAndCameraOutput(
+            loss=loss,
+            predicted_depth=depth.unflatten(0, views),
+            confidence=confidence.unflatten(0, views),
+            intrinsics=intrinsics.unflatten(0, views),
+            extrinsics=extrinsics.unflatten(0, views),
+            hidden_states=found.hidden_states,
+            attentions=found.attentions,
+        )
+        return output if as_object else output.to_tuple()
+
+    def _maps(
+        self, features: Sequence[FeatureMap], image_hw: tuple[int, int], *, chunk: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The features of all views -> their depth and confidence (B·S, H', W')."""
+        if not chunk:
+            return self.head(self.neck(features), image_hw)
+        parts = []
+        for start in range(0, len(features[0].map), VIEWS_AT_ONCE):
+            some = slice(start, start + VIEWS_AT_ONCE)
+            part = [FeatureMap(feature.map[some], None) for feature in features]
+            parts.append(self.head(self.neck(part), image_hw))
+        depths, confidences = zip(*parts, strict=True)
+        return torch.cat(depths), torch.cat(confidences)

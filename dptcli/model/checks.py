@@ -7,7 +7,32 @@ from dptcli.errors import ConfigError
 
 Activation = str | Callable[..., Any]
 
-ACTIVATIONS = ("gelu", "relu", "selu", "gelu_new", "silu")
+# What activations.py has, which loads torch.
+ACTIVATIONS = (
+    "gelu",
+    "gelu_10",
+    "gelu_accurate",
+    "gelu_fast",
+    "gelu_new",
+    "gelu_python",
+    "gelu_python_tanh",
+    "gelu_pytorch_tanh",
+    "hardswish",
+    "laplace",
+    "leaky_relu",
+    "linear",
+    "mish",
+    "quick_gelu",
+    "relu",
+    "relu2",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "sqrtsoftplus",
+    "swish",
+    "tanh",
+)
 
 
 def check_neck(config: Any) -> None:
@@ -64,10 +89,10 @@ def require_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
         raise ConfigError(f"{name}: {value!r} must be one of {', '.join(allowed)}")
 
 
-def require_activation(name: str, value: Any, *, also: Sequence[str] = ()) -> None:
+def require_activation(name: str, value: Any) -> None:
     """Refuse what is neither a function nor the name of a known activation."""
     if not callable(value):
-        require_choice(name, value, (*ACTIVATIONS, *also))
+        require_choice(name, value, ACTIVATIONS)
 
 
 def pair_of(name: str, value: Any) -> tuple[int, int]:

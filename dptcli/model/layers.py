@@ -3,7 +3,6 @@
 B batch, N tokens (the class token first), D width, A heads, C channels, H×W pixels, h×w patches.
 """
 
-from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.errors import ShapeError
+from dptcli.model.activations import BY_NAME
 from dptcli.model.checks import Activation
 
 
@@ -34,21 +34,6 @@ class Features(NamedTuple):
     attentions: tuple[Tensor, ...] | None
 
 
-def gelu_new(x: Tensor) -> Tensor:
-    """The tanh approximation of GELU (Hendrycks and Gimpel 2016)."""
-    return F.gelu(x, approximate="tanh")
-
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "relu": F.relu,
-    "selu": F.selu,
-    "gelu_new": gelu_new,
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
-
-
 class ActivationLayer(nn.Module):
     """An activation by its configured name (or the function itself) as a module."""
 
@@ -56,7 +41,7 @@ class ActivationLayer(nn.Module):
         super().__init__()
         function_name = getattr(activation, "__name__", repr(activation))
         self.name = activation if isinstance(activation, str) else function_name
-        self.function = _ACTIVATIONS[activation] if isinstance(activation, str) else activation
+        self.function = BY_NAME[activation] if isinstance(activation, str) else activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""

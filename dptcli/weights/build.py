@@ -18,6 +18,7 @@ from dptcli.model.loading import AUTO, Loading
 from dptcli.model.pretrained import Pretrained
 from dptcli.weights.folder import CONFIG_NAME, HERE, is_authors_folder, read_config
 from dptcli.weights.format import Checkpoint, GivenTensors, dtype_from
+from dptcli.weights.joined import with_joined
 from dptcli.weights.names import NEVER_RUN, misfits_of, names_for
 from dptcli.weights.originals import OriginalTensors, read_original
 
@@ -77,6 +78,7 @@ def load_with_info(
         checkpoint = Checkpoint(_required(folder), access)
     with torch.device("meta"):  # no memory until the tensors come
         model = model_class(config, **init)
+    checkpoint = with_joined(checkpoint, model.state_dict().keys())
     named = names_for(model, checkpoint)
     misfits = misfits_of(model, checkpoint, named)
     if loading.strict:

@@ -20,6 +20,7 @@ RENAMES = (
     (r"(.*\.attention)\.k_proj\.(\w+)", r"\1.attention.key.\2"),
     (r"(.*\.attention)\.v_proj\.(\w+)", r"\1.attention.value.\2"),
     (r"(.*\.attention)\.o_proj\.(\w+)", r"\1.output.dense.\2"),
+    (r"(.*\.mlp)\.down_proj\.(\w+)", r"\1.weights_out.\2"),
 )
 # What older files hold beyond the model's parameters: tables that follow from the configuration,
 # counters, and a token for masked images that only pretraining uses.

@@ -19,8 +19,8 @@ SHARED = {"hidden_size": 16, "num_attention_heads": 2, **STAGES}
 NECK: dict[str, Any] = {"neck_hidden_sizes": [8, 8, 8, 8], "fusion_hidden_size": 8}
 
 
-def dinov2() -> Any:
-    return transformers.Dinov2Config(**SHARED, image_size=28, patch_size=14)
+def dinov2(**gated: bool) -> Any:
+    return transformers.Dinov2Config(**SHARED, **gated, image_size=28, patch_size=14)
 
 
 def beit(**bias: bool) -> Any:
@@ -39,6 +39,12 @@ MODELS: dict[str, Any] = {
         DPTForDepthEstimation,
         lambda: transformers.DPTForDepthEstimation(
             transformers.DPTConfig(backbone_config=dinov2(), **NECK)
+        ),
+    ),
+    "dpt, gated": (
+        DPTForDepthEstimation,
+        lambda: transformers.DPTForDepthEstimation(
+            transformers.DPTConfig(backbone_config=dinov2(use_swiglu_ffn=True), **NECK)
         ),
     ),
     "depth_anything": (

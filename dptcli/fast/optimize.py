@@ -68,10 +68,7 @@ def leave_out(model: nn.Module, _kernels: Kernels) -> None:
     """Blocks after the last tap, and modules that no prediction passes through."""
     for module in model.modules():
         if isinstance(module, DensePredictor) and module.dpt is not None:
-            _cut(
-                module.dpt.encoder,
-                module.config.backbone_out_indices[2 * module.config.is_hybrid :],
-            )
+            _cut(module.dpt.encoder, module.config.taps)
             module.dpt.add_module("layernorm", nn.Identity())
             module.dpt.pooler = None
         # DINOv3's blocks stand beside its embeddings.

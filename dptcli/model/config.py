@@ -115,6 +115,20 @@ class DPTConfig(LabelledConfig):
         """Whether the neck reassembles tokens; a hierarchical backbone hands out maps as is."""
         return self.is_hybrid or not getattr(self.backbone_config, "is_hierarchical", False)
 
+    @property
+    def _num_stem_maps(self) -> int:
+        return 2 if self.is_hybrid else 0
+
+    @property
+    def taps(self) -> list[int]:
+        """The ViT's layers whose tokens the neck takes: those of `backbone_out_indices` that exist.
+
+        Each counts once, from shallow to deep, as in the reference; a hybrid's first two entries
+        stand for its stem's maps.
+        """
+        named = set(self.backbone_out_indices[self._num_stem_maps :])
+        return sorted(named.intersection(range(self.num_hidden_layers)))
+
     def _take_backbone(self) -> None:
         if self.is_hybrid and self.readout_type != "project":
             raise ConfigError(
@@ -176,7 +190,7 @@ class DPTConfig(LabelledConfig):
                 f"num_attention_heads {self.num_attention_heads}"
             )
         require_activation("hidden_act", self.hidden_act)
-        require_activation("pooler_act", self.pooler_act, also=("tanh",))
+        require_activation("pooler_act", self.pooler_act)
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             require_number(name, getattr(self, name), low=0.0, high=1.0)
         require_number("initializer_range", self.initializer_range, low=0.0)
@@ -214,13 +228,11 @@ class DPTConfig(LabelledConfig):
 
     def _check_taps(self, num_stages: int) -> None:
         require_sequence("backbone_out_indices", self.backbone_out_indices)
-        taps = list(self.backbone_out_indices)
-        in_range = all(
-            isinstance(tap, int) and 0 <= tap < self.num_hidden_layers
-            for tap in (taps[2:] if self.is_hybrid else taps)
-        )
-        if len(taps) != num_stages or len(set(taps)) != num_stages or not in_range:
+        for index in self.backbone_out_indices[self._num_stem_maps :]:
+            require_int("backbone_out_indices", index, low=0)
+        if len(self.taps) != num_stages - self._num_stem_maps:
             raise ConfigError(
-                f"backbone_out_indices: {taps} must be {num_stages} different layers "
-                f"from 0 to {self.num_hidden_layers - 1}, one for each of neck_hidden_sizes"
+                f"backbone_out_indices: {list(self.backbone_out_indices)} must be {num_stages} "
+                f"different layers from 0 to {self.num_hidden_layers - 1}, one for each of "
+                "neck_hidden_sizes"
             )

@@ -76,12 +76,11 @@ class DPTModel(Pretrained):
         need_weights: bool = False,
         need_states: bool = False,
     ) -> Features:
-        """(B, C, H, W) -> one FeatureMap (B, D, h, w) for each of `backbone_out_indices`.
+        """(B, C, H, W) -> one FeatureMap (B, D, h, w) for each of the taps.
 
         A hybrid's first two are the stem's maps, of their own width and size.
         """
-        first = 2 if self.config.is_hybrid else 0
-        taps = sorted(self.config.backbone_out_indices[first:])
+        taps = self.config.taps
         x, grid_hw, stem_maps = self._embed(pixel_values)
         tapped, _, states, weights = self.encoder(
             x, taps=taps, head_mask=head_mask, need_weights=need_weights, need_states=need_states

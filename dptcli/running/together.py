@@ -132,7 +132,7 @@ def _settings(loaded: LoadedModel) -> Any:
     config: Any = loaded.model.config
     if config.backbone_config is not None and not config.is_hybrid:
         return config.backbone_config.to_dict()
-    return config.backbone_out_indices, config.patch_size, config.hidden_size
+    return config.taps, config.patch_size, config.hidden_size
 
 
 def open_together(

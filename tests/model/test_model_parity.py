@@ -295,3 +295,17 @@ def test_reference_writes_no_key_that_is_lost(tmp_path: Path) -> None:
         assert same or list(after[name]) == list(before[name]), name
     assert after["backbone_config"]["out_features"] == ["stage2"]
     assert isinstance(Dinov2Config.from_pretrained(tmp_path / "ours"), Dinov2Config)
+
+
+@pytest.mark.parametrize("taps", [[0, 1, 2, 3], [0, 1, 0, 1], [1, 0]], ids=str)
+@torch.inference_mode()
+def test_the_layers_among_the_taps_that_exist_count_once(taps: list[int], tmp_path: Path) -> None:
+    values = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32}
+    neck = {"neck_hidden_sizes": [8, 12], "fusion_hidden_size": 8, "backbone_out_indices": taps}
+    config = transformers.DPTConfig(**values, **neck, intermediate_size=24)
+    reference = randomize(transformers.DPTForDepthEstimation(config), seed=0)
+    reference.save_pretrained(tmp_path)
+    ours = DPTForDepthEstimation.from_pretrained(tmp_path)
+    x = torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32)
+    assert_close(ours(x).predicted_depth, reference(x).predicted_depth)
+    assert ours.config.backbone_out_indices == taps

@@ -224,6 +224,26 @@ def test_labels_in_metres_give_a_loss_and_gradients_for_every_part() -> None:
     assert [tuple(part.shape) for part in tuples] == [(1, 96, 160), (1, 2)]
 
 
+@pytest.mark.parametrize("num_domains", [1, 2])
+@torch.inference_mode()
+def test_a_neck_of_two_stages_refines_twice_as_the_references(
+    num_domains: int, tmp_path: Path
+) -> None:
+    values = draw_zoe(1) | {
+        "neck_hidden_sizes": [8, 12],
+        "bin_configurations": DOMAINS[:num_domains],
+    }
+    values |= ROUTING if num_domains > 1 else {}
+    backbone = transformers.BeitConfig(**BEIT | {"out_features": ["stage2", "stage4"]})
+    config = transformers.ZoeDepthConfig(backbone_config=backbone, **values, **EAGER)
+    reference: Any = randomize(transformers.ZoeDepthForDepthEstimation(config), seed=1, std=0.2)
+    reference.relative_head.conv3.bias.fill_(1.0)
+    reference.save_pretrained(tmp_path)
+    ours = ZoeDepthForDepthEstimation.from_pretrained(tmp_path)
+    x = pixels((48, 64))
+    assert_close(ours(x).predicted_depth, reference(x).predicted_depth)
+
+
 def test_defaults_are_the_reference_s() -> None:
     theirs, ours = transformers.ZoeDepthConfig().to_dict(), ZoeDepthConfig().to_dict()
     for name in ours.keys() & theirs.keys() - {"backbone_config"}:

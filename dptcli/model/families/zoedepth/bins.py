@@ -131,12 +131,13 @@ def depth_from_bins(
 ) -> Tensor:
     """Place, refine and weigh the bins of one domain.
 
-    x: the coarsest map (B, C, h, w); blocks: four fused maps, coarse to fine; features: of the
+    x: the coarsest map (B, C, h, w); blocks: fused maps, coarse to fine, at most as many as there
+    are refinements, which those without a map are left out of; features: of the
     relative head, at the output's size (H, W). Returns depth (B, H, W) in metres.
     """
     centres = rule.first(seed(x))
     embedding = seed_projector(x)
-    for projector, attractor, block in zip(projectors, attractors, blocks, strict=True):
+    for projector, attractor, block in zip(projectors, attractors, blocks, strict=False):
         coarser, embedding = embedding, projector(block)
         raw = attractor(embedding + _resized(coarser, like=embedding))
         centres = rule.attract(raw, _resized(centres, like=raw))

@@ -9,7 +9,8 @@ from dptcli.model.base_config import Config
 from dptcli.model.checks import Activation, require_choice, require_int, require_number
 from dptcli.model.config import DPTConfig
 
-NUM_REFINEMENTS = 4  # the bins are refined once at each of four resolutions
+# The bins are refined once at each of four resolutions; a neck of fewer leaves the last ones out.
+NUM_REFINEMENTS = 4
 DEFAULT_BACKBONE = {
     "model_type": "beit",
     "image_size": 384,
@@ -112,12 +113,17 @@ class ZoeDepthConfig(Config):
                 f"bottleneck_features: {self.bottleneck_features} must equal "
                 f"fusion_hidden_size {self.fusion_hidden_size}, whose maps it takes"
             )
-        for name in ("neck_hidden_sizes", "num_attractors"):
-            if len(getattr(self, name)) != NUM_REFINEMENTS:
-                raise ConfigError(
-                    f"{name}: {list(getattr(self, name))} must hold {NUM_REFINEMENTS} numbers, "
-                    "one for each refinement of the bins"
-                )
+        if len(self.num_attractors) != NUM_REFINEMENTS:
+            raise ConfigError(
+                f"num_attractors: {list(self.num_attractors)} must hold {NUM_REFINEMENTS} numbers, "
+                "one for each refinement of the bins"
+            )
+        stages = self.neck_config.backbone_config.out_features
+        if len(self.neck_hidden_sizes) != len(stages) or len(stages) > NUM_REFINEMENTS:
+            raise ConfigError(
+                f"neck_hidden_sizes: {list(self.neck_hidden_sizes)} must hold one number for each "
+                f"of the backbone's out_features {list(stages)}, at most {NUM_REFINEMENTS}"
+            )
         for number in self.num_attractors:
             require_int("num_attractors", number, low=1)
         require_choice("attractor_kind", self.attractor_kind, ("mean", "sum"))

@@ -50,6 +50,7 @@ def segment(
     classes: s.Classes = None,
     label_offset: s.LabelOffset = "0",
     also: s.Also = None,
+    dataset: s.Dataset = False,
     frames: p.Frames = None,
     fps: p.FPS = None,
     audio: p.Audio = False,
@@ -81,6 +82,7 @@ def segment(
     [cyan]dpt segment clip.mp4 -o seen.mp4[/]
     """
     set_up_logging(verbose=verbose, quiet=quiet)
+    also = s.with_dataset(also) if dataset else also
     given = locals()
     request = read_request("segment", given)
     where = read_engine(given, in_order=request.clip is not None)
@@ -124,6 +126,7 @@ def segment(
                 rgb=prediction.rgb,
                 scores=prediction.scores,
                 photo=photo_facts(job),
+                name=job.source.relative.as_posix(),
                 keep=job.keep,
             )
 
@@ -133,6 +136,7 @@ def segment(
         make_save=make_save,
         suffixes=(".png", *(s.ALSO[kind] for kind in kinds)),
         needs=Needs(keep_rgb=main == "overlay", keep_scores="scores" in kinds),
+        joined=tuple(s.ALSO[kind] for kind in s.JOINED if kind in kinds) if dataset else (),
     )
     return run(request, written, where)
 

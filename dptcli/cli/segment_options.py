@@ -20,6 +20,7 @@ ALSO = {
     "scores": ".scores.npz",
 }
 SPLIT = "split"
+JOINED = ("coco", "polygons")  # what --dataset joins to one file
 
 Overlay = Annotated[
     str | None,
@@ -92,6 +93,17 @@ Also = Annotated[
     ),
 ]
 
+Dataset = Annotated[
+    bool,
+    typer.Option(
+        "--dataset",
+        metavar="",
+        rich_help_panel=BESIDE,
+        help="Write one COCO file of all photographs too, OUT/coco.json (with [cyan]--also polygons"
+        "[/] OUT/polygons.json), gathered from each one's own when a run ends",
+    ),
+]
+
 
 def parse_also(value: str | None) -> tuple[str, ...]:
     """Read --also, in its order and each once. Raises UsageError."""
@@ -104,6 +116,13 @@ def parse_also(value: str | None) -> tuple[str, ...]:
     if value is not None and not wanted:
         raise UsageError(f"--also {value!r} names no kind of file; there are {', '.join(known)}")
     return wanted
+
+
+def with_dataset(also: str | None) -> str:
+    """Return --also with what --dataset joins. Raises UsageError."""
+    if also is not None and set(parse_also(also)) & set(JOINED):
+        return also
+    return "coco" if also is None else f"{also},coco"
 
 
 def parse_label_offset(value: str) -> int:

@@ -174,6 +174,15 @@ class Ledger:
             }
         )
 
+    def add_joined(self, path: Path, temporary: Path) -> None:
+        """Record a file that is made of results, so that a later run knows it for ours."""
+        with temporary.open("rb") as stream:
+            digest = content_hash(stream)
+            status = os.fstat(stream.fileno())
+        facts = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "hash": digest}
+        about = {"task": self._task, "work": self._work, "source": "", "input": (0, 0, 0, "")}
+        self._append({"file": _key(path, self.folder), **facts, **about})
+
     def _append(self, line: Mapping[str, Any]) -> None:
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         with self._lock:

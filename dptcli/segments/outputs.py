@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dptcli import __version__
 from dptcli.remote.places import RemotePath
 from dptcli.results.sidecar import TEXT_KEY
 from dptcli.results.writers import write_whole
+from dptcli.segments.dataset import about
 from dptcli.segments.maskfiles import (
     Style,
     write_class_mask,
@@ -56,6 +56,7 @@ class SegmentOutputs:
         rgb: NDArray[np.uint8] | None,
         scores: NDArray[np.floating] | None,
         photo: Mapping[str, str],
+        name: str = "",
         keep: frozenset[Path] = frozenset(),
     ) -> dict[str, object]:
         """Write one photograph's files and return what is worth telling about it.
@@ -70,8 +71,8 @@ class SegmentOutputs:
             "legend": lambda stream: write_legend(
                 stream, by_size, self.names, style=self.style, facts=facts
             ),
-            "coco": lambda stream: self._coco(stream, labels, photo, "rle"),
-            "polygons": lambda stream: self._coco(stream, labels, photo, "polygons"),
+            "coco": lambda stream: self._coco(stream, labels, name, "rle"),
+            "polygons": lambda stream: self._coco(stream, labels, name, "polygons"),
             "layer": lambda stream: write_layer(
                 stream, labels, style=self.style, facts={**facts, "kind": "labels_picture"}
             ),
@@ -113,7 +114,7 @@ class SegmentOutputs:
         self,
         stream: BinaryIO,
         labels: NDArray[np.integer],
-        photo: Mapping[str, str],
+        name: str,
         shape: Literal["rle", "polygons"],
     ) -> None:
         kept = self.style.kept
@@ -121,10 +122,10 @@ class SegmentOutputs:
         content: dict[str, Any] = coco(
             labels,
             names,
-            file_name=photo.get("photo", ""),
+            file_name=name,
             shape=shape,
             first_id=self.style.first_id,
-            info={"description": f"dpt segment, {self.model}", "version": __version__},
+            info=about(self.model),
         )
         stream.write(json.dumps(content, separators=(",", ":")).encode() + b"\n")
 

@@ -94,6 +94,7 @@ def _shot(
 
 
 def _to_folder(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: "Reporter") -> int:
+    from dptcli.cli.predicting.joined import Joined
     from dptcli.records.report import Report
     from dptcli.results.plan import plan_outputs
 
@@ -105,8 +106,11 @@ def _to_folder(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: 
         existing=request.existing,
         added=request.suffix,
     )
+    joined = [Joined(plan, suffix, existing=request.existing) for suffix in outputs.joined]
     reporter.planned(plan)
     if not plan.jobs:
+        for one in joined:
+            one.write()
         reporter.summary(Report(), plan)
         return 0
     with reporter.loading(request.model):
@@ -126,6 +130,8 @@ def _to_folder(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: 
         )
     if plan.folder is not None:
         note_failures(plan.folder, report)
+    for one in joined:
+        one.write()
     reporter.summary(report, plan)
     return 1 if report.failed else 0
 

@@ -55,7 +55,8 @@ class RunOutputs:
     make_save: gives `save` once the model is loaded and every result has its place; raises
     UsageError where the model does not give what is to be written. suffixes: one for each format.
     sidecar: the suffix of the file of facts. run_all: does the jobs in place of Pipeline.run, where
-    each result depends on all images.
+    each result depends on all images. joined: the suffixes of files that one more file of the
+    folder joins, see Joined.
     """
 
     make_save: MakeSave
@@ -63,3 +64,4 @@ class RunOutputs:
     sidecar: str | None = None
     needs: Needs = Needs()
     run_all: RunAll | None = None
+    joined: tuple[str, ...] = ()

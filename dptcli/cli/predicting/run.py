@@ -31,6 +31,7 @@ def run(request: Request, outputs: RunOutputs, engine: "Engine") -> int:
 def _run_photographs(
     request: Request, outputs: RunOutputs, engine: "Engine", reporter: "Reporter"
 ) -> int:
+    from dptcli.cli.predicting.joined import Joined
     from dptcli.cli.predicting.record import Kept
     from dptcli.inputs.search import LeftOut
     from dptcli.records.report import Report
@@ -61,8 +62,11 @@ def _run_photographs(
         is_result=kept.results(),
         added=request.suffix,
     )
+    joined = [Joined(plan, suffix, existing=request.existing) for suffix in outputs.joined]
     reporter.left_out(left_out, plan)
     if not plan.jobs:
+        for one in joined:
+            one.write()
         reporter.planned(plan)
         kept.list_failures(plan)
         reporter.summary(Report(), plan)
@@ -82,6 +86,8 @@ def _run_photographs(
                 report = pipeline.run(plan.jobs, save=watch.recorded(save), on_done=watch.done)
             else:
                 report = outputs.run_all(pipeline, plan, watch)
+    for one in joined:
+        one.write()
     kept.list_failures(plan, report)
     reporter.summary(report, plan)
     return 1 if report.failed or left_out.folders else 0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Options that change no result: what is worked on and where to, and what is said about it.
 NOT_WORK = frozenset(
     {"inputs", "from_file", "null", "no_recursive", "output", "overwrite", "skip_existing"}
-    | {"as_json", "quiet", "verbose", "batch_size", "report", "shard", "root", "suffix"}
+    | {"as_json", "quiet", "verbose", "batch_size", "report", "shard", "root", "suffix", "dataset"}
     | {"engine", "ray_address", "workers", "gpus_per_worker"}
 )
 # The same function on another machine, a limit that only refuses; the model counts by its content,

@@ -193,7 +193,7 @@ def describe(
     meaning = "class scores (batch, classes, h, w): resize bilinearly, then argmax"
     if loaded.task == "depth":
         kind, found = loaded.kind, MEANINGS[loaded.kind]
-        unit = "metres" if loaded.is_metric else "no unit"
+        unit = "metres" if found.in_metres else "no unit"
         meaning = f"{unit}, {found.polarity}"
         focal_px = getattr(loaded.model.config, "reference_focal_px", None)
         if focal_px is not None and loaded.is_metric:

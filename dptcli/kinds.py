@@ -1,4 +1,4 @@
-"""What the values of a depth map mean: the three kinds, and what each place calls them.
+"""What the values of a depth map mean: the kinds, and what each place calls them.
 
 Loads nothing, so that commands, files and models may all ask here.
 """
@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from dptcli.errors import ConfigError, UsageError
 
-Kind = Literal["inverse_depth", "depth", "depth_m"]
+Kind = Literal["inverse_depth", "depth", "depth_m", "height_m"]
 CONFIDENCE = "confidence"
 """The "kind" of a file that says how sure a depth map is."""
 
@@ -19,7 +19,8 @@ class Meaning:
     """What one kind is.
 
     unit, polarity: as results say them. type: of a model that gives it, as `depth_estimation_type`
-    in config.json and as the catalogue have it. word: of `--gives`. title: for a table.
+    in config.json and as the catalogue have it. word: of `--gives`. title: for a table. in_metres:
+    whether the values are lengths; near_is_large: whether a larger one is nearer to the camera.
     """
 
     unit: str
@@ -27,6 +28,8 @@ class Meaning:
     type: str
     word: str
     title: str
+    in_metres: bool = False
+    near_is_large: bool = False
 
 
 MEANINGS: Mapping[Kind, Meaning] = {
@@ -36,6 +39,7 @@ MEANINGS: Mapping[Kind, Meaning] = {
         type="relative",
         word="inverse",
         title="relative depth",
+        near_is_large=True,
     ),
     "depth": Meaning(
         unit="none (the scale is unknown)",
@@ -50,6 +54,17 @@ MEANINGS: Mapping[Kind, Meaning] = {
         type="metric",
         word="metres",
         title="depth in metres",
+        in_metres=True,
+    ),
+    # Above the ground, from photographs taken from above.
+    "height_m": Meaning(
+        unit="metre",
+        polarity="large is high",
+        type="height",
+        word="height",
+        title="height in metres",
+        in_metres=True,
+        near_is_large=True,
     ),
 }
 DEPTH_TYPES = tuple(meaning.type for meaning in MEANINGS.values())
@@ -95,4 +110,9 @@ def is_kind(name: object) -> bool:
 
 def near_is_large(kind: object) -> bool:
     """Whether a larger value of the kind is nearer."""
-    return cast("str", kind) == "inverse_depth"
+    return is_kind(kind) and MEANINGS[cast("Kind", kind)].near_is_large
+
+
+def in_metres(kind: object) -> bool:
+    """Whether values of the kind are lengths in metres."""
+    return is_kind(kind) and MEANINGS[cast("Kind", kind)].in_metres

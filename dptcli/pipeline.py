@@ -285,7 +285,7 @@ class Pipeline:
             output,
             padding=prepared.padding,
             network_hw=prepared.padded_hw,
-            mode="bicubic" if self.loaded.task == "depth" else "bilinear",
+            mode=self.loaded.processor.depth_mode if self.loaded.task == "depth" else "bilinear",
         )
 
     @torch.inference_mode()
@@ -312,7 +312,10 @@ class Pipeline:
                 )
             height, width = cropped.shape[-2:]
             hw = target_hw(prepared.source_hw, (height, width), self.options.target_size)
-            values = resize_depth(cropped, hw) if is_depth else label_map(cropped, hw)
+            if is_depth:
+                values = resize_depth(cropped, hw, mode=self.loaded.processor.depth_mode)
+            else:
+                values = label_map(cropped, hw)
             return Prediction(
                 values.numpy(),
                 sample.rgb,

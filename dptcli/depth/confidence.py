@@ -15,6 +15,7 @@ MIRRORED: dict[Kind, str] = {
     "inverse_depth": f"{_TWICE}1 - difference / (98 % - 2 % quantile), scale and shift fitted",
     "depth": f"{_TWICE}{_OF_DEPTH}, scale fitted",
     "depth_m": f"{_TWICE}{_OF_DEPTH}",
+    "height_m": f"{_TWICE}1 - difference / (98 % - 2 % quantile)",
 }
 BY_NETWORK = "the network"
 

@@ -98,12 +98,28 @@ class DepthOutputs:
                 f"--format confidence: model {loaded.name!r} does not say how sure it is; add "
                 "--confidence, which asks it twice, or take one that `dpt models` says knows it"
             )
+        if loaded.kind == "height_m":
+            self._check_heights(loaded.name)
         needy = [item.name for item in self.formats if item.needs_metres]
         if needy and not loaded.is_metric and self.anchors is None:
             raise UsageError(
                 f"--format {needy[0]} stores metres, and model {loaded.name!r} gives "
                 f"{MEANINGS[loaded.kind].title}, without a unit; take a metric model, give "
                 "--anchor, --gives metres for one that is, or --format png16"
+            )
+
+    def _check_heights(self, name: str) -> None:
+        """Raise UsageError where heights above the ground are not what is asked for."""
+        wrong = [
+            f"--format {item.name}"
+            for item in self.formats
+            if item.needs_metres or item.group == "shape"
+        ]
+        wrong += [] if self.anchors is None else ["--anchor"]
+        if wrong:
+            raise UsageError(
+                f"{wrong[0]} is for distances from a camera, and model {name!r} gives heights "
+                "above the ground, in metres; take tiff, npy, npz, pfm, exr, png16 or a picture"
             )
 
     def save(

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dptcli.depth.colormaps import colorize, finite_range, scale_to_levels
 from dptcli.depth.depthmap import DepthMap
 from dptcli.errors import UsageError
+from dptcli.kinds import in_metres
 
 _ENOUGH = 1_000_000  # values that a percentile is taken from: more change it by less than a level
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -140,7 +141,7 @@ class Look:
                 photo = photo.resize(picture.size, Image.Resampling.BILINEAR)
             parts.insert(0, photo)
         if self.colorbar:
-            unit = "m" if depth.kind == "depth_m" else depth.kind.replace("_", " ")
+            unit = "m" if in_metres(depth.kind) else depth.kind.replace("_", " ")
             parts.append(self._bar(picture.height, first, last, unit))
         joined = Image.new("RGB", (sum(part.width for part in parts), picture.height))
         left = 0

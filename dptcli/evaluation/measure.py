@@ -40,7 +40,8 @@ INVERSE_KINDS = ("inverse_depth", "disparity")
 
 @dataclass(frozen=True)
 class DepthPrediction:
-    """values (H, W) of any size; kind inverse_depth or disparity (large = near), depth or depth_m.
+    """values (H, W) of any size; kind inverse_depth or disparity (large = near), depth, depth_m or
+    height_m, which is compared with measured heights as metres are with metres.
 
     Non-finite means not predicted, and so does 0 or less in a depth.
     """

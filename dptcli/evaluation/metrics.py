@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptcli.errors import ConfigError, ImageError
-from dptcli.kinds import Kind
+from dptcli.kinds import Kind, in_metres
 
 Alignment = Literal["none", "scale", "median", "scale-shift"]
 Crop = Literal["none", "kitti-garg", "nyu-eigen"]
@@ -243,10 +243,10 @@ def align_depth(
 def own_protocol(kind: Kind | str) -> DepthProtocol:
     """Return how predictions of a kind are compared where nobody says it.
 
-    Metres as they are; depth without scale by scale and shift in depth, as its authors align it
-    (Depth Anything 3, 2025); inverse depth by scale and shift in disparity.
+    Metres (of heights, too) as they are; depth without scale by scale and shift in depth, as its
+    authors align it (Depth Anything 3, 2025); inverse depth by scale and shift in disparity.
     """
-    if kind == "depth_m":
+    if in_metres(kind):
         return DepthProtocol(align="none")
     return DepthProtocol(space="depth" if kind == "depth" else "disparity")
 

@@ -14,6 +14,7 @@ from dptcli.evaluation.maps import MAP_SUFFIXES, StoredMap, read_map
 from dptcli.evaluation.measure import DepthPrediction
 from dptcli.evaluation.pairs import DEPTH_KINDS, LABELS, Pair, PairSet
 from dptcli.inputs.decode import printable
+from dptcli.kinds import is_kind
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class StoredPredictions:
                 f"{printable(path)} does not say whether large is near or far; give "
                 f"--prediction-kind {', '.join(DEPTH_KINDS[:-1])} or {DEPTH_KINDS[-1]}"
             )
-        if kind not in DEPTH_KINDS:
+        if kind not in DEPTH_KINDS and not is_kind(kind):
             raise UsageError(
                 f"{printable(path)} holds {kind!r}, not depth: {', '.join(DEPTH_KINDS)}"
             )

@@ -35,6 +35,7 @@ from dptcli.gallery.results import (
 )
 from dptcli.inputs.decode import printable
 from dptcli.inputs.find import decode_image
+from dptcli.kinds import in_metres
 from dptcli.results.files import atomic_write
 from dptcli.running.machine import usable_cores
 
@@ -198,7 +199,7 @@ class _Maker:
             "map": [small.shape[1], small.shape[0]],
             "top": depth.num_levels - 1,
             "range": [_plain(depth.far), _plain(depth.near)],
-            "metres": facts.get("kind") == "depth_m",
+            "metres": in_metres(facts.get("kind")),
             "shows": _shown(facts.get("kind")),
         }
 
@@ -311,6 +312,8 @@ def _shown(kind: Any) -> str:
     """What a depth map shows, in words."""
     if kind == "depth_m":
         return "distance in metres"
+    if kind == "height_m":
+        return "height in metres"
     return f"{str(kind).replace('_', ' ')}, no unit"
 
 

@@ -16,7 +16,8 @@ def depth_loss(predicted: Tensor, depth: Tensor, *, kind: Kind) -> Tensor:
     """The loss of a depth model for measured depths.
 
     predicted: (B, h, w), of the kind, resized bilinearly to the labels. depth: (B, H, W), in
-    metres where the kind is, else in any unit. Returns a scalar; 0 where nothing was measured.
+    metres where the kind is, else in any unit. Heights are compared as they are, in metres.
+    Returns a scalar; 0 where nothing was measured.
     """
     if depth.dim() != 3 or len(depth) != len(predicted):
         raise ShapeError(
@@ -30,6 +31,8 @@ def depth_loss(predicted: Tensor, depth: Tensor, *, kind: Kind) -> Tensor:
     safe_depth = torch.where(valid, depth, torch.ones_like(depth))
     if kind == "depth_m":
         return silog_loss(predicted, safe_depth, valid)
+    if kind == "height_m":
+        return ((predicted - safe_depth).abs() * valid).sum() / valid.sum().clamp(min=1)
     if kind == "depth":
         return scale_shift_invariant_loss(predicted, safe_depth, valid)
     return scale_shift_invariant_loss(predicted, 1.0 / safe_depth, valid)

@@ -181,6 +181,10 @@ class FusionStage(nn.Module):
         super().__init__()
         self.to_next_map = config.fuses_to_next_map
         self.layers = nn.ModuleList(self.block(config) for _ in config.neck_hidden_sizes)
+        if not getattr(
+            config, "first_fusion_has_skip", True
+        ):  # some files leave out what never runs
+            self.layers[0].residual_layer1 = nn.Identity()
 
     def forward(self, maps: Sequence[Tensor], **beside: Tensor | None) -> list[Tensor]:
         """Maps from shallow to deep -> fused maps from deep to shallow, each twice as large.

@@ -31,6 +31,9 @@ class Pretrained(nn.Module):
     # What files of other ages call a tensor -> our name for it; "" leaves the tensor out. Models
     # built over this one honour its entries too.
     old_keys: ClassVar[Mapping[str, str]] = {}
+    # What the public files call the tensors, where that is another order than ours: (theirs, ours),
+    # as in `families/original.py`. Files are read and written by it.
+    file_names: ClassVar[tuple[tuple[str, str], ...]] = ()
     # Arguments of the class itself, beside the configuration, that from_pretrained passes on.
     init_options: ClassVar[tuple[str, ...]] = ()
     main_input_name: ClassVar[str] = "pixel_values"

@@ -4,7 +4,7 @@ C classes, (h, w) the prediction's size, (H, W) the size to write; sizes are (he
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ __all__ = [
     "target_hw",
 ]
 
+Mode = Literal["bilinear", "bicubic", "corners"]
+"""How maps are resized; "corners" is bilinear from corner to corner (align_corners)."""
+
 DEFAULT_MAX_BYTES = 128 * 2**20
 """What label_map takes for one band of resized logits; its peak is a few times this."""
 
@@ -39,7 +42,7 @@ def crop_padding(
     *,
     padding: tuple[int, int, int, int],
     network_hw: tuple[int, int],
-    mode: Literal["bilinear", "bicubic"] = "bilinear",
+    mode: Mode = "bilinear",
 ) -> torch.Tensor:
     """The part of `prediction` (…, h, w) that shows the picture and not its padding.
 
@@ -68,9 +71,13 @@ def crop_padding(
 
 
 def resize_depth(
-    depth: torch.Tensor, target_hw: tuple[int, int], *, clamp_overshoot: bool = False
+    depth: torch.Tensor,
+    target_hw: tuple[int, int],
+    *,
+    clamp_overshoot: bool = False,
+    mode: Mode = "bicubic",
 ) -> torch.Tensor:
-    """Depth (h, w), of any unit, at `target_hw`: float32 (H, W), bicubic, align_corners=False.
+    """Depth (h, w), of any unit, at `target_hw`: float32 (H, W), by `mode`.
 
     Bicubic overshoots at edges: below 0 beside the far background, above the nearest point. The
     reference leaves that in; `clamp_overshoot` keeps the values within those of `depth`, as a
@@ -81,10 +88,10 @@ def resize_depth(
     depth = depth.float()
     if tuple(depth.shape) == tuple(target_hw):
         return depth
-    if _is_much_larger(target_hw, depth):
+    if mode == "bicubic" and _is_much_larger(target_hw, depth):
         resized = enlarge(depth, target_hw)
     else:
-        resized = _interpolate(depth[None, None], target_hw, "bicubic")[0, 0]
+        resized = _interpolate(depth[None, None], target_hw, mode)[0, 0]
     if not clamp_overshoot:
         return resized
     low, high = torch.aminmax(depth)
@@ -246,11 +253,13 @@ def _label_classwise(
     return labels
 
 
-def _interpolate(maps: torch.Tensor, hw: tuple[int, int], mode: str) -> torch.Tensor:
+def _interpolate(maps: torch.Tensor, hw: tuple[int, int], mode: Mode) -> torch.Tensor:
+    corners = mode == "corners"
+    how: dict[str, Any] = {"mode": "bilinear" if corners else mode, "align_corners": corners}
     try:
-        return F.interpolate(maps, size=tuple(hw), mode=mode, align_corners=False)
+        return F.interpolate(maps, size=tuple(hw), **how)
     except NotImplementedError:
-        on_cpu = F.interpolate(maps.cpu(), size=tuple(hw), mode=mode, align_corners=False)
+        on_cpu = F.interpolate(maps.cpu(), size=tuple(hw), **how)
         return on_cpu.to(maps.device)
 
 

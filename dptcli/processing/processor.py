@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from dptcli.processing.settings import Settings
 
 if TYPE_CHECKING:
     import torch
+
+    from dptcli.processing.postprocess import Mode
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,10 @@ class DPTImageProcessor(Settings):
     """
 
     type_name = "DPTImageProcessor"
+    # How the network's depth is brought to a photograph's size, as its authors do it.
+    depth_mode: ClassVar["Mode"] = "bicubic"
+    # Whether rescaling and normalising are one step, as the reference's torchvision backend rounds.
+    fuses_scaling: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -237,7 +243,7 @@ class DPTImageProcessor(Settings):
         shape = (image.shape[-1], height + top + bottom, width + left + right)
         planes = (np.zeros if any(padding) else np.empty)(shape, dtype=np.float32)
         inner = planes[:, top : top + height, left : left + width]
-        pixels.to_planes(image, inner, config=config, unit=unit)
+        pixels.to_planes(image, inner, config=config, unit=unit, fused=self.fuses_scaling)
         return Prepared(planes, source_hw, resized_hw, padding)
 
     def _pixel_values(self, image: NDArray[Any], config: ProcessorConfig) -> NDArray[Any]:
@@ -267,9 +273,10 @@ class DPTImageProcessor(Settings):
     def post_process_depth_estimation(
         self, outputs: Any, target_sizes: Any = None
     ) -> list[dict[str, "torch.Tensor"]]:
-        """Depth, {"predicted_depth": (H, W)}, of `outputs.predicted_depth` (B, h, w), bicubic.
+        """Depth, {"predicted_depth": (H, W)}, of `outputs.predicted_depth` (B, h, w).
 
-        `target_sizes`: one (height, width) per image, or None to keep (h, w). Bicubic overshoot is
+        `target_sizes`: one (height, width) per image, or None to keep (h, w); resized by the
+        processor's `depth_mode`, bicubic where its family has no other. Bicubic overshoot is
         left in, as in the reference; so is what `do_pad` added, which the pipeline crops off
         (postprocess.crop_padding). Raises ConfigError where the numbers don't agree.
         """
@@ -278,7 +285,7 @@ class DPTImageProcessor(Settings):
         depths = output_of(outputs, "predicted_depth")
         sizes = sizes_for(target_sizes, len(depths), tuple(depths.shape[-2:]))
         return [
-            {"predicted_depth": resize_depth(one, hw)}
+            {"predicted_depth": resize_depth(one, hw, mode=self.depth_mode)}
             for one, hw in zip(depths, sizes, strict=True)
         ]
 

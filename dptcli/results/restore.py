@@ -156,6 +156,7 @@ def _what(facts: dict[str, Any], otherwise: str) -> str:
         "inverse_depth": "inverse depth (large is near)",
         "depth": "depth without scale (large is far)",
         "depth_m": "depth in metres",
+        "height_m": "height in metres (large is high)",
         "labels": "mask of class ids",
         "normals": "surface normals",
         "confidence": "confidence (large is sure)",

@@ -6,7 +6,7 @@ A network that knows answers both alike; where it guesses, the two differ.
 import torch
 from torch import Tensor
 
-from dptcli.kinds import Kind, near_is_large
+from dptcli.kinds import Kind, in_metres, near_is_large
 from dptcli.running.windows import fit_scale_shift
 
 _SAMPLED = 1_000_000
@@ -20,14 +20,15 @@ def agreement(depth: Tensor, mirrored: Tensor, kind: Kind) -> Tensor:
     a scale m is first multiplied by the median of d / m. So 0.5 is twice as far by one of the two.
     For inverse depth, which has neither scale nor shift, m is first fitted to d by least squares;
     then it is 1 - |d - m| / s, at least 0, where s is the spread of d: its 98 % less its 2 %
-    quantile. What is not finite has confidence 0.
+    quantile. So it is for heights, which are compared as they are. What is not finite has
+    confidence 0.
     """
     known = depth.isfinite() & mirrored.isfinite()
     if not known.any():
         return torch.zeros_like(depth)
     first, second = _sampled(depth[known]), _sampled(mirrored[known])
     if near_is_large(kind):
-        scale, shift = fit_scale_shift(second, first)
+        scale, shift = (1.0, 0.0) if in_metres(kind) else fit_scale_shift(second, first)
         low, high = torch.quantile(first, torch.tensor(_EDGES)).tolist()
         apart = (depth - (mirrored * scale + shift)).abs()
         found = 1 - apart / max(high - low, 1e-30)

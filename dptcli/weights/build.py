@@ -17,7 +17,7 @@ from dptcli.model.base_config import Config
 from dptcli.model.loading import AUTO, Loading
 from dptcli.model.pretrained import Pretrained
 from dptcli.weights.folder import CONFIG_NAME, HERE, is_authors_folder, read_config
-from dptcli.weights.format import Checkpoint, GivenTensors, dtype_from
+from dptcli.weights.format import Checkpoint, GivenTensors, RenamedTensors, dtype_from
 from dptcli.weights.joined import with_joined
 from dptcli.weights.names import NEVER_RUN, misfits_of, names_for
 from dptcli.weights.originals import OriginalTensors, read_original
@@ -76,6 +76,8 @@ def load_with_info(
         checkpoint = GivenTensors(loading.state_dict)
     if checkpoint is None:
         checkpoint = Checkpoint(_required(folder), access)
+        if model_class.file_names:
+            checkpoint = RenamedTensors(checkpoint, model_class.file_names)
     with torch.device("meta"):  # no memory until the tensors come
         model = model_class(config, **init)
     checkpoint = with_joined(checkpoint, model.state_dict().keys())

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dptcli.errors import MissingModelError, ModelError
 from dptcli.model.access import Access
+from dptcli.model.families.original import Table, our_names, to_theirs
 from dptcli.results.files import atomic_path, write_text
 from dptcli.weights.folder import (
     CONFIG_NAME,
@@ -124,6 +125,38 @@ class GivenTensors(Checkpoint):
 
     def tensor(self, name: str) -> Tensor:
         return self._tensors[name].detach()
+
+
+class RenamedTensors(Checkpoint):
+    """The tensors of files that have other names for them, under ours; see `file_names`."""
+
+    def __init__(self, stored: Checkpoint, table: Table) -> None:
+        self.folder = getattr(stored, "folder", Path())
+        self._stored = stored
+        # our name -> theirs, and which of how many equal parts of it
+        self._parts: dict[str, tuple[str, int, int]] = {}
+        for name in stored.names():
+            ours = our_names(name, table)
+            self._parts |= {one: (name, part, len(ours)) for part, one in enumerate(ours)}
+
+    def names(self) -> list[str]:
+        return list(self._parts)
+
+    def files(self) -> list[Path]:
+        return self._stored.files()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        theirs, _, count = self._parts[name]
+        first, *others = self._stored.shape(theirs) or (count,)
+        return (first // count, *others) if count > 1 else self._stored.shape(theirs)
+
+    def is_floating_point(self, name: str) -> bool:
+        return self._stored.is_floating_point(self._parts[name][0])
+
+    def tensor(self, name: str) -> Tensor:
+        theirs, part, count = self._parts[name]
+        tensor = self._stored.tensor(theirs)
+        return tensor if count == 1 else tensor.chunk(count, dim=0)[part]
 
 
 class SafetensorsFile:
@@ -244,6 +277,7 @@ def save_model(
     }
     text = type(model.config).from_dict(values).to_json_string()
     state = model.state_dict() if state is None else state
+    state = to_theirs(state, model.file_names)
     state = {name: tensor.detach().contiguous() for name, tensor in state.items()}
     weights, index_name = (
         variant_name(name, variant)

@@ -16,6 +16,7 @@ from typing import Any
 
 from dptcli.errors import MissingModelError, ModelError
 from dptcli.model.access import Access
+from dptcli.model.families.entry import OWN_TERMS
 from dptcli.weights.folder import (
     CONFIG_NAME,
     HERE,
@@ -354,6 +355,9 @@ def _show_licence(name: HubName, licence: str | None) -> None:
     text = licence or "not stated"
     if "-nc" in text.lower():
         logger.warning("%s: licence %s, not for commercial use", name, text)
+    elif text in OWN_TERMS:
+        terms = "%s: under the %s, the publisher's own terms: %s"
+        logger.warning(terms, name, text, OWN_TERMS[text])
     else:
         logger.info("%s: licence %s", name, text)
 

@@ -90,6 +90,8 @@ def configuration(name: str) -> dict:
     """What the repository's config.json says, as far as it decides the number of parameters."""
     words = name.split("-")
     neck = [256, 512, 1024, 1024]
+    if name == "chmv2":
+        return {}
     if name == "dpt-large":
         return LARGE_VIT
     if name == "dpt-large-ade":

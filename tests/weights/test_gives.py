@@ -20,7 +20,7 @@ from dptcli.depth.outputs import model_facts
 from dptcli.errors import ModelError, UsageError
 from dptcli.evaluation.metrics import own_protocol
 from dptcli.export import Exported, describe
-from dptcli.kinds import kind_of_type
+from dptcli.kinds import in_metres, kind_of_type
 from dptcli.weights.catalog import CATALOG, entries_for
 from dptcli.weights.convert import convert_original
 from dptcli.weights.gives import entry_of
@@ -63,7 +63,7 @@ def test_list_run_sidecar_eval_and_export_agree_on_every_row(entry, cache: Path)
     exported = Exported(Path("x.onnx"), None, 14, (), 0.0)
     told = describe(loaded, exported, opset=17, output_name="predicted_depth")
     assert told["output"]["kind"] == kind
-    assert entry.range_m is None or kind == "depth_m"
+    assert entry.range_m is None or in_metres(kind)
 
 
 def test_the_ranges_of_metric_models_are_told() -> None:
@@ -134,7 +134,7 @@ def test_the_option_overrides_the_file_and_is_kept(tmp_path: Path, word: str) ->
 
 
 def test_an_override_that_means_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--gives 'feet' must be inverse, depth or metres"):
+    with pytest.raises(UsageError, match="--gives 'feet' must be inverse, depth, metres or height"):
         load_model("dpt-small", task="depth", gives="feet")
     folder = save_tiny(tmp_path, task="segment")
     with pytest.raises(ModelError, match="gives classes"):

@@ -6,12 +6,16 @@ from pathlib import Path
 RELATIVE = "relative"
 SCALELESS = "depth"
 METRIC = "metric"
+HEIGHT = "height"
 LABELS = "labels"
 
 APACHE = "Apache-2.0"
 MIT = "MIT"
 NON_COMMERCIAL = "CC-BY-NC-4.0"
 UNSTATED = "not stated"
+DINOV3 = "DINOv3 licence"
+# Licences of a publisher's own, to be read before the first download.
+OWN_TERMS = {DINOV3: "https://ai.meta.com/resources/models-and-libraries/dinov3-license"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +38,9 @@ class CatalogEntry:
     repository: on the hub, or None for a built-in one, which lies in `folder`. revision: the
     commit that is fetched, or None for the newest. original: the authors' own file there, where the
     repository holds no model in the hub's layout. gives: relative (inverse depth), depth (without
-    scale), metric (metres) or labels. range_m: the metres it was made for. parameters: a count.
-    input_size: what the network sees, in pixels. caution: what is known to be wrong with the
-    published file, said on every run.
+    scale), metric (metres), height (metres above the ground) or labels. range_m: the metres it was
+    made for. parameters: a count. input_size: what the network sees, in pixels. caution: what is
+    known to be wrong with the published file, said on every run.
     """
 
     name: str

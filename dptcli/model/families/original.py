@@ -10,9 +10,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dptcli.errors import ModelError
@@ -112,17 +114,62 @@ _FIELDS = {"n": r"\d+", "m": r"\d+", "q": r"[\w.]+", "s": r"[1-4]", "r": r"[1-4]
 
 def rename(tensors: Mapping[str, Tensor], table: Table) -> tuple[dict[str, Tensor], list[str]]:
     """{our name: tensor}, and the names in the file that the table does not know."""
-    rules = [(_pattern(theirs), ours) for theirs, ours in table]
+    rules = _rules(table)
     renamed: dict[str, Tensor] = {}
     unknown = []
     for name, tensor in tensors.items():
-        matches = ((pattern.fullmatch(name), ours) for pattern, ours in rules)
-        found = next(((match, ours) for match, ours in matches if match), None)
+        found = _matching(name, rules)
         if found is None:
             unknown.append(name)
-        elif found[1]:
-            renamed.update(_placed(_filled(found[1], found[0].groupdict()), tensor))
+        elif found:
+            renamed.update(_placed(found, tensor))
     return renamed, unknown
+
+
+def our_names(name: str, table: Table) -> tuple[str, ...]:
+    """What a tensor of a file is here: one name, three where it holds query, key and value, none.
+
+    A name that the table does not know stays.
+    """
+    found = _matching(name, _rules(table))
+    if found is None:
+        return (name,)
+    if "{qkv}" not in found:
+        return (found,) if found else ()
+    return tuple(found.format(qkv=part) for part in QKV)
+
+
+def to_theirs(state: Mapping[str, Tensor], table: Table) -> dict[str, Tensor]:
+    """Tensors under the names of the files: the table read backwards, where it counts nothing.
+
+    What the table does not know stays as it is.
+    """
+    rules = [
+        (_pattern(ours.replace("{qkv}", part)), theirs)
+        for theirs, ours in table
+        for part in (QKV if "{qkv}" in ours else ("",))
+    ]
+    gathered: dict[str, list[Tensor]] = {}
+    for name, tensor in state.items():  # in the order of query, key and value
+        gathered.setdefault(_matching(name, rules) or name, []).append(tensor)
+    return {
+        name: tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+        for name, tensors in gathered.items()
+    }
+
+
+Rules = list[tuple[re.Pattern[str], str]]
+
+
+@cache
+def _rules(table: Table) -> Rules:
+    return [(_pattern(theirs), ours) for theirs, ours in table]
+
+
+def _matching(name: str, rules: Rules) -> str | None:
+    """The other name of a tensor, {qkv} still open; None where no rule knows it."""
+    matches = ((pattern.fullmatch(name), other) for pattern, other in rules)
+    return next((_filled(other, match.groupdict()) for match, other in matches if match), None)
 
 
 def _pattern(template: str) -> re.Pattern[str]:

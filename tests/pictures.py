@@ -192,6 +192,10 @@ PICTURES = {
         ),
         scene("room.glb"),
     ),
+    "stereo": Picture(
+        ("dpt depth astronaut.jpg -o stereo/ --refine-edges -f sbs,anaglyph",),
+        beside("stereo/astronaut_LRF.jpg", "stereo/astronaut_anaglyph.jpg"),
+    ),
     "overlay": Picture(
         ("dpt segment pavilion.jpg -o seen/ --overlay 0.5 --outlines --also legend,mask",),
         beside("seen/pavilion.png", "seen/pavilion.legend.png"),

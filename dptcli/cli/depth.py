@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dptcli.pipeline import Pipeline, Prediction, Save
     from dptcli.records.report import Report
     from dptcli.results.plan import Job, Plan
+    from dptcli.video.spherical import Views
     from dptcli.weights.load import LoadedModel
 
 SHARPER = "depth-anything-v2-small"
@@ -79,6 +80,9 @@ def depth(
     intrinsics: d.Intrinsics = None,
     max_points: d.MaxPoints = "1M",
     edge_cut: d.EdgeCut = None,
+    strength: d.Strength = None,
+    ipd: d.EyeDistance = None,
+    convergence: d.Convergence = None,
     sky: d.Sky = None,
     confidence: d.Confidence = False,
     with_segments: d.WithSegments = False,
@@ -172,7 +176,19 @@ def _run_outputs(
         sidecar=SIDECAR_SUFFIX if needs_sidecar(outputs.formats) else None,
         needs=needs,
         run_all=_in_one_range(outputs) if in_one_range else None,
+        views=_views(outputs),
     )
+
+
+def _views(outputs: "DepthOutputs") -> "Views | None":
+    """How a video's frames hold two views; None for other pictures."""
+    [first, *_] = outputs.formats
+    if first.group != "stereo" or first.name == "anaglyph":
+        return None
+    from dptcli.depth.stereo import FRAMES
+    from dptcli.video.spherical import Views
+
+    return Views(FRAMES[first.name], half_sphere=first.name == "vr180")
 
 
 def _save_of(outputs: "DepthOutputs", loaded: "LoadedModel") -> "Save":

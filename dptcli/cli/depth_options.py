@@ -10,6 +10,7 @@ from dptcli.errors import UsageError
 PICTURE = "Depth picture"
 SPACE = "Points and meshes"
 METRES = "Metres"
+STEREO = "Two views"
 CLASSES = "Classes too"
 
 Formats = Annotated[
@@ -22,7 +23,8 @@ Formats = Annotated[
         rich_help_panel=o.OUTPUT,
         help="One or more. For the eye: color, jpg, webp. For programs: png16, tiff, pfm, npy, "
         "npz, exr; mm, x256 (16-bit metres); confidence (how sure it is). In space: ply (points), "
-        "glb (a mesh to turn), normals. Without it OUT's ending says it, or color, "
+        "glb (a mesh to turn), normals. In two views: sbs, tb, anaglyph, vr180, sbs-half, tb-half. "
+        "Without it OUT's ending says it, or color, "
         "e.g. [cyan]-f color,npy[/]",
     ),
 ]
@@ -232,6 +234,37 @@ EdgeCut = Annotated[
         "one piece) and, if given, no point of a cloud floats in it, e.g. [cyan]--edge-cut 75[/]",
     ),
 ]
+Strength = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE",
+        show_default=False,
+        rich_help_panel=STEREO,
+        help="How much farther the nearest thing moves than the farthest, as a share of the width "
+        "(3% by default), e.g. [cyan]-f sbs --strength 2%[/]",
+    ),
+]
+EyeDistance = Annotated[
+    str | None,
+    typer.Option(
+        "--ipd",
+        metavar="MM",
+        show_default=False,
+        rich_help_panel=STEREO,
+        help="The distance of the eyes instead, where depth is in metres, "
+        "e.g. [cyan]-m zoedepth-nyu -f sbs --ipd 63[/]",
+    ),
+]
+Convergence = Annotated[
+    str | None,
+    typer.Option(
+        metavar="0..1",
+        show_default=False,
+        rich_help_panel=STEREO,
+        help="What lies in the plane of the screen: 0 the farthest thing, 1 the nearest (0.5 by "
+        "default, and 0 for vr180), e.g. [cyan]-f anaglyph --convergence 0.8[/]",
+    ),
+]
 WithSegments = Annotated[
     bool,
     typer.Option(
@@ -269,6 +302,13 @@ def parse_bits(value: str) -> int:
     if value not in {"8", "16"}:
         raise UsageError(f"--bits {value!r} must be 8 or 16")
     return int(value)
+
+
+def parse_strength(value: str) -> float:
+    """Read --strength, 3% or 0.03. Raises UsageError."""
+    number, is_percent = value.removesuffix("%"), value.endswith("%")
+    share = o.parse_number("--strength", number, example="3%")
+    return share / 100 if is_percent else share
 
 
 def check_sky(value: str | None) -> Literal["far", "mask", "keep"] | None:

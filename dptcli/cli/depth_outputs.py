@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dptcli.depth.anchors import Anchors
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.depth.prompts import Prompts
+    from dptcli.depth.stereo import Stereo
     from dptcli.results.plan import Plan
     from dptcli.weights.load import LoadedModel
 
@@ -87,6 +88,7 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         mirrored=given["confidence"],
         max_points=max_points or 0,
         edge_cut_deg=edge_cut_deg,
+        stereo=_stereo(request, given, formats),
         sky=d.check_sky(given["sky"]),
     )
 
@@ -103,6 +105,28 @@ def _edge_cut(given: Mapping[str, Any], formats: tuple[Format, ...]) -> float | 
     if not set(formats) & {FORMATS["ply"], FORMATS["glb"]}:
         raise UsageError("--edge-cut is for clouds and meshes; add -f ply or -f glb")
     return degrees
+
+
+def _stereo(request: "Request", given: Mapping[str, Any], formats: tuple[Format, ...]) -> "Stereo":
+    """Read how far apart two views are to be. Raises UsageError, also where there are none."""
+    from dptcli.depth.stereo import DEFAULT_STRENGTH, Stereo
+
+    names = ("strength", "ipd", "convergence")
+    if not any(item.group == "stereo" for item in formats):
+        for name in names:
+            if given[name] is not None:
+                raise UsageError(f"--{name} is for two views; add -f sbs, tb, anaglyph or vr180")
+    if given["strength"] is not None and given["ipd"] is not None:
+        raise UsageError("--strength and --ipd both say how far apart the views are; leave one out")
+    strength, ipd, convergence = (given[name] for name in names)
+    return Stereo(
+        strength=DEFAULT_STRENGTH if strength is None else d.parse_strength(strength),
+        ipd_mm=None if ipd is None else o.parse_number("--ipd", ipd, example="63"),
+        convergence=None
+        if convergence is None
+        else o.parse_number("--convergence", convergence, example="0.5"),
+        lossless=request.clip is not None and request.clip.to_video,
+    )
 
 
 def _usual_range(request: "Request", *, grey: bool) -> str:
@@ -152,8 +176,11 @@ def _anchors(given: Mapping[str, Any]) -> "Anchors | None":
 def _check_clip(clip: "ClipRequest", formats: tuple[Format, ...], given: Mapping[str, Any]) -> None:
     if clip.to_video and given["bits"] == "16":
         raise UsageError("--bits 16 does not fit into a video; name a folder for the frames")
-    if clip.to_video and formats != (FORMATS["color"],):
-        raise UsageError("--format is for pictures and maps; for a video leave it out")
+    is_stereo = len(formats) == 1 and formats[0].group == "stereo"
+    if clip.to_video and formats != (FORMATS["color"],) and not is_stereo:
+        raise UsageError(
+            "a video shows depth, or two views (-f sbs, tb, …); other formats go into a folder"
+        )
     if given["value_range"] == "global" and clip.smoothing == 0:
         raise UsageError(
             "--smoothing 0 takes every frame on its own; leave it out, or give --range two values"

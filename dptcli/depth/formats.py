@@ -9,7 +9,7 @@ from typing import Literal
 
 from dptcli.errors import UsageError
 
-Group = Literal["picture", "map", "shape"]
+Group = Literal["picture", "map", "shape", "stereo"]
 
 SIDECAR_SUFFIX = ".json"
 
@@ -18,7 +18,8 @@ SIDECAR_SUFFIX = ".json"
 class Format:
     """One way of writing depth.
 
-    group: "picture" for the eye, "map" for programs (the values come back), "shape" in space.
+    group: "picture" for the eye, "map" for programs (the values come back), "shape" in space,
+    "stereo" the photograph in two views.
     needs_metres: it stores lengths and has no place for relative depth. needs_camera: it says where
     things are, or has a place for the camera. needs_sure: it says how sure
     the depth is. extra: the optional dependency, (module, name of the
@@ -59,6 +60,15 @@ FORMATS = {
         Format("ply", ".ply", "shape", "coloured point cloud", needs_camera=True),
         Format("glb", ".glb", "shape", "textured mesh", needs_camera=True),
         Format("normals", ".normals.png", "shape", "surface normals as colours", needs_camera=True),
+        # Endings that players of stereo know: left-right, top-bottom, F for each in full.
+        Format("sbs", "_LRF.jpg", "stereo", "two views side by side"),
+        Format("sbs-half", "_LR.jpg", "stereo", "the same, each half as wide"),
+        Format("tb", "_TBF.jpg", "stereo", "two views, the left eye's above"),
+        Format("tb-half", "_TB.jpg", "stereo", "the same, each half as high"),
+        Format("anaglyph", "_anaglyph.jpg", "stereo", "two views for red and cyan glasses"),
+        Format(
+            "vr180", "_180x180_LR.jpg", "stereo", "half a sphere for each eye", needs_camera=True
+        ),
     )
 }
 DEFAULT_FORMAT = FORMATS["color"]
@@ -73,6 +83,11 @@ _ALIASES = {
     "mesh": "glb",
     "points": "ply",
     "normal": "normals",
+    "hsbs": "sbs-half",
+    "half-sbs": "sbs-half",
+    "htb": "tb-half",
+    "half-tb": "tb-half",
+    "redcyan": "anaglyph",
 }
 _SAME_ENDING = {".jpeg": ".jpg", ".tif": ".tiff"}
 

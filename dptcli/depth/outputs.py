@@ -22,6 +22,7 @@ from dptcli.depth.lens import Lens
 from dptcli.depth.picture import Look
 from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
+from dptcli.depth.stereo import Stereo, write_stereo
 from dptcli.errors import DptError, UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.kinds import MEANINGS, Kind, near_is_large
@@ -50,6 +51,7 @@ class DepthOutputs:
     refine: move depth's edges to the photograph's, in every format. max_points, edge_cut_deg: of a
     point cloud or a mesh, as their writers have it. run_limits: the range of the whole
     run, where `look` wants it. anchors: known distances, which turn depth into metres.
+    stereo: how far apart two views are.
     mirrored: how sure the depth is comes from a second pass, of the mirrored photograph.
     on_picture: takes each image's name and picture, whatever the formats, in the writer's thread.
     names: class id -> name, where classes are predicted too. mask_style: write their masks, each to
@@ -62,6 +64,7 @@ class DepthOutputs:
     refine: bool = False
     max_points: int = DEFAULT_MAX_POINTS
     edge_cut_deg: float | None = None
+    stereo: Stereo = field(default_factory=Stereo)
     run_limits: tuple[float, float] | None = None
     anchors: Anchors | None = None
     on_picture: Callable[[str, Image.Image], None] | None = None
@@ -82,7 +85,8 @@ class DepthOutputs:
         """Whether the decoded photograph is needed beside its depth."""
         pictures = any(item.group == "picture" for item in self.formats)
         textured = any(item.name in {"ply", "glb"} for item in self.formats)
-        return self.refine or textured or (pictures and self.look.side_by_side)
+        stereo = any(item.group == "stereo" for item in self.formats)
+        return self.refine or textured or stereo or (pictures and self.look.side_by_side)
 
     def check_model(self, loaded: "LoadedModel") -> None:
         """Raise UsageError when the model lacks what a format or an option needs."""
@@ -100,6 +104,12 @@ class DepthOutputs:
             )
         if loaded.kind == "height_m":
             self._check_heights(loaded.name)
+        if self.stereo.ipd_mm is not None and not loaded.is_metric and self.anchors is None:
+            raise UsageError(
+                f"--ipd is in millimetres, and model {loaded.name!r} gives "
+                f"{MEANINGS[loaded.kind].title}, without a unit; give --strength, take a metric "
+                "model, or give --anchor"
+            )
         needy = [item.name for item in self.formats if item.needs_metres]
         if needy and not loaded.is_metric and self.anchors is None:
             raise UsageError(
@@ -113,7 +123,7 @@ class DepthOutputs:
         wrong = [
             f"--format {item.name}"
             for item in self.formats
-            if item.needs_metres or item.group == "shape"
+            if item.needs_metres or item.group in {"shape", "stereo"}
         ]
         wrong += [] if self.anchors is None else ["--anchor"]
         if wrong:
@@ -210,7 +220,8 @@ class DepthOutputs:
     ) -> Lens | None:
         """The camera in pixels of a map of `hw`, where it is known already or a format needs it."""
         lens = prediction.lens
-        if lens is None and any(item.needs_camera for item in self.formats):
+        by_eyes = self.stereo.ipd_mm is not None
+        if lens is None and (by_eyes or any(item.needs_camera for item in self.formats)):
             lens = lens_of(self.camera, prediction.source_hw, source)
         return None if lens is None else lens.at(hw)
 
@@ -271,6 +282,8 @@ class DepthOutputs:
             return SHAPE_WRITERS[item.name](
                 stream, depth, max_points=self.max_points, edge_cut_deg=self.edge_cut_deg
             )
+        if item.group == "stereo":
+            return write_stereo(stream, depth, layout=item.name, stereo=self.stereo)
         if item.group == "shape":
             return SHAPE_WRITERS[item.name](stream, depth)
         picture, facts = self.look.draw(depth, self.run_limits, indexed=True)

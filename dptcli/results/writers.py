@@ -43,10 +43,12 @@ def write_picture(
     *,
     kind: str = "color",
     facts: Mapping[str, object] | None = None,
+    is_photo: bool = False,
 ) -> None:
     """Write a finished picture of a smooth map, kind "color" (PNG), "jpg" or "webp".
 
-    An indexed image is written in full colours. Only PNG carries the facts.
+    is_photo: a JPEG keeps the finest colours, which red and cyan glasses would miss. An indexed
+    image is written in full colours. Only PNG carries the facts.
     Raises ImageError for a picture that the format has no room for.
     """
     most = _MAX_SIDE.get(kind)
@@ -58,7 +60,8 @@ def write_picture(
     if kind in _MAX_SIDE and image.mode == "P":
         image = image.convert("RGB")
     if kind == "jpg":
-        image.save(stream, "JPEG", quality=92)
+        fine = {"quality": 95, "subsampling": 0} if is_photo else {"quality": 92}
+        image.save(stream, "JPEG", **fine)
     elif kind == "webp":
         image.save(stream, "WEBP", quality=90)
     else:

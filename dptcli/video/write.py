@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dptcli.errors import ImageError, UsageError
 from dptcli.results.files import atomic_path, place_new, placing, write_text
 from dptcli.video.read import Clip, import_av
+from dptcli.video.spherical import MATROSKA_MODES, Views, mark_views
 
 # The containers we write, and their codec: what browsers, editors and players open.
 CODECS: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -48,12 +49,21 @@ class VideoWriter:
     """Pictures in order of time -> parts -> one video file.
 
     work: what tells this run from another (input, model, options); parts of other work are
-    dropped. `done` is how many frames of the work the finished parts cover.
+    dropped. `done` is how many frames of the work the finished parts cover. views: how frames hold
+    two views, which the file then says.
     """
 
-    def __init__(self, out: Path, *, fps: Fraction, work: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        *,
+        fps: Fraction,
+        work: Mapping[str, object],
+        views: Views | None = None,
+    ) -> None:
         """Take up the finished parts of the same work, or begin. Raises ImageError."""
         self.out = out
+        self._views = views
         self.folder = out.with_name(f"{out.name}.parts")
         self._av = import_av()
         self._fps = fps
@@ -203,9 +213,11 @@ class VideoWriter:
                 # What has come since is another run's.
                 placing(Path.replace if self._replaces else place_new),
                 atomic_path(self.out) as temporary,
-                self._open_joined(temporary) as joined,
             ):
-                self._join(joined, sound_of, start, stop)
+                with self._open_joined(temporary) as joined:
+                    self._join(joined, sound_of, start, stop)
+                if self._views is not None and _format(self.out) in {"mp4", "mov"}:
+                    mark_views(temporary, self._views)
         except (self._av.FFmpegError, OSError) as error:
             reason = error.strerror or str(error)
             raise ImageError(f"cannot write {str(self.out)!r}: {reason}") from error
@@ -222,6 +234,8 @@ class VideoWriter:
         with self._av.open(str(self.folder / self._state["parts"][0]["file"])) as first:
             video = joined.add_stream_from_template(first.streams.video[0])
             video.time_base = TIME_BASE
+            if self._views is not None and _format(self.out) in {"matroska", "webm"}:
+                video.metadata["stereo_mode"] = MATROSKA_MODES[self._views.layout]
         tracks = [self._video_packets(video)]
         if sound_of is not None and sound_of.has_audio:
             sound = self._add_sound(joined, sound_of)

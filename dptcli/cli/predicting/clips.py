@@ -151,7 +151,8 @@ def _to_video(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: "
         return 0
     fps = wanted.fps or (clip.fps if clip is not None else DEFAULT_FPS)
     seconds = _seconds(sources, clip if wanted.fps is None else None, fps)
-    writer = VideoWriter(out, fps=fps, work=_work(wanted, sources, request))
+    work = _work(wanted, sources, request)
+    writer = VideoWriter(out, fps=fps, work=work, views=outputs.views)
     if writer.done:
         logger.warning("going on behind the %d frames of an earlier run", writer.done)
     with reporter.loading(request.model):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dptcli.pipeline import Pipeline, Save
     from dptcli.records.report import Outcome, Report
     from dptcli.results.plan import Plan
+    from dptcli.video.spherical import Views
     from dptcli.weights.load import LoadedModel
 
 
@@ -56,7 +57,7 @@ class RunOutputs:
     UsageError where the model does not give what is to be written. suffixes: one for each format.
     sidecar: the suffix of the file of facts. run_all: does the jobs in place of Pipeline.run, where
     each result depends on all images. joined: the suffixes of files that one more file of the
-    folder joins, see Joined.
+    folder joins, see Joined. views: how a video's frames hold two views, if they do.
     """
 
     make_save: MakeSave
@@ -65,3 +66,4 @@ class RunOutputs:
     needs: Needs = Needs()
     run_all: RunAll | None = None
     joined: tuple[str, ...] = ()
+    views: "Views | None" = None

@@ -148,6 +148,11 @@ class Pipeline:
         with self.clock.stage("network"):
             return self.network.run_window(views)
 
+    def run_scene(self, views: Sequence[Seen]) -> list[Answer]:
+        """Photographs of one scene, seen together -> what the network says of each."""
+        with self.clock.stage("network"):
+            return self.network.run_scene(views)
+
     def read(self, job: Job) -> "Item | Outcome":
         """Decode a job's image and make it ready for the network."""
         started = time.perf_counter()

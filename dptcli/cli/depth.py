@@ -16,6 +16,7 @@ from dptcli.cli.depth_outputs import (
     read_prompts,
     with_classes,
 )
+from dptcli.cli.depth_views import check_sees_views, check_views, in_one_scene
 from dptcli.cli.predicting import options as p
 from dptcli.cli.predicting.engine import read_engine
 from dptcli.cli.predicting.outputs import Needs, RunAll, RunOutputs, Watch
@@ -83,6 +84,7 @@ def depth(
     strength: d.Strength = None,
     ipd: d.EyeDistance = None,
     convergence: d.Convergence = None,
+    views: d.Views = False,
     sky: d.Sky = None,
     confidence: d.Confidence = False,
     with_segments: d.WithSegments = False,
@@ -125,6 +127,8 @@ def depth(
     request = read_request("depth", given)
     where = read_engine(given, in_order=request.clip is not None)
     outputs = read_outputs(request, given)
+    if views:
+        check_views(request, given)
     segment_model = check_classes(request, outputs, given)
     prompts = read_prompts(request, given)
     shown = Preview()
@@ -138,7 +142,10 @@ def depth(
         camera=outputs.camera,
         confidence=outputs.confidence,
     )
-    code = run(request, _run_outputs(request, outputs, needs, masks=masks), where)
+    work = _run_outputs(request, outputs, needs, masks=masks)
+    if views:
+        work = _as_views(work, request, outputs)
+    code = run(request, work, where)
     shown.show()
     if code == 0 and model == DEFAULT_MODEL and not quiet and sys.stderr.isatty():
         _name_a_sharper_model()
@@ -189,6 +196,21 @@ def _views(outputs: "DepthOutputs") -> "Views | None":
     from dptcli.video.spherical import Views
 
     return Views(FRAMES[first.name], half_sphere=first.name == "vr180")
+
+
+def _as_views(work: RunOutputs, request: Request, outputs: "DepthOutputs") -> RunOutputs:
+    """Return the run as one of a scene's views; their facts hold each camera's place."""
+
+    def make_save(loaded: "LoadedModel", plan: "Plan") -> "Save":
+        check_sees_views(loaded)
+        return work.make_save(loaded, plan)
+
+    return replace(
+        work,
+        make_save=make_save,
+        sidecar=SIDECAR_SUFFIX,
+        run_all=in_one_scene(request, outputs),
+    )
 
 
 def _save_of(outputs: "DepthOutputs", loaded: "LoadedModel") -> "Save":

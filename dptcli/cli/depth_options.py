@@ -205,6 +205,17 @@ Confidence = Annotated[
         "too, and where both agree it is sure, e.g. [cyan]-f npy,confidence --confidence[/]",
     ),
 ]
+Views = Annotated[
+    bool,
+    typer.Option(
+        "--views",
+        rich_help_panel=SPACE,
+        metavar="",
+        help="The photographs show one scene: depth that agrees, each camera's place, a cloud of "
+        "all (scene.ply) and COLMAP's files (colmap/), "
+        "e.g. [cyan]photos/ -o scene/ --views -m depth-anything-3-small[/]",
+    ),
+]
 Sky = Annotated[
     str | None,
     typer.Option(

@@ -199,6 +199,10 @@ class DepthOutputs:
         lens = self._lens(prediction, job.source, (values.shape[0], values.shape[1]))
         if lens is not None:
             facts["camera"] = lens.facts()
+            if prediction.extrinsics is not None:
+                facts["camera"]["extrinsics"] = (
+                    prediction.extrinsics.astype(float).round(6).tolist()
+                )
         sure = None
         if prediction.confidence is not None:
             sure = confidence_at(prediction.confidence, (values.shape[0], values.shape[1]))

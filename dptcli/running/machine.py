@@ -43,3 +43,20 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def available_bytes() -> int | None:
+    """The memory that this process may still take, where the system says it.
+
+    The machine's, or what a container's limit leaves of it.
+    """
+    found = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        [line] = [line for line in lines if line.startswith("MemAvailable:")]
+        found.append(1024 * int(line.split()[1]))
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())  # "max" is none
+        found.append(limit - int((group / "memory.current").read_text()))
+    return max(0, min(found)) if found else None

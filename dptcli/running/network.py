@@ -22,6 +22,7 @@ from dptcli.model.pretrained import Pretrained
 from dptcli.running.answer import Answer, answers_of
 from dptcli.running.batches import BatchSizes, free_memory, is_out_of_memory, spoils_thread
 from dptcli.running.ending import reference_focal
+from dptcli.running.room import check_room
 from dptcli.running.seen import Pixels, Seen, hw_of, seen_of
 from dptcli.running.tiles import predict_tiled, shrunk, smaller_tile
 from dptcli.weights.load import LoadedModel, load_model, require_finite
@@ -89,8 +90,19 @@ class Network:
 
         Raises TooLargeError where they do not fit into memory.
         """
+        return [found.maps for found in self._run_together(views, "frames")]
+
+    def run_scene(self, views: Sequence[Seen]) -> list[Answer]:
+        """Views (3, H, W) of one scene, seen together -> what the network says of each.
+
+        Raises TooLargeError where they do not fit into memory.
+        """
+        check_room(self.loaded, len(views), hw_of(views[0]))
+        return self._run_together(views, "photographs")
+
+    def _run_together(self, views: Sequence[Seen], named: str) -> list[Answer]:
         try:
-            return [found.maps for found in self._run_whole(views, as_clip=True)]
+            return self._run_whole(views, together=True)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -98,8 +110,8 @@ class Network:
         self._start_over(spoiled=spoiled)
         height, width = hw_of(views[0])
         raise TooLargeError(
-            f"{len(views)} frames at {height}×{width}, which the network sees together, do not fit "
-            "into memory; take a smaller --size or model"
+            f"{len(views)} {named} at {height}×{width}, which the network sees together, do not "
+            "fit into memory; take a smaller --size or model"
         )
 
     def run_tiled(
@@ -176,7 +188,7 @@ class Network:
                 self._thread.shutdown(wait=False)
             self._thread = ThreadPoolExecutor(1, "dpt-network")
 
-    def _run_whole(self, views: Sequence[Seen], *, as_clip: bool = False) -> list[Answer]:
+    def _run_whole(self, views: Sequence[Seen], *, together: bool = False) -> list[Answer]:
         shape = views[0].shape
         pinned = self.loaded.device.type == "cuda"
         batch = Seen(
@@ -187,8 +199,8 @@ class Network:
         )
         started = time.perf_counter()
         watched = self.sizes.watching(shape, len(views))
-        with contextlib.nullcontext() if as_clip else watched:
-            answers = self._in_thread(self.loaded.model, batch, self.loaded.dtype, as_clip)
+        with contextlib.nullcontext() if together else watched:
+            answers = self._in_thread(self.loaded.model, batch, self.loaded.dtype, together)
         elapsed_s = time.perf_counter() - started
         logger.debug("network: %d at %d×%d in %.3f s", len(views), *hw_of(views[0]), elapsed_s)
         ends = [torch.stack(torch.aminmax(found.maps)) for found in answers]
@@ -196,10 +208,10 @@ class Network:
             # Looked for only now: reading every weight once would make loading 20 times slower.
             require_finite(self.loaded)
             if self.loaded.dtype is not torch.float32 or self.loaded.int8:
-                answers = self._redo(batch, as_clip)
+                answers = self._redo(batch, together)
         return answers
 
-    def _redo(self, batch: Seen, as_clip: bool) -> list[Answer]:
+    def _redo(self, batch: Seen, together: bool) -> list[Answer]:
         """The batch in float32, for values that a narrow dtype cannot hold."""
         if self._float32 is None:
             logger.warning(
@@ -210,30 +222,30 @@ class Network:
             )
             self._float32 = self._in_float32()
         self.num_redone += len(batch.pixels)
-        return self._in_thread(self._float32, batch, torch.float32, as_clip)
+        return self._in_thread(self._float32, batch, torch.float32, together)
 
     def _in_thread(
-        self, model: nn.Module, batch: Seen, dtype: torch.dtype, as_clip: bool
+        self, model: nn.Module, batch: Seen, dtype: torch.dtype, together: bool
     ) -> list[Answer]:
         if self._thread is None:
-            return self._forward(model, batch, dtype, as_clip)
-        return self._thread.submit(self._forward, model, batch, dtype, as_clip).result()
+            return self._forward(model, batch, dtype, together)
+        return self._thread.submit(self._forward, model, batch, dtype, together).result()
 
     @torch.inference_mode()
     def _forward(
-        self, model: nn.Module, batch: Seen, dtype: torch.dtype, as_clip: bool
+        self, model: nn.Module, batch: Seen, dtype: torch.dtype, together: bool
     ) -> list[Answer]:
         """(B, 3, H, W) on the CPU, and prompts (B, 1, h, w) -> what the model says of each.
 
-        as_clip: the images are the frames of one clip.
+        together: the images are the frames of one clip, or the views of one scene.
         """
         pixels, device = batch.pixels, self.loaded.device
         beside = {} if batch.prompt is None else {"prompt_depth": batch.prompt.to(device)}
         x = pixels.to(device, dtype, non_blocking=pixels.is_pinned())
-        output = model(x[None] if as_clip else x, **beside)
+        output = model(x[None] if together else x, **beside)
+        if together:
+            output = type(output)({name: values[0] for name, values in output.items()})
         maps: Tensor = output.predicted_depth if self.loaded.task == "depth" else output.logits
-        if as_clip:
-            return [Answer(one) for one in maps[0].float().cpu()]
         return answers_of(output, maps, network_hw=hw_of(pixels))
 
 

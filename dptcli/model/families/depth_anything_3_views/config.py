@@ -30,6 +30,7 @@ class DepthAnything3ViewsConfig(DepthAnythingConfig):
 
     model_type: ClassVar[str] = "depth_anything_3_views"
     sees_views: ClassVar[bool] = True
+    gives_confidence: ClassVar[bool] = True
 
     reassemble_hidden_size: int = 768
     depth_estimation_type: str = "depth"

@@ -1,0 +1,45 @@
+"""Whether the views of one scene fit into memory together, before the attempt takes the machine.
+
+A system that promises more memory than it has ends the process instead of refusing; so the need is
+estimated. Blocks hold a few times their tokens, the taps stay until the end, and maps are made of
+few views at once.
+"""
+
+import torch
+
+from dptcli.errors import TooLargeError
+from dptcli.running.machine import available_bytes
+from dptcli.weights.load import LoadedModel
+
+# Widths of a token that are held at once: taps, the state, attention and the MLP's hidden layer.
+_WIDTHS = 24
+# Numbers of a pixel: the input twice, and what comes out of it.
+_PER_PIXEL = 10
+_GIB = 2**30
+
+
+def check_room(loaded: LoadedModel, num_views: int, hw: tuple[int, int]) -> None:
+    """Raise TooLargeError, with how many views would fit, where the machine lacks the memory."""
+    free = _free_bytes(loaded.device)
+    each = bytes_of_view(loaded, hw)
+    if free is None or num_views * each <= free:
+        return
+    raise TooLargeError(
+        f"{num_views} photographs at {hw[0]}×{hw[1]}, which the network sees together, need about "
+        f"{num_views * each / _GIB:.1f} GiB and {free / _GIB:.1f} are free: {free // each} fit; "
+        "take fewer, or a smaller --size or model"
+    )
+
+
+def bytes_of_view(loaded: LoadedModel, hw: tuple[int, int]) -> int:
+    """What one more view (H, W) of a scene takes, about."""
+    backbone = loaded.model.config.backbone_config
+    tokens = (hw[0] // backbone.patch_size) * (hw[1] // backbone.patch_size) + 1
+    item = torch.finfo(loaded.dtype).bits // 8
+    return int(tokens * backbone.hidden_size * _WIDTHS * item + hw[0] * hw[1] * _PER_PIXEL * 4)
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available_bytes() if device.type == "cpu" else None

@@ -1,0 +1,297 @@
+"""Photographs of one scene: a cloud and COLMAP's files that agree with every result's camera."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from depth_anything_3_views_folder import save_authors_views
+from numpy.typing import NDArray
+from PIL import Image
+from places import SAMPLES
+from process import environment, warm_dpt
+
+from dptcli import load_model
+from dptcli.depth.colmap import quaternion_of
+from dptcli.depth.lens import Lens
+from dptcli.depth.scene import View, cloud_of
+from dptcli.errors import TooLargeError
+from dptcli.running import room
+
+NAMES = ("a", "b", "c")
+
+
+# --- reading what was written, by the formats' own descriptions ----------------------------------
+
+
+@dataclass(frozen=True)
+class Colmap:
+    """What COLMAP's text files say, by their identities."""
+
+    cameras: Mapping[int, tuple[str, NDArray[np.float64]]]
+    images: Mapping[int, tuple[NDArray[np.float64], NDArray[np.float64], int, str]]
+    seen: Mapping[int, NDArray[np.float64]]
+    points: NDArray[np.float64]
+
+
+def lines_of(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if not line.startswith("#")]
+
+
+def read_colmap(folder: Path) -> Colmap:
+    cameras, images, seen = {}, {}, {}
+    for line in lines_of(folder / "cameras.txt"):
+        identity, model, *numbers = line.split(" ")
+        cameras[int(identity)] = model, np.array(numbers, np.float64)
+    lines = lines_of(folder / "images.txt")
+    for first, second in zip(lines[::2], lines[1::2], strict=True):
+        identity, *numbers, camera, name = first.split(" ", 9)
+        values = np.array(numbers, np.float64)
+        images[int(identity)] = values[:4], values[4:], int(camera), name
+        seen[int(identity)] = np.array(second.split(), np.float64).reshape(-1, 3)
+    points = np.array([line.split() for line in lines_of(folder / "points3D.txt")], np.float64)
+    return Colmap(cameras, images, seen, points)
+
+
+def turned(quaternion: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (N, 3) turned by (w, x, y, z), by Hamilton's product."""
+    w, axis = quaternion[0], quaternion[1:]
+    across = 2 * np.cross(axis, points)
+    return points + w * across + np.cross(axis, across)
+
+
+def read_ply(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    header, _, body = path.read_bytes().partition(b"end_header\n")
+    vertices = np.frombuffer(body, dtype=[("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    assert f"element vertex {len(vertices)}\n".encode() in header
+    return vertices["xyz"], vertices["rgb"]
+
+
+# --- a run ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_authors_views(tmp_path_factory.mktemp("da3v"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three parts of one photograph, as if the camera had been turned."""
+    folder = tmp_path_factory.mktemp("photos")
+    with Image.open(SAMPLES / "room.jpg") as photo:
+        whole = photo.resize((240, 180))
+    for place, name in enumerate(NAMES):
+        whole.crop((20 * place, 0, 180 + 20 * place, 120)).save(folder / f"{name}.png")
+    return folder
+
+
+def dpt(*words: object, cwd: Path, code: int = 0) -> str:
+    """Run `dpt depth` on the processor; what it says."""
+    fixed = ("--dtype", "float32", "--device", "cpu", "--size", "84")
+    done = subprocess.run(
+        [*warm_dpt(), "depth", *map(str, words), *fixed],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def scene(model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scene")
+    words = (photos, "-o", "out/", "-m", model, "--views", "-f", "npz,ply,color")
+    said = dpt(*words, cwd=folder)
+    assert "3 done" in said
+    return folder / "out"
+
+
+def test_colmaps_cameras_are_those_of_the_results(scene: Path) -> None:
+    found = read_colmap(scene / "colmap")
+    assert [name for *_, name in found.images.values()] == [f"{name}.png" for name in NAMES]
+    for identity, (quaternion, shift, camera, _) in found.images.items():
+        facts = json.loads((scene / f"{NAMES[identity - 1]}.json").read_text())
+        with np.load(scene / f"{NAMES[identity - 1]}.npz") as arrays:
+            matrix, pose = arrays["intrinsics"][0], arrays["extrinsics"][0]
+        kind, (width, height, *lens) = found.cameras[camera]
+        assert (kind, width, height) == ("PINHOLE", 180, 120)
+        np.testing.assert_allclose(
+            lens, [matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]], rtol=1e-5
+        )
+        np.testing.assert_allclose(turned(quaternion, np.eye(3)), pose[:, :3].T, atol=1e-5)
+        np.testing.assert_allclose(shift, pose[:, 3], atol=1e-5)
+        np.testing.assert_allclose(facts["camera"]["extrinsics"], pose, atol=2e-6)
+        assert facts["camera"]["from"] == "the network"
+        assert facts["scene"] == {"num_views": 3}
+    poses = [pose for _, pose, *_ in found.images.values()]
+    assert np.ptp(poses, axis=0).max() > 1e-3, "each view has a place of its own"
+
+
+def test_one_photograph_has_its_camera_and_how_sure_it_is(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    dpt(photos / "b.png", "-o", "out/", "-m", model, "-f", "npz,confidence", cwd=tmp_path)
+    facts = json.loads((tmp_path / "out" / "b.json").read_text())
+    assert (facts["kind"], facts["polarity"]) == ("depth", "large is far")
+    assert facts["confidence"]["by"] == facts["camera"]["from"] == "the network"
+    loaded = load_model(model, device="cpu", dtype="float32")
+    with Image.open(photos / "b.png") as photo:
+        prepared = loaded.processor.with_size(84).prepare(np.asarray(photo))
+    with torch.inference_mode():
+        output = loaded.model(torch.from_numpy(prepared.pixel_values)[None])
+    assert facts["camera"]["fx"] == pytest.approx(
+        float(output.intrinsics[0, 0, 0]) * 180 / 84, 1e-4
+    )
+    assert facts["camera"]["fy"] == pytest.approx(
+        float(output.intrinsics[0, 1, 1]) * 120 / 56, 1e-4
+    )
+    with np.load(tmp_path / "out" / "b.npz") as arrays:
+        np.testing.assert_allclose(arrays["extrinsics"], output.extrinsics.numpy(), atol=1e-5)
+        assert arrays["depth"].shape == arrays["conf"].shape == (1, 120, 180)
+        assert 1 <= arrays["conf"].min() < arrays["conf"].max()
+
+
+def test_every_point_is_seen_where_it_lies(scene: Path) -> None:
+    found = read_colmap(scene / "colmap")
+    assert len(found.points) == pytest.approx(0.6 * 3 * 84 * 56, rel=0.02)
+    identities, xyz = found.points[:, 0], found.points[:, 1:4]
+    assert (identities == np.arange(1, len(xyz) + 1)).all()
+    views, numbers = found.points[:, 8].astype(int), found.points[:, 9].astype(int)
+    for identity, (quaternion, shift, camera, _) in found.images.items():
+        own = views == identity
+        x, y, z = (turned(quaternion, xyz[own]) + shift).T
+        _, (_, _, fx, fy, cx, cy) = found.cameras[camera]
+        seen = found.seen[identity][numbers[own]]
+        assert (seen[:, 2] == identities[own]).all()
+        assert (z > 0).all()
+        np.testing.assert_allclose(fx * x / z + cx, seen[:, 0], atol=0.05)
+        np.testing.assert_allclose(fy * y / z + cy, seen[:, 1], atol=0.05)
+
+
+def test_the_cloud_holds_the_same_points_in_the_photographs_colours(scene: Path) -> None:
+    xyz, rgb = read_ply(scene / "scene.ply")
+    found = read_colmap(scene / "colmap")
+    np.testing.assert_allclose(xyz, found.points[:, 1:4], rtol=1e-4, atol=1e-5)
+    assert (rgb == found.points[:, 4:7]).all()
+    assert rgb.std() > 20
+
+
+def test_the_same_command_finds_all_done_and_a_further_photograph_begins_anew(
+    scene: Path, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    words = ("-o", scene, "-m", model, "--views", "-f", "npz,ply,color")
+    assert "0 done, 3 skipped" in dpt(photos, *words, cwd=tmp_path)
+    more = tmp_path / "more"
+    more.mkdir()
+    for path in photos.iterdir():
+        (more / path.name).write_bytes(path.read_bytes())
+    with Image.open(photos / "a.png") as first:
+        first.rotate(180).save(more / "d.png")
+    (more / "e.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    words = ("-o", out, "-m", model, "--views", "-f", "npz")
+    assert "4 done, 1 failed" in dpt(more, *words, cwd=tmp_path, code=1)
+    before = read_colmap(out / "colmap")
+    assert len(before.images) == 4
+    (more / "e.png").unlink()
+    (more / "d.png").unlink()
+    assert "3 done" in dpt(more, *words, "--overwrite", cwd=tmp_path)
+    assert len(read_colmap(out / "colmap").images) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tile", "auto"), "--tile does not go with --views"),
+        (("--skip-existing",), "what is done already stands"),
+        (("--fov", "60"), "the network estimates each camera"),
+        (("--range", "global"), "--range global does not go with --views"),
+        (("-m", "dpt-small"), "sees each photograph on its own"),
+    ],
+    ids=["tile", "skip", "camera", "range", "model"],
+)
+def test_what_does_not_go_with_a_scene_is_refused(
+    photos: Path, model: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    named = () if "-m" in words else ("-m", str(model))
+    said = dpt(photos, "-o", "out/", "--views", *named, *words, cwd=tmp_path, code=2)
+    assert message in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_views_of_two_shapes_are_named(model: Path, photos: Path, tmp_path: Path) -> None:
+    for name, turn in (("a.png", False), ("b.png", True)):
+        with Image.open(photos / name) as photo:
+            (photo.transpose(Image.Transpose.ROTATE_90) if turn else photo).save(tmp_path / name)
+    said = dpt("a.png", "b.png", "-o", "out/", "-m", model, "--views", cwd=tmp_path, code=2)
+    assert "sees a.png at 56×84 and b.png at 84×56" in said.replace("\n", " ")
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_another_programs_files_are_left_alone(model: Path, photos: Path, tmp_path: Path) -> None:
+    others = tmp_path / "out" / "colmap" / "cameras.txt"
+    others.parent.mkdir(parents=True)
+    others.write_text("1 PINHOLE 10 10 5 5 5 5\n")
+    words = (photos, "-o", "out/", "-m", model, "--views")
+    assert "dpt has not written it" in dpt(*words, cwd=tmp_path, code=2)
+    assert others.read_text() == "1 PINHOLE 10 10 5 5 5 5\n"
+
+
+# --- its parts -----------------------------------------------------------------------------------
+
+
+def test_points_of_a_wall_lie_on_it_whichever_camera_saw_them() -> None:
+    rng = np.random.default_rng(0)
+    views = []
+    for name in NAMES:
+        # A camera 4 before the wall z = 1 of the world, moved along it.
+        place = np.array([*rng.uniform(-1, 1, 2), -3])
+        pose = np.column_stack([np.eye(3), -place])
+        depth = np.full((20, 30), 4, np.float32)
+        rgb = rng.integers(0, 256, (20, 30, 3), np.uint8)
+        lens = Lens.middle(100.0, (60, 90), "the network")
+        views.append(View(name, lens, pose, depth, rng.random((20, 30), np.float32), rgb))
+    cloud = cloud_of(views, max_points=10_000)
+    np.testing.assert_allclose(cloud.xyz[:, 2], 1, atol=1e-6)
+    assert len(cloud.xyz) == pytest.approx(0.6 * 3 * 600, abs=3)
+    width = 4 * 90 / 100  # of what each camera sees of the wall, less a pixel
+    for number, view in enumerate(views):
+        x = cloud.xyz[cloud.view == number][:, 0]
+        middle = -view.extrinsics[0, 3]
+        assert abs(x - middle).max() < width / 2
+        assert np.ptp(x) == pytest.approx(width * 29 / 30, rel=0.02)
+    few = cloud_of(views, max_points=100)
+    assert len(few.xyz) == 100
+    assert len(np.unique(few.view)) == 3
+
+
+def test_a_quaternion_turns_as_its_matrix_does() -> None:
+    rng = np.random.default_rng(1)
+    for trace in (None, 0, 1, 2):  # also half turns, about each axis
+        given = rng.normal(size=4)
+        given /= np.linalg.norm(given)
+        if trace is not None:
+            given = np.eye(4)[trace + 1]
+        turn = turned(given, np.eye(3)).T
+        found = quaternion_of(turn)
+        assert found[0] >= 0
+        np.testing.assert_allclose(turned(found, np.eye(3)).T, turn, atol=1e-12)
+
+
+def test_more_views_than_memory_holds_are_refused_with_how_many_fit(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(model, device="cpu", dtype="float32")
+    each = room.bytes_of_view(loaded, (504, 378))
+    monkeypatch.setattr(room, "available_bytes", lambda: 7 * each + 1)
+    room.check_room(loaded, 7, (504, 378))
+    with pytest.raises(TooLargeError, match=r"8 photographs at 504×378.* 7 fit; take fewer"):
+        room.check_room(loaded, 8, (504, 378))

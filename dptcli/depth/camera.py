@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image
-
 from dptcli.depth.intrinsics import Intrinsics
 from dptcli.depth.lens import Lens
 from dptcli.errors import UsageError
+from dptcli.inputs.exif import read_exif
 from dptcli.inputs.find import ImageSource
 from dptcli.remote.opening import open_address
 
@@ -20,7 +19,6 @@ from dptcli.remote.opening import open_address
 ASSUMED_FOCAL_35MM = 27.0
 
 _DIAGONAL_35MM = math.hypot(36.0, 24.0)
-_EXIF_IFD = 0x8769
 _FOCAL_LENGTH_IN_35MM = 0xA405
 _FOCAL_LENGTH, _FOCAL_PLANE_X_RESOLUTION, _FOCAL_PLANE_UNIT = 0x920A, 0xA20E, 0xA210
 _PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
@@ -122,9 +120,7 @@ def exif_focal_35mm(photo: Path | BinaryIO | None) -> float | None:
     if photo is None:
         return None
     try:
-        with Image.open(photo) as image:
-            exif = image.getexif().get_ifd(_EXIF_IFD)
-            size = image.size
+        exif, size = read_exif(photo)
         stated = float(exif.get(_FOCAL_LENGTH_IN_35MM, 0))
         if not 1 <= stated <= 5000:  # 0 is EXIF's "unknown"
             stated = _focal_35mm_by_sensor(exif, size)

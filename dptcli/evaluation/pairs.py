@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from dptcli.errors import ImageError, UsageError
 from dptcli.evaluation.maps import MAP_SUFFIXES, read_map
 from dptcli.inputs.decode import printable
-from dptcli.inputs.formats import IMAGE_SUFFIXES
-from dptcli.inputs.search import natural_key
+from dptcli.inputs.formats import is_picture
+from dptcli.inputs.search import LeftOut, choose, natural_key
 
 if TYPE_CHECKING:
     from dptcli.weights.load import LoadedModel
@@ -278,18 +278,23 @@ def _pairs_in_folder(folder: Path, *, task: PairTask) -> list[Pair]:
     image_root = folder / "images" if split else folder
     target_root = folder / targets if split else folder
     endings = tuple(_TARGET_ENDINGS.values())
+    pictures = [
+        path
+        for path in image_root.rglob("*")
+        if is_picture(path.suffix.lower())
+        and (split or not path.stem.endswith(endings))  # a.depth.png is a target
+        and path.is_file()
+    ]
+    left_out = LeftOut()
     images: dict[Path, Path] = {}
-    for path in sorted(image_root.rglob("*"), key=natural_key):
+    for path in sorted(choose(pictures, left_out, path_of=lambda path: path), key=natural_key):
         key = path.relative_to(image_root).with_suffix("")
-        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
-            continue
-        if not split and key.name.endswith(endings):
-            continue  # a.depth.png is a target
         if key in images:
             raise UsageError(
                 f"{printable(path)} and {printable(images[key])} share one name; keep one of them"
             )
         images[key] = path
+    left_out.log()
     pairs = []
     for key, image in images.items():
         base = key.name if split else f"{key.name}{ending}"

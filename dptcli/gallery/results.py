@@ -17,7 +17,7 @@ from dptcli.depth.colormaps import depth_lut, finite_range, scale_to_levels
 from dptcli.errors import DptError, ImageError
 from dptcli.evaluation.maps import read_map
 from dptcli.inputs.decode import printable
-from dptcli.inputs.formats import IMAGE_SUFFIXES
+from dptcli.inputs.formats import IMAGE_SUFFIXES, READ_SUFFIXES
 from dptcli.kinds import CONFIDENCE, is_kind, near_is_large
 from dptcli.records.report import FAILURES_NAME
 from dptcli.results.sidecar import FILES_KEY, TEXT_KEY, facts_beside, find_sidecar, read_sidecar
@@ -141,7 +141,7 @@ def _find_photo(
             return said
     if photos is not None:
         base = photos / path.relative_to(folder).with_suffix("")
-        for suffix in sorted(IMAGE_SUFFIXES):
+        for suffix in (*sorted(IMAGE_SUFFIXES), *sorted(READ_SUFFIXES - IMAGE_SUFFIXES)):
             for candidate in (base.with_name(base.name + s) for s in (suffix, suffix.upper())):
                 if candidate.is_file():
                     return candidate

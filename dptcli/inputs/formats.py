@@ -59,6 +59,7 @@ KINDS = (
     Kind(rb"gimp xcf", "a GIMP document"),
     Kind(rb"DDS ", "a DDS texture"),
     Kind(rb"qoif", "a QOI image"),
+    Kind(rb"\x00\x00[\x02\x03\x0a\x0b]\x00{5}", "a TGA image"),  # an icon counts its pictures here
     Kind(rb"\x00\x00[\x01\x02]\x00", "an icon"),
     Kind(rb"SIMPLE  =", "a FITS image"),
     Kind(rb"\s*<svg|\s*<\?xml", "an SVG or XML file"),
@@ -106,7 +107,8 @@ _UNREAD = frozenset(
 )
 
 
-PICTURE_SUFFIXES = IMAGE_SUFFIXES.union(_UNREAD, *_MORE.values())
+READ_SUFFIXES = IMAGE_SUFFIXES.union(*_MORE.values())
+PICTURE_SUFFIXES = READ_SUFFIXES | _UNREAD
 
 
 @dataclass(frozen=True)

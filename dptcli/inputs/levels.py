@@ -50,13 +50,14 @@ class Scaled:
     """levels: uint8, of the values' shape. used: the share of the range that the samples fill.
 
     ends: the values that became black and white. fill: a value that was taken for "no data" though
-    the file does not say so.
+    the file does not say so. is_empty: no sample has a value.
     """
 
     levels: NDArray[np.uint8]
     used: float
     ends: tuple[float, float]
     fill: float | None = None
+    is_empty: bool = False
 
 
 def to_levels(
@@ -79,7 +80,7 @@ def to_levels(
     if valid is not None:
         levels[~valid] = 0
     used = (min(high, top) - max(low, bottom)) / max(top - bottom, 1e-300) if sample.size else 1.0
-    return Scaled(levels, used, (bottom, top), fill)
+    return Scaled(levels, used, (bottom, top), fill, is_empty=valid is not None and not valid.any())
 
 
 def alpha_levels(values: Values, colours: Scaled) -> NDArray[np.uint8]:
@@ -94,6 +95,8 @@ def alpha_levels(values: Values, colours: Scaled) -> NDArray[np.uint8]:
 
 def poorly_used(scaled: Scaled) -> str | None:
     """Say that a picture will look black, white or flat; None where it uses its range."""
+    if scaled.is_empty:
+        return "has no value anywhere, only what stands for no data: all of it is black"
     if scaled.used >= _WELL_USED:
         return None
     bottom, top = scaled.ends

@@ -165,6 +165,10 @@ def _through_tifffile(data: bytes, page: Directory, reading: Reading, *, kind: s
 
 def _picture(values: NDArray[Any], tags: Tags, reading: Reading) -> Image.Image:
     """Samples (H, W, samples) as RGB, by what the tags say that they are."""
+    if values.dtype.kind not in "buif":
+        raise ImageError(
+            f"{reading.name} is a TIFF file of {values.dtype} samples, no picture; export it as PNG"
+        )
     photometric = tags.get(PHOTOMETRIC, BLACK_IS_ZERO)
     samples = values.shape[-1]
     if photometric == CMYK and samples >= 4:

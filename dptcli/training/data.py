@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, UnidentifiedImageError
 
 from dptcli.errors import ImageError, UsageError
 from dptcli.evaluation.pairs import Pair, PairTask, read_depth, read_labels
@@ -161,16 +161,25 @@ def draw_shape(
 
     Without a seed it is the closest.
     """
-    with Image.open(example.image) as image:
-        width, height = image.size
-        if image.getexif().get(ORIENTATION_TAG, 1) >= 5:  # turned by a quarter
-            width, height = height, width
+    width, height = _upright_size(example.image)
     apart = [abs(np.log(shape[1] / shape[0] * height / width)) for shape in shapes_hw]
     if seed is None:
         return int(np.argmin(apart))
     weights = np.exp(-ASPECT_SHARPNESS * np.asarray(apart))
     rng = np.random.default_rng([seed, number_of(example), variant, 1])
     return int(rng.choice(len(shapes_hw), p=weights / weights.sum()))
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    """A photograph's width and height, from its header where Pillow knows the kind."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(ORIENTATION_TAG, 1) >= 5  # by a quarter
+    except UnidentifiedImageError:  # one that an extra reads
+        height, width, _ = decode_image(path).shape
+        return width, height
+    return (height, width) if turned else (width, height)
 
 
 def load_sample(

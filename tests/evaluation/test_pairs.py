@@ -219,3 +219,12 @@ def test_measured_photographs_are_read_in_metres():
     street = read_depth(sets[2].pairs[0])
     assert street.shape == (375, 1242)
     assert 2 < street[street > 0].min() < street.max() < 90
+
+
+def test_photographs_of_every_kind_that_is_read_are_paired(tmp_path):
+    for name in ("a.ppm", "b.jp2", "c.avif", "d.png"):
+        save_png(tmp_path / "images" / name, np.zeros((4, 6, 3), np.uint8))
+        save_png(tmp_path / "labels" / f"{name[0]}.png", np.zeros((4, 6), np.uint8))
+    Image.new("L", (4, 6)).save(tmp_path / "images" / "d.ppm")  # what an editor left beside it
+    pairs = read_pairs(tmp_path, task="segment").pairs
+    assert [pair.name[-5:] for pair in pairs] == ["a.ppm", "b.jp2", ".avif", "d.png"]

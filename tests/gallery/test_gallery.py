@@ -292,3 +292,13 @@ def test_no_photograph_is_needed(tmp_path):
 def test_the_gallery_loads_no_torch():
     code = "import sys, dptcli.gallery; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_photographs_of_every_kind_that_is_read_are_found(folder, tmp_path):
+    for path in (tmp_path / "photos").rglob("*"):
+        if path.is_file():
+            with Image.open(path) as photo:
+                photo.convert("RGB").save(path.with_suffix(".PPM"))
+            path.unlink()
+    built = build_gallery(folder, photos=tmp_path / "photos")
+    assert all(entry["photo"] for entry in data_of(built.page)["entries"])

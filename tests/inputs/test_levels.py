@@ -155,3 +155,14 @@ def test_floats_of_an_unknown_range_look_like_a_photograph():
     seen = decode_image(tiff((273 + GREY * 0.05).astype(np.float32)))
     assert abs(seen.mean() / 255 - 0.449) < 0.02
     assert abs(seen.std() / 255 - 0.226) < 0.03
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.full((4, 6), np.nan, np.float32), np.full((4, 6), -9999, np.int16)],
+    ids=["not a number", "GDAL's no data"],
+)
+def test_a_picture_without_any_value_is_black_and_that_is_said(values, caplog):
+    data = tiff(values, extratags=[(42113, "s", 0, "-9999", True)])
+    assert not decode_image(data).any()
+    assert "no value anywhere" in caplog.text

@@ -184,3 +184,9 @@ def test_a_missing_extra_is_named(monkeypatch, data, extra):
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
     with pytest.raises(ImageError, match=rf"needs .*; pip install 'dptcli\[{extra}\]'"):
         decode_image(data)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("TGA", "a TGA image"), ("ICO", "an icon")])
+def test_a_tga_image_is_not_taken_for_a_cursor(kind, said):
+    with pytest.raises(ImageError, match=said):
+        decode_image(encoded(scene(), kind))

@@ -250,3 +250,10 @@ def test_raw_without_its_extra_is_refused_by_name(monkeypatch):
 def test_a_raw_photograph_above_the_limit_is_refused():
     with pytest.raises(ImageError, match="64 × 48 pixels, above the limit"):
         decode_image(mosaic(), max_pixels=1000)
+
+
+def test_complex_samples_are_refused_by_name():
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.ones((8, 8), np.complex64), photometric="minisblack")
+    with pytest.raises(ImageError, match="complex64"):
+        decode_image(stream.getvalue())

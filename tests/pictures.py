@@ -196,6 +196,13 @@ PICTURES = {
         ("dpt depth astronaut.jpg -o stereo/ --refine-edges -f sbs,anaglyph",),
         beside("stereo/astronaut_LRF.jpg", "stereo/astronaut_anaglyph.jpg"),
     ),
+    "things": Picture(
+        (
+            "dpt depth room.jpg -o things.webp --with-segments --show-things "
+            "--anchor 160,280=3 --anchor 330,400=1.1 --anchor 520,440=0.9",
+        ),
+        opened("things.webp"),
+    ),
     "overlay": Picture(
         ("dpt segment pavilion.jpg -o seen/ --overlay 0.5 --outlines --also legend,mask",),
         beside("seen/pavilion.png", "seen/pavilion.legend.png"),

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from dptcli.depth.outputs import DepthOutputs, model_facts
+from dptcli.depth.facts import model_facts
+from dptcli.depth.outputs import DepthOutputs
 from dptcli.errors import ModelError, UsageError
 from dptcli.inputs.find import find_images
 from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline

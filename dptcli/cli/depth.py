@@ -88,6 +88,8 @@ def depth(
     sky: d.Sky = None,
     confidence: d.Confidence = False,
     with_segments: d.WithSegments = False,
+    boxes: d.BoxesFile = None,
+    show_things: d.ShowThings = False,
     masks: d.Masks = False,
     segment_model: d.SegmentModel = None,
     frames: p.Frames = None,
@@ -214,7 +216,7 @@ def _as_views(work: RunOutputs, request: Request, outputs: "DepthOutputs") -> Ru
 
 
 def _save_of(outputs: "DepthOutputs", loaded: "LoadedModel") -> "Save":
-    from dptcli.depth.outputs import model_facts
+    from dptcli.depth.facts import model_facts
 
     outputs.check_model(loaded)
     facts = model_facts(loaded)

@@ -282,8 +282,30 @@ WithSegments = Annotated[
         "--with-segments",
         rich_help_panel=CLASSES,
         metavar="",
-        help="Name what the photograph shows in the same run of the network: each class's area "
-        "and median depth, in --json and the result, e.g. [cyan]--with-segments --json[/]",
+        help="Name what the photograph shows in the same run of the network: area and depth of "
+        "each class and each of its regions, in --json and the result, "
+        "e.g. [cyan]--with-segments --json[/]",
+    ),
+]
+BoxesFile = Annotated[
+    str | None,
+    typer.Option(
+        "--boxes",
+        metavar="PATH",
+        show_default=False,
+        rich_help_panel=CLASSES,
+        help="Tell how far what a detector found is: COCO's JSON, YOLO's text, or a folder of "
+        "NAME.txt, e.g. [cyan]--boxes labels/ --json[/]",
+    ),
+]
+ShowThings = Annotated[
+    bool,
+    typer.Option(
+        "--show-things",
+        rich_help_panel=CLASSES,
+        metavar="",
+        help="Draw those boxes, or the classes' regions, with their distances into the picture, "
+        "e.g. [cyan]--with-segments --show-things[/]",
     ),
 ]
 Masks = Annotated[

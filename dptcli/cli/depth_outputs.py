@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dptcli.cli.predicting.clip_request import ClipRequest
     from dptcli.cli.predicting.request import Request
     from dptcli.depth.anchors import Anchors
+    from dptcli.depth.boxes import Boxes
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.depth.prompts import Prompts
     from dptcli.depth.stereo import Stereo
@@ -89,6 +90,8 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         max_points=max_points or 0,
         edge_cut_deg=edge_cut_deg,
         stereo=_stereo(request, given, formats),
+        boxes=_boxes(request, given),
+        shows_things=given["show_things"],
         sky=d.check_sky(given["sky"]),
     )
 
@@ -127,6 +130,23 @@ def _stereo(request: "Request", given: Mapping[str, Any], formats: tuple[Format,
         else o.parse_number("--convergence", convergence, example="0.5"),
         lossless=request.clip is not None and request.clip.to_video,
     )
+
+
+def _boxes(request: "Request", given: Mapping[str, Any]) -> "Boxes | None":
+    """Read a detector's boxes. Raises UsageError."""
+    if given["show_things"]:
+        if given["boxes"] is None and not given["with_segments"]:
+            raise UsageError("--show-things draws what --boxes or --with-segments finds; add one")
+        if given["bits"] == "16":
+            raise UsageError("--bits 16 makes 16-bit grey and --show-things 8-bit colours")
+    if given["boxes"] is None:
+        return None
+    if request.clip is not None:
+        raise UsageError("--boxes is for photographs, not for clips and sequences")
+
+    from dptcli.depth.boxes import read_boxes
+
+    return read_boxes(given["boxes"])
 
 
 def _usual_range(request: "Request", *, grey: bool) -> str:

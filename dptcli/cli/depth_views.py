@@ -61,7 +61,7 @@ def in_one_scene(request: "Request", outputs: "DepthOutputs") -> "RunAll":
     """Return the work of a run whose photographs show one scene."""
 
     def run_all(pipeline: "Pipeline", plan: "Plan", watch: "Watch") -> "Report":
-        from dptcli.depth.outputs import model_facts
+        from dptcli.depth.facts import model_facts
         from dptcli.depth.views import check_scene_files, run_views
 
         if plan.folder is None:

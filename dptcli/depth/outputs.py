@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dptcli import __version__
 from dptcli.depth.anchors import FITS, Anchors, apply_fit, sample_at
+from dptcli.depth.boxes import Boxes
 from dptcli.depth.camera import Camera, lens_of
 from dptcli.depth.colormaps import finite_range
 from dptcli.depth.confidence import confidence_at, confidence_facts
 from dptcli.depth.depthmap import DepthMap
+from dptcli.depth.facts import meaning, value_facts
 from dptcli.depth.formats import FORMATS, Format
 from dptcli.depth.guided import refine_edges
 from dptcli.depth.lens import Lens
@@ -23,15 +24,15 @@ from dptcli.depth.picture import Look
 from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
 from dptcli.depth.stereo import Stereo, write_stereo
-from dptcli.errors import DptError, UsageError
+from dptcli.depth.things import describe_boxes, describe_things, draw_things
+from dptcli.errors import UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.kinds import MEANINGS, Kind, near_is_large
 from dptcli.results.plan import Job, photo_facts
-from dptcli.results.sidecar import FILES_KEY, POLARITY, UNIT, read_sidecar, sidecar_bytes
+from dptcli.results.sidecar import FILES_KEY, read_sidecar, sidecar_bytes
 from dptcli.results.writers import write_picture, write_whole
 from dptcli.segments.maskfiles import Style, write_label_mask
 from dptcli.segments.masks import describe_segments
-from dptcli.weights.fingerprint import weights_hash
 
 if TYPE_CHECKING:
     from dptcli.pipeline import Prediction
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Sky = Literal["far", "mask", "keep"]
-TOLD = ("kind", "min", "max", "anchors", "segments", "shot_change")
+TOLD = ("kind", "min", "max", "anchors", "segments", "things", "boxes", "shot_change")
 """The facts of an image that its line of --json holds."""
 
 
@@ -51,7 +52,8 @@ class DepthOutputs:
     refine: move depth's edges to the photograph's, in every format. max_points, edge_cut_deg: of a
     point cloud or a mesh, as their writers have it. run_limits: the range of the whole
     run, where `look` wants it. anchors: known distances, which turn depth into metres.
-    stereo: how far apart two views are.
+    stereo: how far apart two views are. boxes: a detector's, whose distances are told.
+    shows_things: draw them, or the classes' regions, into pictures.
     mirrored: how sure the depth is comes from a second pass, of the mirrored photograph.
     on_picture: takes each image's name and picture, whatever the formats, in the writer's thread.
     names: class id -> name, where classes are predicted too. mask_style: write their masks, each to
@@ -65,6 +67,8 @@ class DepthOutputs:
     max_points: int = DEFAULT_MAX_POINTS
     edge_cut_deg: float | None = None
     stereo: Stereo = field(default_factory=Stereo)
+    boxes: Boxes | None = None
+    shows_things: bool = False
     run_limits: tuple[float, float] | None = None
     anchors: Anchors | None = None
     on_picture: Callable[[str, Image.Image], None] | None = None
@@ -196,6 +200,12 @@ class DepthOutputs:
         }
         if prediction.labels is not None:
             facts["segments"] = describe_segments(values, prediction.labels, self.names)
+            facts["things"] = describe_things(
+                values, prediction.labels, self.names, near_is_large=near_is_large(kind)
+            )
+        if self.boxes is not None:
+            boxes = self.boxes.of(job.source.relative, prediction.source_hw)
+            facts["boxes"] = describe_boxes(values, boxes, near_is_large=near_is_large(kind))
         lens = self._lens(prediction, job.source, (values.shape[0], values.shape[1]))
         if lens is not None:
             facts["camera"] = lens.facts()
@@ -291,6 +301,13 @@ class DepthOutputs:
         if item.group == "shape":
             return SHAPE_WRITERS[item.name](stream, depth)
         picture, facts = self.look.draw(depth, self.run_limits, indexed=True)
+        if self.shows_things:
+            picture = draw_things(
+                picture,
+                depth.facts["things" if self.boxes is None else "boxes"],
+                unit="m" if depth.kind.endswith("_m") else "",
+                left=depth.values.shape[1] if self.look.side_by_side else 0,
+            )
         write_picture(stream, picture, kind=item.name, facts={**depth.facts, **facts})
         return facts
 
@@ -319,42 +336,6 @@ def _to_metres(
     ends = apply_fit(np.array(limits, np.float32), fit, inverse=inverse)
     limits = (float(ends.min()), float(ends.max()))
     return apply_fit(values, fit, inverse=inverse), limits, facts
-
-
-def model_facts(loaded: "LoadedModel") -> dict[str, Any]:
-    """Say which model makes a run's depth, and what its values mean."""
-    return {
-        "dpt": __version__,
-        "model": loaded.name,
-        "model_hash": hash_of(loaded),
-        "model_dtype": loaded.dtype_name,
-        **meaning(loaded.kind),
-    }
-
-
-def hash_of(loaded: "LoadedModel") -> str | None:
-    """Name a model's weights; None for one that did not come from files in our layout."""
-    try:
-        return weights_hash(loaded.folder)
-    except (DptError, OSError) as error:
-        logger.debug("no hash of %s: %s", loaded.name, error)
-        return None
-
-
-def meaning(kind: Kind) -> dict[str, str]:
-    """Say what values of a kind mean: kind, unit, polarity."""
-    return {"kind": kind, "unit": UNIT[kind], "polarity": POLARITY[kind]}
-
-
-def value_facts(values: NDArray[np.float32]) -> dict[str, Any]:
-    """Say the size and the range of a map (H, W)."""
-    lo, hi = finite_range(values)
-    num_finite = int(np.isfinite(values).sum())
-    facts: dict[str, Any] = {"height": values.shape[0], "width": values.shape[1]}
-    facts.update({"min": lo, "max": hi})
-    return (
-        facts if num_finite == values.size else {**facts, "num_nonfinite": values.size - num_finite}
-    )
 
 
 def _write_sidecar(

@@ -15,7 +15,8 @@ import sys
 import torch
 torch.set_num_threads(1)
 from dptcli.depth.colormaps import depth_lut
-from dptcli.depth.outputs import DepthOutputs, model_facts
+from dptcli.depth.facts import model_facts
+from dptcli.depth.outputs import DepthOutputs
 from dptcli.depth.picture import Look
 from dptcli.inputs.find import find_images
 from dptcli.pipeline import Options, open_pipeline

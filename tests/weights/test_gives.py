@@ -16,7 +16,7 @@ from tiny_catalogue import into_cache, save_row
 
 from dptcli import DepthAnythingForDepthEstimation, DPTConfig, DPTForDepthEstimation
 from dptcli.cli import eval as measure
-from dptcli.depth.outputs import model_facts
+from dptcli.depth.facts import model_facts
 from dptcli.errors import ModelError, UsageError
 from dptcli.evaluation.metrics import own_protocol
 from dptcli.export import Exported, describe

@@ -74,7 +74,7 @@ class Reporter:
     def loaded(self, pipeline: "Pipeline") -> None:
         """Note which model does the work."""
         if self._account is not None:
-            from dptcli.depth.outputs import hash_of
+            from dptcli.depth.facts import hash_of
 
             loaded = pipeline.loaded
             about = {

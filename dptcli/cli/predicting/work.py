@@ -23,7 +23,7 @@ _NOT_CONTENT = frozenset(
     | {"segment_model", "prompt"}
 )
 # Options that may name a file, whose content counts.
-_FILES = ("anchors", "palette", "intrinsics")
+_FILES = ("anchors", "palette", "intrinsics", "boxes")
 
 
 def content_options(given: Mapping[str, Any]) -> dict[str, str]:
@@ -40,8 +40,13 @@ def work_hash(
     """
     digest = hashlib.blake2b(json.dumps([*models, sorted(options.items())]).encode(), digest_size=8)
     for name in _FILES:
-        if (path := Path(options.get(name, ""))).is_file():
+        path = Path(options.get(name, "None"))
+        if path.is_file():
             digest.update(path.read_bytes())
+        elif name == "boxes" and path.is_dir():  # a text for each photograph
+            for text in sorted(path.rglob("*.txt")):
+                digest.update(os.fsencode(f"\0{text}"))
+                digest.update(text.read_bytes())
     for source in sources:
         digest.update(os.fsencode(f"\0{source.relative}"))
         try:

@@ -152,9 +152,9 @@ def read_settings(source: str | os.PathLike[str], access: Access) -> tuple[Path,
         path = settings_file(source, CONFIG_NAME, access=access)
     except MissingModelError:
         own = _of_authors(source, access)
-        if own is None:
-            raise
-        return Path(source), own
+        if own is not None:
+            return Path(source), own
+        path = settings_file(source, WHOLE_NAME, access=access)
     if not path.exists() and (path.parent / WHOLE_NAME).exists():
         path = path.parent / WHOLE_NAME
     try:

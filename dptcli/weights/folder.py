@@ -16,6 +16,8 @@ from dptcli.model.families.family import DEPTH, SEGMENT
 
 CONFIG_NAME = "config.json"
 PROCESSOR_NAME = "preprocessor_config.json"
+# A model's whole processing, of images among others: what newer files may hold instead.
+WHOLE_PROCESSOR_NAME = "processor_config.json"
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 PICKLE_NAME = "pytorch_model.bin"
@@ -155,6 +157,11 @@ def weights_among(names: Collection[str], access: Access = HERE) -> str | None:
     return next((name for name in wanted if name in names), None)
 
 
+def processor_among(names: Collection[str]) -> str | None:
+    """Which of the files with `names` the image processor is read from."""
+    return next((name for name in (PROCESSOR_NAME, WHOLE_PROCESSOR_NAME) if name in names), None)
+
+
 def variant_name(name: str, variant: str | None) -> str:
     """The name of a file of weights, or an index of such, in a variant: model.fp16.safetensors."""
     if variant is None:
@@ -182,8 +189,9 @@ def files_of(folder: Path, access: Access = HERE) -> list[Path]:
             f"{PROCESSOR_NAME} and {WEIGHTS_NAME}"
         )
     needed = [CONFIG_NAME, weights]
-    if PROCESSOR_NAME in present:
-        needed.insert(1, PROCESSOR_NAME)
+    processor = processor_among(present)
+    if processor is not None:
+        needed.insert(1, processor)
     elif not is_authors_folder(folder):
         # No default: a wrong size or normalisation gives wrong depth without a sign of it.
         raise MissingModelError(

@@ -23,6 +23,7 @@ from dptcli.weights.folder import (
     PROCESSOR_NAME,
     authors_architecture,
     files_of,
+    processor_among,
     read_config,
     shards_of,
     task_of,
@@ -260,12 +261,13 @@ def _download(name: HubName, *, task: str | None, licence: str | None, bare: boo
         return _get_checked(name, file_name, commit=str(info.sha), file=files[file_name])
 
     config = read_config(get(CONFIG_NAME).parent)
-    if PROCESSOR_NAME not in files and authors_architecture(config) is None:
+    processor = processor_among(files)
+    if processor is None and authors_architecture(config) is None:
         raise foreign
     if not bare:
         _refuse_other_models(name, config, task=task)
-    if PROCESSOR_NAME in files:
-        get(PROCESSOR_NAME)
+    if processor is not None:
+        get(processor)
     _show_licence(name, licence or _card_licence(info))
     wanted = [weights]
     if weights.endswith(".json"):

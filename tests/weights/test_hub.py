@@ -311,3 +311,11 @@ def test_a_full_disk_is_one_line_and_leaves_no_weights(
     fetch = Fetch(hub, small_disk)
     assert said in fetch.refusal("owner/model")
     assert "model.safetensors" not in fetch.cached_names()
+
+
+def test_the_newer_file_of_the_whole_processing_is_fetched(hub: Hub, fetch: Fetch) -> None:
+    held = whole()
+    del held["preprocessor_config.json"]
+    hub.repositories["who/new"] = Repository({**held, "processor_config.json": b"{}"})
+    folder = fetch.folder("who/new")
+    assert (folder / "processor_config.json").is_file()

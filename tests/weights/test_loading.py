@@ -11,7 +11,7 @@ from parity import randomize
 from safetensors.torch import load_file, save_file
 from tiny import save_tiny
 
-from dptcli import DPTForDepthEstimation, DPTForSemanticSegmentation
+from dptcli import AutoImageProcessor, DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.weights.load import load_model, non_finite
 
 WEIGHTS = "model.safetensors"
@@ -152,3 +152,11 @@ def test_a_shard_may_lie_in_the_folder_beside(whole: Path, folder: Path) -> None
     index = {"weight_map": dict.fromkeys(names, f"../shared/{WEIGHTS}")}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert torch.equal(outputs(folder), outputs(whole))
+
+
+def test_the_newer_file_of_the_whole_processing_will_do(whole: Path, folder: Path) -> None:
+    values = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": values}))
+    assert load_model(folder).processor == load_model(whole).processor
+    assert AutoImageProcessor.from_pretrained(folder) == load_model(whole).processor

@@ -28,7 +28,7 @@ from dptcli.depth.colormaps import finite_range
 from dptcli.depth.prompts import Prompt, prompt_remedy
 from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.fast.memory import hold_reserve, settle_memory
-from dptcli.inputs.find import ImageSource, decode_picture
+from dptcli.inputs.find import ImageSource, decode_picture, source_of
 from dptcli.inputs.reading import about_of
 from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
 from dptcli.processing.processor import Prepared
@@ -205,7 +205,7 @@ class Pipeline:
         if isinstance(image, np.ndarray):
             sample = self.prepare(image, prompt=prompt)
         else:
-            source = Path(image) if isinstance(image, str) else image
+            source = source_of(image) if isinstance(image, str) else image
             sample = self.decode(source, prompt=prompt)
         return self.finish(self.predict([sample])[0], sample)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from site_on_loopback import serving
 from tiny import LABELS, save_tiny
 
 import dptcli
@@ -238,6 +239,25 @@ def test_depth_of_a_file_an_array_and_bytes_is_the_same(models, photos):
     for image in (str(path), path.read_bytes(), np.array(Image.open(path))):
         np.testing.assert_array_equal(dptcli.predict_depth(image, model=loaded), from_path)
     np.testing.assert_array_equal(dptcli.predict_depth(path, model=models["depth"]), from_path)
+
+
+def test_depth_and_classes_of_addresses_and_lists(models, photos):
+    loaded = load_model(models["depth"], task="depth", optimized=True)
+    paths = [photos / "0.png", photos / "1.png"]
+    one_by_one = [dptcli.predict_depth(path, model=loaded) for path in paths]
+    with serving(photos) as address:
+        given = [f"{address}/0.png", np.array(Image.open(paths[1]))]
+        found = dptcli.predict_depth(given, model=loaded)
+        np.testing.assert_array_equal(dptcli.predict_depth(given[0], model=loaded), one_by_one[0])
+        classes = dptcli.predict_segments((given[0], str(paths[1])), model=models["segment"])
+        with pytest.raises(ImageError, match="404"):
+            dptcli.predict_depth(f"{address}/absent.png", model=loaded)
+    for mine, expected in zip(found, one_by_one, strict=True):
+        np.testing.assert_array_equal(mine, expected)
+    assert [one.shape for one in classes] == [(30, 40), (40, 30)]
+    assert dptcli.predict_depth([], model=loaded) == []
+    with pytest.raises(UsageError, match="1 maps for 2 images"):
+        dptcli.predict_depth(paths, model=loaded, prompt=[np.ones((2, 2))])
 
 
 def test_segments_are_class_ids(models, photos):

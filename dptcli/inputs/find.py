@@ -208,6 +208,13 @@ def _absolute(path: Path) -> Path:
 # --- opening -------------------------------------------------------------------------------------
 
 
+def source_of(given: str | Path) -> ImageSource | Path:
+    """What a path or an address names, to be decoded."""
+    if is_address(given):
+        return ImageSource(None, Path("image"), url=str(given))
+    return Path(given)
+
+
 def decode_image(
     source: ImageSource | str | Path | bytes | BinaryIO,
     *,

@@ -13,6 +13,11 @@ from dptcli.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+# Pillow's filters by name, in the order of its numbers.
+FILTERS = {
+    name: number
+    for number, name in enumerate(("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"))
+}
 DEFAULT_MAX_LONG_SIDE = 4096
 """With the aspect kept at 384, pictures up to 10:1 stay as the reference sizes them."""
 
@@ -31,11 +36,11 @@ _OPTIONAL = ("do_reduce_labels", "do_convert_rgb", "max_long_side")
 class ProcessorConfig:
     """Every parameter of DPTImageProcessor; ConfigError names field, value and what is allowed.
 
-    `size` is (height, width) in pixels, `resample` Pillow's number of a filter, `image_mean` and
-    `image_std` one number or one per channel. `max_long_side` bounds the resized long side in
-    pixels where `keep_aspect_ratio` would let it grow; 0 lifts the bound, and it never undercuts
-    `size`. Source: the reference's parameters and defaults (4.37.2); do_reduce_labels and
-    do_convert_rgb from 5.x.
+    `size` is (height, width) in pixels, `resample` Pillow's number of a filter, also given by its
+    name, `image_mean` and `image_std` one number or one per channel. `max_long_side` bounds the
+    resized long side in pixels where `keep_aspect_ratio` would let it grow; 0 lifts the bound, and
+    it never undercuts `size`. Source: the reference's parameters and defaults (4.37.2);
+    do_reduce_labels and do_convert_rgb from 5.x.
     """
 
     do_resize: bool = True
@@ -165,9 +170,9 @@ def _check(name: str, value: Any) -> Any:
             return bool(value)
         raise ConfigError(f"{name} is {value!r}; allowed: true or false")
     if name == "size":
-        return _check_size(value)
+        return check_size(value)
     if name == "resample":
-        return _check_whole(name, value, 0, 5, "0 to 5, Pillow's filters (2 bilinear, 3 bicubic)")
+        return _check_filter(value)
     if name == "max_long_side":
         return _check_whole(name, value, 0, None, "a whole number of pixels, or 0 for no limit")
     if name == "ensure_multiple_of" and isinstance(value, float) and 0 < value < 1:
@@ -179,6 +184,15 @@ def _check(name: str, value: Any) -> Any:
     if name in ("image_mean", "image_std"):
         return _check_channels(name, value)
     return value
+
+
+def _check_filter(value: Any) -> int:
+    """Pillow's number of a filter, which comes by number, by name, or as another library's enum."""
+    named = getattr(value, "value", value)
+    if isinstance(named, str):
+        value = FILTERS.get(named.lower(), value)
+    names = ", ".join(FILTERS)
+    return _check_whole("resample", value, 0, 5, f"0 to 5, Pillow's filters, or {names}")
 
 
 def _check_whole(name: str, value: Any, low: int, high: int | None, allowed: str) -> int:
@@ -205,7 +219,8 @@ def _check_channels(name: str, value: Any) -> float | tuple[float, ...]:
     return tuple(_check_number(name, item, positive=positive) for item in value)
 
 
-def _check_size(value: Any) -> tuple[int, int]:
+def check_size(value: Any) -> tuple[int, int]:
+    """(height, width) of a size in any of its spellings. Raises ConfigError."""
     allowed = 'a whole number of 1 or more, (height, width), or {"height": …, "width": …}'
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         sides: tuple[Any, ...] = (value, value)

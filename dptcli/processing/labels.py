@@ -19,7 +19,8 @@ def prepare_labels(
 ) -> NDArray[np.int64]:
     """A label map (H, W) as the loss takes it: int64, the size and padding of its image.
 
-    labels: integers or booleans; image_hw: the size of its image. Raises ImageError.
+    labels: integers or booleans, of any size that shows the whole image; without a resize it keeps
+    its size. image_hw: the size of its image. Raises ImageError.
     """
     dtype = str(getattr(labels, "dtype", getattr(labels, "mode", "")))
     if dtype.endswith("bool") or dtype == "1":  # one class and the rest
@@ -27,8 +28,11 @@ def prepare_labels(
     values = pixels.to_array(labels)
     if values.ndim != 2:
         raise ImageError(f"a segmentation map has shape {values.shape}; allowed: (H, W)")
-    if values.shape != image_hw:
-        raise ImageError(f"a segmentation map has shape {values.shape} for an image of {image_hw}")
+    if not _same_aspect(values.shape, image_hw):
+        raise ImageError(
+            f"a segmentation map has shape {values.shape} for an image of {image_hw}; allowed: any "
+            "size with the image's ratio of sides"
+        )
     if values.size and not -(2**31) <= values.min() <= values.max() < 2**31:
         raise ImageError(
             f"a segmentation map has labels from {values.min()} to {values.max()}; "
@@ -38,11 +42,17 @@ def prepare_labels(
     if config.do_reduce_labels:
         # 0 means "none of the classes"; the first class moves to 0.
         values = np.where((values == 0) | (values == IGNORED_LABEL), IGNORED_LABEL, values - 1)
-    hw = config.resized_hw(image_hw)
-    if hw != image_hw:
+    hw = config.resized_hw(image_hw) if config.do_resize else values.shape
+    if hw != values.shape:
         values = resize_labels(values, hw)
     top, bottom, left, right = config.padding(hw)
     return np.pad(values, ((top, bottom), (left, right)), constant_values=IGNORED_LABEL)
+
+
+def _same_aspect(hw: tuple[int, ...], image_hw: tuple[int, int]) -> bool:
+    """Whether a map may show the same as an image: equal ratios, within a pixel of either."""
+    cross = hw[0] * image_hw[1] - hw[1] * image_hw[0]
+    return abs(cross) <= max(*hw, *image_hw)
 
 
 def resize_labels(labels: NDArray[Any], hw: tuple[int, int]) -> NDArray[np.int64]:

@@ -3,9 +3,11 @@
 Arrays here are (H, W, C), uint8 or floating, until `to_planes` makes them (C, H, W).
 """
 
+import base64
 import functools
 import logging
 import sys
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -25,8 +27,11 @@ def flatten_images(images: Any, *, image_ndim: int = 3) -> list[Any]:
     """A flat list of pictures from one picture, an array of several, or (nested) lists of these.
 
     `image_ndim` is the number of axes of one array: 3 for images (2, a grey one, is taken too), 2
-    for label maps. Raises ConfigError for anything else, and for nothing.
+    for label maps. An image may also be a path, a web address or a data: URL, which is decoded
+    upright as RGB. Raises ConfigError for anything else, and for nothing, and ImageError.
     """
+    if isinstance(images, str | Path) and image_ndim == 3:
+        return [_decoded(images)]
     if isinstance(images, Image.Image):
         return [images]
     if isinstance(images, np.ndarray) or _is_tensor(images):
@@ -45,19 +50,34 @@ def flatten_images(images: Any, *, image_ndim: int = 3) -> list[Any]:
         return [image for some in flat for image in some]
     raise ConfigError(
         f"images holds a {type(images).__name__}; allowed: Pillow images, numpy arrays, torch "
-        "tensors and lists of these. For a file, use dptcli.inputs.find.decode_image"
+        "tensors, paths, addresses and lists of these"
     )
 
 
+def _decoded(given: str | Path) -> Image.Image:
+    """The picture at a path or an address, or in a data: URL."""
+    from dptcli.inputs.find import decode_picture, source_of
+
+    if not str(given).startswith("data:"):
+        return decode_picture(source_of(given))
+    try:
+        content = base64.b64decode(str(given).partition(",")[2], validate=True)
+    except ValueError as error:
+        raise ImageError("an image is a data: URL that is not base64; give bytes it encodes") from (
+            error
+        )
+    return decode_picture(content)
+
+
 def to_array(image: Any) -> NDArray[Any]:
-    """A picture as an array of its own shape; uint8, another integer type, float32 or float64.
+    """A picture as an array of its own shape; uint8, another integer type or a float.
 
     Raises ImageError for types that hold no pixels and for NaN or infinity.
     """
     if _is_tensor(image):
         image = image.detach().cpu()
         # numpy has no bfloat16.
-        image = (image.float() if image.is_floating_point() else image).numpy()
+        image = (image.float() if str(image.dtype) == "torch.bfloat16" else image).numpy()
     array = np.asarray(image)
     if array.dtype == np.uint8 or np.issubdtype(array.dtype, np.integer):
         return array
@@ -67,7 +87,7 @@ def to_array(image: Any) -> NDArray[Any]:
         )
     if not np.isfinite(array).all():
         raise ImageError("an image holds NaN or infinity; replace those values first")
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    return array
 
 
 def to_hwc(
@@ -89,7 +109,7 @@ def to_hwc(
         array = to_array(array.astype(np.uint8) * 255 if array.dtype == bool else array)
         array = array[..., None] if array.ndim == 2 else array
     else:
-        array = _channels_last(to_array(image), layout, config.num_channels)
+        array = channels_last(to_array(image), layout, config.num_channels)
         array = _array_to_rgb(array) if rgb and (needed or rgb_arrays) else array
     if 0 in array.shape:
         raise ImageError(f"an image is empty: shape {array.shape}")
@@ -226,7 +246,8 @@ def _resize_bytes(
     return np.stack([np.asarray(Image.fromarray(p).resize(size, method)) for p in planes], axis=-1)
 
 
-def _channels_last(array: NDArray[Any], layout: str | None, num_channels: int) -> NDArray[Any]:
+def channels_last(array: NDArray[Any], layout: str | None, num_channels: int) -> NDArray[Any]:
+    """An array (H, W, C), whichever way its `layout` is; see to_hwc. Raises ImageError."""
     if array.ndim == 2:
         if layout in (None, "none"):
             return array[..., None]

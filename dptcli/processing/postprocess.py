@@ -20,6 +20,7 @@ __all__ = [
     "label_map",
     "parse_target_size",
     "resize_depth",
+    "resize_logits",
     "target_hw",
 ]
 
@@ -144,6 +145,17 @@ def label_map(
         candidates = can_win.any(1).nonzero()[:, 0].tolist()
         return _label_classwise(logits, candidates, target_hw, dtype)
     return _label_columns(logits, can_win, target_hw, dtype, max_bytes)
+
+
+def resize_logits(logits: torch.Tensor, target_hw: tuple[int, int]) -> torch.Tensor:
+    """Logits (C, h, w) at `target_hw`, (C, H, W): bilinear, as label_map sees them.
+
+    Raises ConfigError for a size without pixels.
+    """
+    _check_hw(target_hw)
+    if tuple(logits.shape[1:]) == tuple(target_hw):
+        return logits
+    return _interpolate(logits[None], target_hw, "bilinear")[0]
 
 
 def _label_columns(

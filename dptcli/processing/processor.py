@@ -16,10 +16,11 @@ from PIL import Image
 
 from dptcli.errors import ConfigError, ImageError
 from dptcli.processing import pixels
-from dptcli.processing.batch import BatchFeature, stack
+from dptcli.processing.batch import BatchFeature, kind_of, stack
 from dptcli.processing.config import DEFAULT_MAX_LONG_SIDE, Padding, ProcessorConfig
 from dptcli.processing.labels import prepare_labels
 from dptcli.processing.settings import Settings
+from dptcli.processing.steps import Steps
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,7 @@ class Prepared:
         return self.pixel_values.shape[1], self.pixel_values.shape[2]
 
 
-class DPTImageProcessor(Settings):
+class DPTImageProcessor(Steps, Settings):
     """The DPT family's image processor; equal to the reference's, Pillow backend, within 1e-6.
 
     The parameters are those of ProcessorConfig; `size` also comes as one number (square) or as
@@ -77,7 +78,7 @@ class DPTImageProcessor(Settings):
         self,
         do_resize: bool = True,
         size: Any = None,
-        resample: int = 3,
+        resample: int | str = 3,
         keep_aspect_ratio: bool = False,
         ensure_multiple_of: float = 1,
         do_rescale: bool = True,
@@ -150,7 +151,7 @@ class DPTImageProcessor(Settings):
         size: Any = None,
         keep_aspect_ratio: bool | None = None,
         ensure_multiple_of: int | None = None,
-        resample: int | None = None,
+        resample: int | str | None = None,
         do_rescale: bool | None = None,
         rescale_factor: float | None = None,
         do_normalize: bool | None = None,
@@ -171,9 +172,10 @@ class DPTImageProcessor(Settings):
         """Images, and label maps beside them, as the network and its loss take them.
 
         `images`: Pillow images, arrays or tensors (H, W, C), (C, H, W) or (H, W), uint8 or float, a
-        batch of these, or lists. `segmentation_maps`: label maps (H, W) likewise; they are resized
-        to the nearest label, and padding holds 255. A parameter given here wins over the own one;
-        one that no processor of this family has is passed over with a warning.
+        batch of these, paths, addresses, or lists. `segmentation_maps`: label maps (H, W), no
+        paths; they are resized to the nearest label, and padding holds 255. A parameter given here
+        wins over the own one; one that no processor of this family has is passed over with a
+        warning.
 
         Gives `pixel_values`, float32 (uint8 where nothing rescales or normalises), each
         (C, H, W) or, with `data_format="channels_last"`, (H, W, C); and `labels`, int64 (H, W).
@@ -188,12 +190,7 @@ class DPTImageProcessor(Settings):
         names = {field.name for field in dataclasses.fields(ProcessorConfig)}
         changes = {n: v for n, v in arguments.items() if n in names and v is not None}
         config = dataclasses.replace(self.config, **changes)
-        kind = getattr(return_tensors, "value", return_tensors)
-        if kind not in (None, "np", "pt"):
-            raise ConfigError(
-                f"return_tensors is {kind!r}; allowed: None, 'np' or 'pt' (for other frameworks "
-                "take 'np' and convert)"
-            )
+        kind = kind_of(return_tensors)
         data_format = pixels.check_layout("data_format", data_format, allowed=pixels.LAYOUTS[:2])
         if input_data_format is not None:
             input_data_format = pixels.check_layout(
@@ -257,18 +254,23 @@ class DPTImageProcessor(Settings):
         return self.preprocess(images, segmentation_maps=segmentation_maps, **kwargs)
 
     def post_process_semantic_segmentation(
-        self, outputs: Any, target_sizes: Any = None
-    ) -> list["torch.Tensor"]:
+        self, outputs: Any, target_sizes: Any = None, return_segmentation_scores: bool = False
+    ) -> list[Any]:
         """Label maps, int64 (H, W), of `outputs.logits` (B, C, h, w): bilinear logits, then argmax.
 
         `target_sizes`: one (height, width) per image, or None to keep (h, w). The labels are the
-        reference's; the memory is bounded. Raises ConfigError where the numbers don't agree.
+        reference's; the memory is bounded. `return_segmentation_scores`: each is instead an object
+        with the map as `segmentation` and the logits at its size as `segmentation_scores`, float
+        (C, H, W), all of them in memory. Raises ConfigError where the numbers don't agree.
         """
-        from dptcli.processing.postprocess import label_map
+        from dptcli.processing.postprocess import label_map, resize_logits
 
         logits = output_of(outputs, "logits")
         sizes = sizes_for(target_sizes, len(logits), tuple(logits.shape[-2:]))
-        return [label_map(one, hw).long() for one, hw in zip(logits, sizes, strict=True)]
+        if not return_segmentation_scores:
+            return [label_map(one, hw).long() for one, hw in zip(logits, sizes, strict=True)]
+        scores = [resize_logits(one, hw) for one, hw in zip(logits, sizes, strict=True)]
+        return [BatchFeature(segmentation=one.argmax(0), segmentation_scores=one) for one in scores]
 
     def post_process_depth_estimation(
         self, outputs: Any, target_sizes: Any = None

@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from enum import Enum, StrEnum
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ BAD_VALUES = [
     ("size", {"shortest_edge": 384}),
     ("size", {"height": 0, "width": 3}), ("size", {"height": "3", "width": 3}),
     ("size", {"height": 3, "width": 3, "depth": 3}),
-    ("resample", -1), ("resample", 6), ("resample", "bicubic"), ("resample", 2.0),
+    ("resample", -1), ("resample", 6), ("resample", "cubic"), ("resample", 2.0),
     ("resample", True),
     ("ensure_multiple_of", 0), ("ensure_multiple_of", -14), ("ensure_multiple_of", 1.5),
     ("size_divisor", 0), ("size_divisor", "14"), ("size_divisor", 14.0),
@@ -84,7 +85,8 @@ def test_wrong_data_formats_are_refused(name, value):
 BAD_IMAGES = {
     "nothing": ([], ConfigError),
     "None": (None, ConfigError),
-    "a path": ("photo.jpg", ConfigError),
+    "a path of no image": (str(Path(__file__).parent / "no image.jpg"), ImageError),
+    "a broken data URL": ("data:image/png;base64,not", ImageError),
     "a list with None": ([picture(), None], ConfigError),
     "five axes": (np.zeros((1, 1, 4, 4, 3)), ConfigError),
     "one axis": (np.zeros(4), ConfigError),
@@ -291,11 +293,13 @@ def test_label_maps_keep_their_classes_and_pad_with_the_ignored_label():
     ("labels", "message"),
     [
         (np.zeros((5, 5), np.uint8), r"shape \(5, 5\) for an image of \(30, 40\)"),
+        (np.zeros((40, 30), np.uint8), r"shape \(40, 30\) for an image of \(30, 40\)"),
+        ("map.png", "images holds a str"),
         (np.zeros((2, 30, 40), np.uint8), "2 maps for 1 images"),
         (Image.new("RGB", (40, 30)), r"allowed: \(H, W\)"),
         ([], "empty"),
     ],
-    ids=["size", "count", "colours", "none"],
+    ids=["size", "turned", "path", "count", "colours", "none"],
 )
 def test_label_maps_that_do_not_fit_are_refused(labels, message):
     with pytest.raises((ConfigError, ImageError), match=message):

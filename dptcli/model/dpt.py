@@ -18,7 +18,7 @@ from dptcli.model.backbones.hybrid import HybridEmbeddings
 from dptcli.model.backbones.vit import Encoder, ViTEmbeddings, ViTLayer
 from dptcli.model.base_config import Config
 from dptcli.model.config import DPTConfig
-from dptcli.model.heads import AuxiliaryHead, DepthHead, SegmentationHead
+from dptcli.model.heads import AuxiliaryHead, DepthHead, Head, SegmentationHead
 from dptcli.model.layers import ActivationLayer, FeatureMap, Features, map_from_tokens
 from dptcli.model.losses import depth_loss, segmentation_loss
 from dptcli.model.neck import Neck
@@ -127,8 +127,19 @@ class DPTModel(Pretrained):
         return output if as_object else output.to_tuple()
 
 
-class DensePredictor(Pretrained):
-    """Backbone and neck: what both tasks share. Either task takes any backbone."""
+class Predictor(Pretrained):
+    """A backbone, a neck and a head: what several tasks on one backbone may share."""
+
+    neck: Neck
+    head: Head
+
+    def features(self, pixel_values: Tensor | None, **wanted: Any) -> Features:
+        """The backbone's feature maps, whichever backbone it is. Raises ShapeError for None."""
+        raise NotImplementedError
+
+
+class DensePredictor(Predictor):
+    """A DPT's backbone and neck, which both tasks share. Either task takes any backbone."""
 
     config_class = DPTConfig
     config: DPTConfig
@@ -181,6 +192,8 @@ class DensePredictor(Pretrained):
 class DPTForDepthEstimation(DensePredictor):
     """A DPT with a depth head."""
 
+    head: DepthHead
+
     def __init__(self, config: DPTConfig) -> None:
         super().__init__(config)
         self.head = DepthHead(config)
@@ -225,6 +238,7 @@ class DPTForSemanticSegmentation(DensePredictor):
     """A DPT with a segmentation head and, for training, an auxiliary one."""
 
     spare_keys = (r"auxiliary_head\..*",)  # only training uses it
+    head: SegmentationHead
 
     def __init__(self, config: DPTConfig) -> None:
         super().__init__(config)

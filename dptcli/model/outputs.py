@@ -130,6 +130,27 @@ class DepthAndCameraOutput(ModelOutput):
     attentions: Tensors | None = None
 
 
+class DensePredictorOutput(ModelOutput):
+    """predicted_depth (B, H, W) in metres, normals (B, 3, H, W), segmentation_logits (B, C, H, W).
+
+    Normals have the network's axes, and are not of length 1.
+    """
+
+    predicted_depth: Tensor | None = None
+    normals: Tensor | None = None
+    segmentation_logits: Tensor | None = None
+    hidden_states: Tensors | None = None
+    attentions: Tensors | None = None
+
+
+class NormalEstimatorOutput(ModelOutput):
+    """normals (B, 3, H, W), the network's axes, not of length 1."""
+
+    normals: Tensor | None = None
+    hidden_states: Tensors | None = None
+    attentions: Tensors | None = None
+
+
 class ZoeDepthDepthEstimatorOutput(ModelOutput):
     """predicted_depth (B, H, W) in metres; domain_logits (B, domains) with several domains."""
 

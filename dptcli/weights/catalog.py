@@ -81,7 +81,7 @@ def find_model(
             f"({', '.join(ORIGINAL_SUFFIXES)})"
         )
     named = entries_for(name)
-    fitting = [entry for entry in named if task in (None, entry.task)]
+    fitting = [entry for entry in named if task in (None, entry.task, *entry.also)]
     if named and not fitting:
         tasks = " or ".join(entry.task for entry in named)
         raise ModelError(f"model {str(name)!r} is for `dpt {tasks}`, not for `dpt {task}`")

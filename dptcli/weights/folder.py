@@ -31,7 +31,11 @@ HERE = Access()  # nothing special asked for
 
 TASKS = (DEPTH, SEGMENT)
 # How the name of an architecture ends -> the task.
-TASK_SUFFIXES = {"ForDepthEstimation": DEPTH, "ForSemanticSegmentation": SEGMENT}
+TASK_SUFFIXES = {
+    "ForDepthEstimation": DEPTH,
+    "ForSemanticSegmentation": SEGMENT,
+    "ForDensePrediction": DEPTH,  # and more, see tasks_of
+}
 
 # The largest value that is believed for each key of a config.json, several times what any
 # published model has: a file that asks for more is broken, and building it would take the
@@ -127,6 +131,21 @@ def task_of(values: Mapping[str, Any]) -> str | None:
             if str(name).endswith(suffix):
                 return task
     return None
+
+
+def tasks_of(values: Mapping[str, Any]) -> set[str]:
+    """All tasks that a model of this config.json does."""
+    first = task_of(values)
+    names = values.get("architectures")
+    names = names if isinstance(names, list) else []
+    others = {
+        task
+        for family in families()
+        for name in names
+        for task in family.parts.get(str(name), {})
+        if task in (DEPTH, SEGMENT)
+    }
+    return others if first is None else {first, *others}
 
 
 def authors_architecture(values: Mapping[str, Any]) -> str | None:

@@ -27,6 +27,7 @@ from dptcli.weights.folder import (
     read_config,
     shards_of,
     task_of,
+    tasks_of,
     weights_among,
 )
 from dptcli.weights.hub_errors import explained, quiet_disk_warning
@@ -344,7 +345,7 @@ def _refuse_other_models(name: HubName, config: Mapping[str, Any], *, task: str 
             f"{config.get('architectures')}, for neither depth nor segmentation; "
             "`dpt models` lists those that are"
         )
-    if task is not None and found != task:
+    if task is not None and task not in tasks_of(config):
         raise ModelError(f"model {str(name)!r} is for `dpt {found}`, not for `dpt {task}`")
 
 

@@ -110,6 +110,7 @@ def load_model(
         files_of(folder)
     values = read_config(folder) if original is None else original.config
     architecture, family = architecture_of(values, folder=folder, task=task)
+    architecture = family.part_for(architecture, task)
     found_task, model_class = family.tasks[architecture], family.model_class(architecture)
     processor_class = family.processor_class() or DPTImageProcessor
     if task is not None and found_task != task:

@@ -30,7 +30,9 @@ def randomize(model: nn.Module, *, seed: int, std: float = 0.1) -> nn.Module:
             if name.endswith("running_var"):
                 buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
         depth_head = getattr(getattr(model, "head", None), "head", ())
-        if len(depth_head) == 6:  # lifts the last ReLU's input, else a random depth is all zero
+        if (
+            isinstance(depth_head, nn.Sequential | tuple) and len(depth_head) == 6
+        ):  # lifts the last ReLU's input, else a random depth is all zero
             depth_head[4].bias.fill_(1.0)
     return model.eval()
 

@@ -14,6 +14,7 @@ from dptcli.model.backbones.dinov3 import DINOv3ViTBackbone
 from dptcli.model.backbones.hybrid import BitBackbone
 from dptcli.model.backbones.plain_config import backbone_config_from
 from dptcli.model.backbones.swinv2 import Swinv2Backbone
+from dptcli.model.backbones.tips import Tipsv2VisionBackbone
 from dptcli.model.backbones.vit import Dinov2Backbone, Dinov2WithRegistersBackbone
 from dptcli.model.backbones.vitdet import VitDetBackbone
 from dptcli.model.base_config import Config, overridden
@@ -28,6 +29,7 @@ BACKBONES: dict[str, type[Backbone]] = {
         Dinov2WithRegistersBackbone,
         DINOv3ViTBackbone,
         Swinv2Backbone,
+        Tipsv2VisionBackbone,
         VitDetBackbone,
     )
 }

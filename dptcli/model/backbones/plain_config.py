@@ -22,6 +22,7 @@ class Dinov2Config(BackboneConfig):
     """
 
     model_type: ClassVar[str] = "dinov2"
+    position_mode: ClassVar[str] = "bicubic"  # how positions are resized to another grid
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -105,6 +106,21 @@ class Dinov2ViewsConfig(Dinov2Config):
     def map_width(self) -> int:
         """The channels of a feature map: within the view, and across views."""
         return 2 * self.hidden_size
+
+
+@dataclass(init=False)
+class Tipsv2VisionConfig(Dinov2WithRegistersConfig):
+    """The image encoder of TIPSv2 as a backbone: a DINOv2 with registers.
+
+    Its positions are resized bilinearly, and a register is a second class token.
+    """
+
+    model_type: ClassVar[str] = "tipsv2_vision_model"
+    position_mode: ClassVar[str] = "bilinear"
+
+    image_size: int | Sequence[int] = 448
+    patch_size: int | Sequence[int] = 14
+    num_register_tokens: int = 1
 
 
 @dataclass(init=False)
@@ -277,6 +293,7 @@ BACKBONE_CONFIGS: dict[str, type[BackboneConfig]] = {
         Dinov2WithRegistersConfig,
         DINOv3ViTConfig,
         Swinv2Config,
+        Tipsv2VisionConfig,
         VitDetConfig,
     )
 }

@@ -317,7 +317,7 @@ class Dinov2Backbone(Backbone):
         super().__init__(config)
         self.num_registers = getattr(config, "num_register_tokens", 0)
         self.embeddings = ViTEmbeddings(
-            config, position_mode="bicubic", mask_token=config.use_mask_token
+            config, position_mode=config.position_mode, mask_token=config.use_mask_token
         )
         self.encoder = self.build_encoder(config)
         eps = config.final_layer_norm_eps

@@ -39,8 +39,9 @@ class CatalogEntry:
     commit that is fetched, or None for the newest. original: the authors' own file there, where the
     repository holds no model in the hub's layout. gives: relative (inverse depth), depth (without
     scale), metric (metres), height (metres above the ground) or labels. range_m: the metres it was
-    made for. parameters: a count. input_size: what the network sees, in pixels. caution: what is
-    known to be wrong with the published file, said on every run.
+    made for. also: other tasks that its files serve. parameters: a count. input_size: what the
+    network sees, in pixels. caution: what is known to be wrong with the published file, said on
+    every run.
     """
 
     name: str
@@ -60,6 +61,7 @@ class CatalogEntry:
     caution: str = ""
     range_m: tuple[float, float] | None = None
     known: KnownNumbers | None = None
+    also: tuple[str, ...] = ()
 
     @property
     def is_non_commercial(self) -> bool:

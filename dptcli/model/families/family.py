@@ -22,6 +22,7 @@ class Family:
     task}; the class of that name is in `models`. processor: the class in processor.py, None for
     DPT's own. public: further names that `dptcli` hands out, {name: module}. told_by: what
     a config.json without `depth_estimation_type` tells of it by other marks, or None.
+    parts: {architecture of a file that serves several tasks: {task: the class for that one}}.
     authors_layout: the architecture that a config.json in a layout of the authors' own means.
     """
 
@@ -32,6 +33,7 @@ class Family:
     processor: str | None = None
     has_originals: bool = False
     public: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     authors_layout: Callable[[Mapping[str, Any]], str | None] = lambda _values: None
     told_by: Callable[[Mapping[str, Any]], str | None] = lambda _values: None
 
@@ -39,6 +41,10 @@ class Family:
         """The class that an architecture of config.json names."""
         found: type[Pretrained] = getattr(self._module(self.models), architecture)
         return found
+
+    def part_for(self, architecture: str, task: str | None) -> str:
+        """The architecture that does a task with the file of another; itself where it has none."""
+        return self.parts.get(architecture, {}).get(task or "", architecture)
 
     def processor_class(self) -> Any:
         """The class of its own image processor; None where DPT's serves."""

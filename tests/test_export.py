@@ -11,6 +11,9 @@ import torch
 from tiny import save_tiny
 
 from dptcli import (
+    DepthAnything3ImageProcessor,
+    DepthAnything3ViewsConfig,
+    DepthAnything3ViewsForDepthEstimation,
     DepthAnythingConfig,
     DepthAnythingForDepthEstimation,
     DPTConfig,
@@ -81,6 +84,12 @@ def depth_anything():
     return DepthAnythingForDepthEstimation(DepthAnythingConfig(**values))
 
 
+def any_views():
+    backbone = {**DINO, "model_type": "dinov2_views", "views_start": 1, "position_offset": 0.1}
+    values = {"backbone_config": backbone, "patch_size": 14, "reassemble_hidden_size": 48, **NECK}
+    return DepthAnything3ViewsForDepthEstimation(DepthAnything3ViewsConfig(**values))
+
+
 def zoedepth():
     values = {"backbone_config": BEIT, **NECK, "bottleneck_features": 16}
     values["bin_configurations"] = [
@@ -101,6 +110,7 @@ FAMILIES = {
     "beit": (lambda: dpt(backbone_config=BEIT), 48, True),
     "swinv2": (lambda: dpt(backbone_config=SWIN, neck_hidden_sizes=[8, 16, 32, 64]), 64, False),
     "depth_anything": (depth_anything, 42, True),
+    "any_views": (any_views, 42, True),
     "zoedepth": (zoedepth, 48, True),
     "glpn": (glpn, 64, True),
 }
@@ -112,13 +122,19 @@ def save(model, side, folder):
         torch.manual_seed(0)
         for parameter in model.parameters():
             # ZoeDepth's attractors amplify rounding: wide weights alone cost three digits.
-            parameter.normal_(std=0.05 if isinstance(model, ZoeDepthForDepthEstimation) else 0.2)
+            # And of depth by an exponential infinity would come.
+            narrow = isinstance(
+                model, ZoeDepthForDepthEstimation | DepthAnything3ViewsForDepthEstimation
+            )
+            parameter.normal_(std=0.05 if narrow else 0.2)
     model.save_pretrained(folder)
     processor = DPTImageProcessor
     if isinstance(model, ZoeDepthForDepthEstimation):
         processor = ZoeDepthImageProcessor
     if isinstance(model, GLPNForDepthEstimation):
         processor = GLPNImageProcessor
+    if isinstance(model, DepthAnything3ViewsForDepthEstimation):
+        processor = DepthAnything3ImageProcessor
     processor(size={"height": side, "width": side}).save_pretrained(folder)
     return load_model(folder, device="cpu", dtype="float32")
 

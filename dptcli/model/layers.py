@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dptcli.errors import ShapeError
 from dptcli.model.activations import BY_NAME
 from dptcli.model.checks import Activation
+from dptcli.model.cubic import resize_for_graph
 
 
 class FeatureMap(NamedTuple):
@@ -273,7 +274,9 @@ def resize_positions(
         return positions
     grid = positions[:, 1:].unflatten(1, learned_hw).permute(0, 3, 1, 2)  # (1, D, G, K)
     grid = grid.float()
-    if offset:
+    if offset and mode == "bicubic" and torch.onnx.is_in_onnx_export():
+        resized = resize_for_graph(grid, grid_hw, offset=offset)
+    elif offset:
         scale = ((grid_hw[0] + offset) / learned_hw[0], (grid_hw[1] + offset) / learned_hw[1])
         resized = F.interpolate(grid, scale_factor=scale, mode=mode, align_corners=False)
     else:

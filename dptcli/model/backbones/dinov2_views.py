@@ -102,6 +102,7 @@ def reference_first(class_tokens: Tensor) -> Tensor:
     It is the view that is nearest to the middle between the scene's extremes in three things: how
     like its class token is to the others', how long it is, and how much its entries vary.
     """
+    class_tokens = class_tokens.float()  # a narrow dtype would decide between like views by chance
     length = class_tokens.norm(dim=-1, keepdim=True)
     unit = class_tokens / length
     num_views = class_tokens.shape[1]

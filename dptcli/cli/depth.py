@@ -55,6 +55,7 @@ def depth(
     max_pixels: p.MaxPixels = None,
     levels: p.Levels = None,
     page: p.Page = None,
+    watch: p.WatchEvery = None,
     output: p.Output = None,
     formats: d.Formats = None,
     target_size: p.TargetSize = "original",

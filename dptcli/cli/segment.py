@@ -37,6 +37,7 @@ def segment(
     max_pixels: p.MaxPixels = None,
     levels: p.Levels = None,
     page: p.Page = None,
+    watch: p.WatchEvery = None,
     output: p.Output = None,
     target_size: p.TargetSize = "original",
     overwrite: p.Overwrite = False,

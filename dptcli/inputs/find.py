@@ -91,6 +91,7 @@ def find_images(
     listed: Sequence[str] = (),
     recursive: bool = True,
     left_out: LeftOut | None = None,
+    may_be_none: bool = False,
 ) -> list[ImageSource]:
     """The images that files, folders, globs and addresses name, each once, in the inputs' order.
 
@@ -101,13 +102,15 @@ def find_images(
     equal names in different folders stay apart. Addresses have a common folder of their own. "-" is
     standard input. listed: inputs of a list, of which single ones may have vanished since it was
     made: they are kept too, unless there is none left. left_out: takes what is found and not given;
-    without it that is logged.
+    without it that is logged. may_be_none: folders may be empty yet.
 
     Raises UsageError when an input does not exist, a folder cannot be read or nothing was found.
     """
     if left_out is None:
         left_out = LeftOut()
-        sources = find_images(inputs, listed=listed, recursive=recursive, left_out=left_out)
+        sources = find_images(
+            inputs, listed=listed, recursive=recursive, left_out=left_out, may_be_none=may_be_none
+        )
         left_out.log()
         return sources
     num_named, inputs = len(inputs), [*inputs, *listed]
@@ -155,7 +158,7 @@ def find_images(
             f"no such file or folder: {listed}{more}; check the spelling, the permissions "
             f"and the current folder, {printable(Path.cwd())}"
         )
-    if not paths:
+    if not paths and not may_be_none:
         listed = ", ".join(f"'{printable(shown(str(given)))}'" for given in inputs[:5])
         raise UsageError(
             f"no images in {listed}; folders are searched for {' '.join(sorted(IMAGE_SUFFIXES))} "

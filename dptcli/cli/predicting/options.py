@@ -97,6 +97,18 @@ Page = Annotated[
         "default), e.g. [cyan]scan.tif --page 2[/]",
     ),
 ]
+WatchEvery = Annotated[
+    str | None,
+    typer.Option(
+        "--watch",
+        metavar="[SECONDS]",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="Go on when all is done, and look for new and changed images every so many seconds (2 "
+        "without SECONDS) until Ctrl-C, as `dpt watch` does, e.g. [cyan]photos/ -o depth/ "
+        "--watch[/]",
+    ),
+]
 Output = Annotated[
     str | None,
     typer.Option(
@@ -340,6 +352,16 @@ def parse_page(value: str | None) -> int | None:
     if not re.fullmatch(r"[1-9]\d{0,5}", value):
         raise UsageError(f"--page {value!r} must be a whole number, 1 or more, e.g. --page 2")
     return int(value)
+
+
+def parse_watch(value: str | None) -> float | None:
+    """Read --watch, seconds from one look to the next. Raises UsageError."""
+    if value is None:
+        return None
+    every_s = o.parse_number("--watch", value, example="5")
+    if not 0.1 <= every_s <= 86_400:
+        raise UsageError(f"--watch {value!r} must be from 0.1 to 86400 seconds, e.g. --watch 5")
+    return every_s
 
 
 def parse_suffix(value: str | None) -> str:

@@ -50,6 +50,7 @@ class Request:
     report: str | None = None
     root: str | None = None
     suffix: str = ""
+    watch_s: float | None = None
 
     @property
     def wanted(self) -> "Wanted":
@@ -115,11 +116,17 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         report=given["report"],
         root=given["root"],
         suffix=p.parse_suffix(given["suffix"]),
+        watch_s=p.parse_watch(given["watch"]),
     )
 
 
-def find_sources(request: Request, left_out: "LeftOut") -> "list[ImageSource]":
-    """The request's images; notes what is left out. Raises UsageError when there are none."""
+def find_sources(
+    request: Request, left_out: "LeftOut", *, may_be_none: bool = False
+) -> "list[ImageSource]":
+    """The request's images; notes what is left out. Raises UsageError when there are none.
+
+    may_be_none: its folders may be empty yet.
+    """
     from dptcli.inputs.filelist import read_list
     from dptcli.inputs.find import below, find_images
 
@@ -127,6 +134,10 @@ def find_sources(request: Request, left_out: "LeftOut") -> "list[ImageSource]":
     if request.from_file and not listed and not request.inputs:
         raise UsageError(f"the list {request.from_file!r} is empty; nothing was done")
     found = find_images(
-        request.inputs, listed=listed, recursive=request.recursive, left_out=left_out
+        request.inputs,
+        listed=listed,
+        recursive=request.recursive,
+        left_out=left_out,
+        may_be_none=may_be_none,
     )
     return found if request.root is None else [below(source, request.root) for source in found]

@@ -19,12 +19,20 @@ def run(request: Request, outputs: RunOutputs, engine: "Engine") -> int:
     """Plan the run, load the model, do the work, report; returns the exit code."""
     from dptcli.cli.predicting.reporter import Reporter
 
+    if request.watch_s is not None:
+        from dptcli.cli.predicting.watch import check_watch
+
+        check_watch(request)
     with _account_of(request) as account:
         reporter = Reporter(quiet=request.quiet, as_json=request.as_json, account=account)
         if request.clip is not None:
             from dptcli.cli.predicting.clips import run_clip
 
             return run_clip(request, request.clip, outputs, reporter)
+        if request.watch_s is not None:
+            from dptcli.cli.predicting.watch import run_watch
+
+            return run_watch(request, outputs, reporter)
         return _run_photographs(request, outputs, engine, reporter)
 
 

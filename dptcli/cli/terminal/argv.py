@@ -9,11 +9,11 @@ _LIKE_A_SIZE = re.compile(
     r"original|model|auto|[\d.]+(\s*[x×*,:]\s*[\d.]*)?\s*(px)?", re.IGNORECASE
 )
 # What these mean without a value, which the parser cannot leave out.
-_BARE = {"--target-size": "original", "--tile": "auto"}
+_BARE = {"--target-size": "original", "--tile": "auto", "--watch": "2"}
 
 
 def normalize_argv(args: Sequence[str]) -> list[str]:
-    """Give --target-size and --tile their values where they are bare.
+    """Give --target-size, --tile and --watch their values where they are bare.
 
     An option is bare at the end of the line, before another option, and before a word that is no
     size: `--target-size photo.jpg` means original, and photo.jpg stays an input. What follows `--`

@@ -29,5 +29,9 @@ class ImageError(DptError, ValueError):
     """One image cannot be read, processed or written; the run goes on with the others."""
 
 
+class PixelLimitError(ImageError):
+    """An image of more pixels than are allowed."""
+
+
 class TooLargeError(ImageError):
     """An image that the network has no memory for; its name is for the caller to add."""

@@ -10,6 +10,7 @@ on every run.
 """
 
 import contextlib
+import copy
 import logging
 import time
 from collections import deque
@@ -45,7 +46,7 @@ from dptcli.running.ending import end_depth, lens_by, lens_for, told_of
 from dptcli.running.items import Item, predict_clip, shape_of
 from dptcli.running.jobs import ahead, failure
 from dptcli.running.machine import usable_cores
-from dptcli.running.network import Network, grid_of
+from dptcli.running.network import Network, Size, grid_of, sized
 from dptcli.running.options import Options as Options
 from dptcli.running.seen import Prediction as Prediction
 from dptcli.running.seen import Sample, Seen, view_of
@@ -79,6 +80,12 @@ class Pipeline:
         share = max(1, usable_cores() // (2 if loaded.device.type == "cuda" else 4))
         self.num_readers = self.options.num_readers or share
         self.num_writers = self.options.num_writers or share
+
+    def with_options(self, options: Options, *, size: Size = None) -> "Pipeline":
+        """The same network under other options, as each request to a server has its own."""
+        other = copy.copy(self)
+        other.options, other.loaded = options, sized(self.loaded, size)
+        return other
 
     def run(
         self,
@@ -346,17 +353,16 @@ def open_pipeline(
     offline: bool = False,
     gives: str | None = None,
     optimized: bool = True,
-    size: int | tuple[int, int] | None = None,
+    size: Size = None,
     prompted: bool = False,
     options: Options | None = None,
 ) -> Pipeline:
     """Load a model for a task and make its pipeline; the time goes to the stage "load".
 
     offline: never download. gives: see `load_model`. optimized: the same function by cheaper steps.
-    size: what the network sees, (height, width) or one number; None is the model's own. prompted: a
-    depth sensor's map comes with every image. Raises ModelError for a model that is unknown,
-    unreadable or made for the other task, and UsageError where it takes a prompt that does not
-    come, or the reverse.
+    size: what the network sees. prompted: a depth sensor's map comes with every image. Raises
+    ModelError for a model that is unknown, unreadable or made for the other task, and UsageError
+    where it takes a prompt that does not come, or the reverse.
     """
     clock = Clock()
     with clock.stage("load"):
@@ -381,7 +387,4 @@ def open_pipeline(
         if options is not None and options.in_order and options.confidence == "mirrored":
             refuse_mirrored(model)
         logger.info("%s from %s: %s, %s", model.name, model.folder, model.device, model.dtype_name)
-        if size is not None:
-            resized = model.processor.with_size(size, multiple_of=grid_of(model))
-            model = replace(model, processor=resized)
-    return Pipeline(model, options=options, clock=clock)
+    return Pipeline(sized(model, size), options=options, clock=clock)

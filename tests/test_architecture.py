@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "video": {"inputs", "results", "records", "running", "pipeline"},
     "gallery": {"inputs", "results", "depth", "evaluation", "records", "running"},
     "engine_ray": {"inputs", "results", "records", "running", "pipeline"},
+    "serving": {"inputs", "processing", "results", "records", "running", "pipeline"},
     "export": {"results", "weights"},
     "benchmark": {*VALUES, "fast", "weights", "running", "pipeline", "export"},
     "training": {*VALUES, *NETWORK, "pipeline"},
@@ -56,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         "video",
         "gallery",
         "engine_ray",
+        "serving",
     }
     | {"export", "benchmark", "training"},
     "__init__": set(),
@@ -80,7 +82,7 @@ FOREIGN_TO = {
     "fast": {"PIL", "rich", "typer", "matplotlib", "safetensors", "huggingface_hub"},
     "pipeline": {"rich", "typer", "PIL"},
     "weights": {"rich", "typer", "matplotlib"},
-    **{package: {"rich", "typer"} for package in (*VALUES, "records", "running", "video")},
+    **{package: {"rich", "typer"} for package in (*VALUES, "records", "running", "video", "serving")},
 }
 LIGHT = {"cli", "__init__", "__main__"}  # no torch when they are imported
 HEAVY = {"torch", "transformers", "matplotlib", "safetensors", "huggingface_hub", "numpy", "PIL"}

@@ -13,6 +13,7 @@ COMMANDS: Mapping[str, str] = {
     "depth": "Estimate how near everything in a photograph is, and write it as a picture.",
     "segment": "Name what every pixel of a photograph shows, and write it as a mask.",
     "watch": "Do the images of a folder, and those that come, until Ctrl-C.",
+    "serve": "Keep a model loaded and give results over HTTP, until Ctrl-C.",
     "gallery": "Make a page to look at results: photographs against depth or classes, offline.",
     "info": (
         "Tell what an image or a result is: size, kind and unit of its values, model, orientation."

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,7 +18,7 @@ from dptcli.cli.depth_outputs import (
 )
 from dptcli.cli.depth_views import check_sees_views, check_views, in_one_scene
 from dptcli.cli.predicting import options as p
-from dptcli.cli.predicting.engine import read_engine
+from dptcli.cli.predicting.engine import Engine, read_engine
 from dptcli.cli.predicting.outputs import Needs, RunAll, RunOutputs, Watch
 from dptcli.cli.predicting.request import Request, read_request
 from dptcli.cli.predicting.run import run
@@ -127,16 +127,30 @@ def depth(
     """
     set_up_logging(verbose=verbose, quiet=quiet)
     given = locals()
+    shown = Preview()
+    code = run(*read_run(given, shown if preview else None))
+    shown.show()
+    if code == 0 and model == DEFAULT_MODEL and not quiet and sys.stderr.isatty():
+        _name_a_sharper_model()
+    return code
+
+
+def read_run(
+    given: Mapping[str, Any], preview: Preview | None = None
+) -> tuple[Request, RunOutputs, Engine]:
+    """Check the options and return what is asked for, what is written, where it is done.
+
+    Raises UsageError.
+    """
     request = read_request("depth", given)
     where = read_engine(given, in_order=request.clip is not None)
     outputs = read_outputs(request, given)
-    if views:
+    if given["views"]:
         check_views(request, given)
     segment_model = check_classes(request, outputs, given)
     prompts = read_prompts(request, given)
-    shown = Preview()
-    if preview:
-        outputs = replace(outputs, on_picture=shown.keep)
+    if preview is not None:
+        outputs = replace(outputs, on_picture=preview.keep)
     needs = Needs(
         keep_rgb=outputs.needs_photo,
         segment_model=segment_model,
@@ -145,14 +159,10 @@ def depth(
         camera=outputs.camera,
         confidence=outputs.confidence,
     )
-    work = _run_outputs(request, outputs, needs, masks=masks)
-    if views:
+    work = _run_outputs(request, outputs, needs, masks=given["masks"])
+    if given["views"]:
         work = _as_views(work, request, outputs)
-    code = run(request, work, where)
-    shown.show()
-    if code == 0 and model == DEFAULT_MODEL and not quiet and sys.stderr.isatty():
-        _name_a_sharper_model()
-    return code
+    return request, work, where
 
 
 def _name_a_sharper_model() -> None:

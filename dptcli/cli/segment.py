@@ -1,16 +1,16 @@
 """`dpt segment`: what every pixel of a photograph shows."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from dptcli.cli import options as o
 from dptcli.cli import segment_options as s
 from dptcli.cli.predicting import options as p
-from dptcli.cli.predicting.engine import read_engine
+from dptcli.cli.predicting.engine import Engine, read_engine
 from dptcli.cli.predicting.outputs import Needs, RunOutputs
-from dptcli.cli.predicting.request import read_request
+from dptcli.cli.predicting.request import Request, read_request
 from dptcli.cli.predicting.run import run
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
@@ -84,12 +84,20 @@ def segment(
     """
     set_up_logging(verbose=verbose, quiet=quiet)
     also = s.with_dataset(also) if dataset else also
-    given = locals()
+    return run(*read_run(locals()))
+
+
+def read_run(given: Mapping[str, Any]) -> tuple[Request, RunOutputs, Engine]:
+    """Check the options and return what is asked for, what is written, where it is done.
+
+    Raises UsageError.
+    """
     request = read_request("segment", given)
     where = read_engine(given, in_order=request.clip is not None)
-    main, alpha = _main_picture(overlay, layer, outlines=outlines)
-    further = s.parse_also(also)
-    offset = s.parse_label_offset(label_offset)
+    palette, classes, outlines = given["palette"], given["classes"], given["outlines"]
+    main, alpha = _main_picture(given["overlay"], given["layer"], outlines=outlines)
+    further = s.parse_also(given["also"])
+    offset = s.parse_label_offset(given["label_offset"])
     kinds = tuple(kind for kind in further if kind != s.SPLIT and kind != main)
     if request.clip is not None and request.clip.to_video:
         if further:
@@ -137,9 +145,11 @@ def segment(
         make_save=make_save,
         suffixes=(".png", *(s.ALSO[kind] for kind in kinds)),
         needs=Needs(keep_rgb=main == "overlay", keep_scores="scores" in kinds),
-        joined=tuple(s.ALSO[kind] for kind in s.JOINED if kind in kinds) if dataset else (),
+        joined=tuple(s.ALSO[kind] for kind in s.JOINED if kind in kinds)
+        if given["dataset"]
+        else (),
     )
-    return run(request, written, where)
+    return request, written, where
 
 
 def _main_picture(

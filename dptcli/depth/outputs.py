@@ -191,7 +191,7 @@ class DepthOutputs:
             model_facts = {**model_facts, "sky": told}
         facts = {
             **model_facts,
-            "source": job.source.name if job.source.path is None else str(job.source.path),
+            "source": job.source.given,
             "source_hw": list(prediction.source_hw),
             "network_hw": list(prediction.network_hw),
             **photo_facts(job),

@@ -43,12 +43,14 @@ class ImageSource:
     """One image to read and where it lies below the inputs' common folder.
 
     path: a file of this machine. url: an address beyond it (s3://, gs://, https://). Neither means
-    standard input. relative: what an output folder mirrors.
+    standard input. relative: what an output folder mirrors. sent_as: what it is called in place of
+    its path, where it was sent from elsewhere.
     """
 
     path: Path | None
     relative: Path
     url: str | None = field(default=None, kw_only=True)
+    sent_as: str | None = field(default=None, kw_only=True)
 
     @property
     def is_stdin(self) -> bool:
@@ -60,12 +62,14 @@ class ImageSource:
         """The source as one printable line without secrets, for messages and logs."""
         if self.url is not None:
             return shown(self.url)
+        if self.sent_as is not None:
+            return printable(self.sent_as)
         return "standard input" if self.path is None else printable(self.path)
 
     @property
     def given(self) -> str:
         """The source as programs take it: a path as it is, an address without its secrets."""
-        return self.name if self.path is None else str(self.path)
+        return self.name if self.path is None or self.sent_as is not None else str(self.path)
 
 
 def below(source: ImageSource, root: str) -> ImageSource:
@@ -272,7 +276,7 @@ def _opened(
         path = source.path if isinstance(source, ImageSource) else Path(source)
         assert path is not None
         with _open_file(path) as stream:
-            yield printable(path), stream
+            yield source.name if isinstance(source, ImageSource) else printable(path), stream
     else:
         stream_name = getattr(source, "name", None)
         name = printable(stream_name) if isinstance(stream_name, str) else "the image stream"

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from PIL import Image
 
-from dptcli.errors import ImageError
+from dptcli.errors import ImageError, PixelLimitError
 from dptcli.inputs.geotiff import Place
 
 logger = logging.getLogger(__name__)
@@ -85,14 +85,14 @@ class Reading:
         logger.warning("%s %s", self.name, note)
 
     def check_size(self, width: int, height: int) -> None:
-        """Raise ImageError for a picture above the limit, and for one without pixels."""
+        """Raise PixelLimitError for a picture above the limit, ImageError for none at all."""
         if width < 1 or height < 1:
             raise ImageError(f"{self.name} is damaged: it has {width} × {height} pixels")
         if width * height > self.wanted.max_pixels:
             raise self.too_large(f"{width} × {height} pixels")
 
-    def too_large(self, size: str) -> ImageError:
-        return ImageError(
+    def too_large(self, size: str) -> PixelLimitError:
+        return PixelLimitError(
             f"{self.name} has {size}, above the limit of {self.wanted.max_pixels:,}; "
             "raise it with --max-pixels (max_pixels= in Python) if you trust the file"
         )

@@ -83,7 +83,7 @@ def photo_facts(job: Job) -> dict[str, str]:
     {"photo": a path relative to the result's folder}, so that both may move together, whole where
     one of them is beyond this machine; nothing for standard input and output.
     """
-    if job.source.is_stdin or job.path is None:
+    if job.source.is_stdin or job.source.sent_as is not None or job.path is None:
         return {}
     if job.source.path is None:
         return {"photo": job.source.name}

@@ -29,6 +29,9 @@ from dptcli.weights.load import LoadedModel, load_model, require_finite
 
 logger = logging.getLogger(__name__)
 
+Size = int | tuple[int, int] | None
+"""What a network sees: (height, width), one number, or the model's own."""
+
 
 class Network:
     """Runs a loaded model.
@@ -264,6 +267,14 @@ def grid_of(loaded: LoadedModel) -> int:
     patch = getattr(backbone or loaded.model.config, "patch_size", 1)
     own = loaded.processor.ensure_multiple_of
     return max(int(own) if own >= 1 else 1, patch if isinstance(patch, int) else 1)
+
+
+def sized(loaded: LoadedModel, size: Size) -> LoadedModel:
+    """The model, seeing pictures at another size."""
+    if size is None:
+        return loaded
+    resized = loaded.processor.with_size(size, multiple_of=grid_of(loaded))
+    return replace(loaded, processor=resized)
 
 
 def load_in_float32(loaded: LoadedModel) -> Pretrained:

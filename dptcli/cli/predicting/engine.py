@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dptcli.cli.predicting.outputs import Needs
     from dptcli.cli.predicting.record import Kept
     from dptcli.cli.predicting.request import Request
-    from dptcli.pipeline import Pipeline
+    from dptcli.pipeline import Options, Pipeline
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,11 @@ def _parse_gpus(value: str) -> float:
     return share
 
 
-def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
-    """Load the request's model here; more: further fields of pipeline.Options."""
-    from dptcli import pipeline
+def options_for(request: "Request", needs: "Needs", **more: Any) -> "Options":
+    """How the request's photographs are worked on; more: further fields of pipeline.Options."""
+    from dptcli.pipeline import Options
 
-    options = pipeline.Options(
+    return Options(
         batch_size=request.batch_size,
         tile=request.tile,
         target_size=request.target_size,
@@ -123,13 +123,19 @@ def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
         confidence=needs.confidence,
         **more,
     )
+
+
+def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
+    """Load the request's model here; more: further fields of pipeline.Options."""
+    from dptcli import pipeline
+
     wanted: dict[str, Any] = {
         "device": request.device,
         "dtype": request.dtype,
         "optimized": request.optimize,
         "offline": request.offline,
         "size": request.size,
-        "options": options,
+        "options": options_for(request, needs, **more),
     }
     if request.gives is not None:
         wanted["gives"] = request.gives

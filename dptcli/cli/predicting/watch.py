@@ -219,8 +219,8 @@ class _Watch:
                 taken.update(job.results)
                 jobs.append(job)
             else:
-                error = f"another image's result would be {str(job.path)!r} too; rename one of them"
-                self._done(Outcome(Job(job.source, None), f"{job.source.name}: {error}"))
+                why = f"another image's result would be {str(job.path)!r} too; rename one of them"
+                self._done(Outcome(Job(job.source, None), f"{job.source.name}: {why}"))
         skipped = tuple(job for plan in plans for job in plan.skipped)
         return Plan(tuple(jobs), skipped, Path(self._request.out))
 

@@ -1,0 +1,123 @@
+"""The server's page in a real browser: its form sends a photograph with options, and shows it."""
+
+import contextlib
+import json
+import shutil
+import tempfile
+
+import pytest
+from serving import photograph, serving
+from tiny import save_varied
+
+selenium = pytest.importorskip("selenium")
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="needs chromium and chromedriver: apt-get install chromium-driver",
+)
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@contextlib.contextmanager
+def a_browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+        try:
+            yield browser
+        finally:
+            browser.quit()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving("-m", save_varied(tmp_path_factory.mktemp("models") / "depth")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with a_browser() as found:
+        yield found
+
+
+@pytest.fixture
+def page(server, browser):
+    browser.get(f"{server.url}/docs")
+    wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "body[data-ready]"))
+    browser.find_element(By.TAG_NAME, "summary").click()
+    return browser
+
+
+def wait(browser, condition):
+    return WebDriverWait(browser, 30).until(lambda _: condition())
+
+
+def choose(page, path):
+    page.find_element(By.ID, "image").send_keys(str(path))
+
+
+def said(page):
+    return page.find_element(By.ID, "said")
+
+
+def send(page):
+    page.find_element(By.ID, "send").click()
+    wait(page, lambda: said(page).text not in {"", "…"})
+
+
+def test_a_photograph_is_sent_with_options_and_shown(page, server, tmp_path):
+    (tmp_path / "photo.png").write_bytes(photograph(1, size=(60, 40)))
+    choose(page, tmp_path / "photo.png")
+    page.find_element(By.NAME, "grayscale").click()
+    page.find_element(By.NAME, "target-size").send_keys("20x30")
+    send(page)
+    assert json.loads(said(page).text)["kind"] == "inverse_depth"
+    picture = page.find_element(By.CSS_SELECTOR, "#result img")
+    wait(page, lambda: page.execute_script("return arguments[0].complete", picture))
+    size = page.execute_script(
+        "return [arguments[0].naturalWidth, arguments[0].naturalHeight]", picture
+    )
+    assert size == [30, 20]
+    link = page.find_element(By.CSS_SELECTOR, "#result a")
+    assert link.get_attribute("download") == "photo.png"
+    asked = [
+        json.loads(entry["message"])["message"]["params"]["request"]["url"]
+        for entry in page.get_log("performance")
+        if '"Network.requestWillBeSent"' in entry["message"]
+    ]
+    asked = [url for url in asked if not url.startswith(("blob:", "data:", "chrome:"))]
+    assert asked
+    assert all(url.startswith(server.url) for url in asked), asked
+    severe = [entry for entry in page.get_log("browser") if "favicon" not in entry["message"]]
+    assert severe == []
+
+
+def test_a_refusal_is_shown_in_its_own_words(page, tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    choose(page, tmp_path / "notes.txt")
+    send(page)
+    assert said(page).text.startswith("notes.txt is not an image")
+    assert "failed" in said(page).get_attribute("class")
+    assert not page.find_elements(By.CSS_SELECTOR, "#result a")
+
+
+def test_values_of_several_formats_come_as_a_file_to_keep(page, tmp_path):
+    (tmp_path / "photo.png").write_bytes(photograph(1))
+    choose(page, tmp_path / "photo.png")
+    page.find_element(By.NAME, "format").send_keys("npy,png16")
+    send(page)
+    link = page.find_element(By.CSS_SELECTOR, "#result a")
+    assert link.get_attribute("download") == "photo.zip"
+    assert not page.find_elements(By.CSS_SELECTOR, "#result img")

@@ -25,7 +25,8 @@ ASKED: Mapping[str, tuple[str, ...]] = {
     "depth": (
         *("formats", "colormap", "invert", "grayscale", "bits", "value_range", "gamma"),
         *("refine_edges", "colorbar", "side_by_side", "sky", "anchor", "anchors", "anchor_scale"),
-        *("prompt", "fov", "focal", "max_points", *_BOTH),
+        *("prompt", "fov", "focal", "intrinsics", "max_points", "edge_cut", "confidence"),
+        *("strength", "ipd", "convergence", *_BOTH),
     ),
     "segment": (
         *("overlay", "layer", "outlines", "palette", "classes", "label_offset", "also", *_BOTH),
@@ -33,6 +34,8 @@ ASKED: Mapping[str, tuple[str, ...]] = {
 }
 # Options whose value is a file: it is sent with the request, never one of this machine.
 _UPLOADED = ("anchors", "prompt")
+# Options whose value may be a file too, and what it is where it is none.
+_MAY_BE_UPLOADED = {"palette": r"\w+", "intrinsics": r"[-+\d.,eE ]+"}
 _WHEN_STARTED = frozenset(
     {"model", "gives", "device", "dtype", "optimize", "no-optimize", "offline", "batch-size"}
     | {"max-pixels"}
@@ -122,7 +125,8 @@ class OrderReader:
             if name in _WHEN_STARTED:
                 raise UsageError(f"{name} is chosen where the server is started: dpt serve --help")
             raise UsageError(f"{sent!r} is no option of {upload.task} here; GET /docs lists them")
-        if param.name in _UPLOADED or (param.name == "palette" and not value.isalnum()):
+        is_file = not re.fullmatch(_MAY_BE_UPLOADED.get(str(param.name), r"[^\0]*"), value)
+        if param.name in _UPLOADED or is_file:
             raise UsageError(f"{name} {value!r}: send the file itself, e.g. curl -F {name}=@file")
         if param.is_flag:
             return [f"--{name}"] if is_true(name, value) else []

@@ -24,8 +24,7 @@ from dptcli.serving.limits import Limits, RefusedError
 from dptcli.serving.orders import Order, ReadOrder, Ticket, Upload
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from dptcli.running.answer import Answer as Output
     from dptcli.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -43,10 +42,10 @@ class _Piece:
     sample: Sample
 
     @property
-    def key(self) -> tuple[int, bool, tuple[int, ...]]:
+    def key(self) -> tuple[object, ...]:
         """What may go through the network at once is equal in this."""
-        tiled = self.sample.tile_hw is not None
-        return id(self.order.pipeline.network), tiled, self.sample.shape
+        pipeline, tiled = self.order.pipeline, self.sample.tile_hw is not None
+        return id(pipeline.network), pipeline.options.confidence, tiled, self.sample.shape
 
 
 class Desk:
@@ -209,7 +208,7 @@ class Desk:
 
     # --- writing ---------------------------------------------------------------------------------
 
-    def _finish(self, piece: _Piece, output: "Tensor") -> None:
+    def _finish(self, piece: _Piece, output: "Output") -> None:
         try:
             order, folder = piece.order, piece.ticket.folder
             prediction = order.pipeline.finish(output, piece.sample)

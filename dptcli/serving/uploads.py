@@ -17,7 +17,7 @@ from dptcli.serving.orders import Task, Upload, safe_name
 
 IMAGE = "image"  # the field of the photograph
 ZIP = "zip"
-FILES = ("anchors", "prompt", "palette")  # options that take a file
+FILES = ("anchors", "prompt", "palette", "intrinsics")  # options that take a file
 _MOST_FIELDS = 200
 _FLUSH_S = 5.0
 

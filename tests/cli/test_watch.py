@@ -75,7 +75,7 @@ def test_what_is_there_and_what_comes_is_done_until_a_signal(watching, photos, t
 def test_a_result_is_that_of_an_ordinary_run_which_then_has_nothing_to_do(
     watching, tmp_path, model, capsys
 ):
-    assert main(["depth", "photos", "-o", "plain", "-m", str(model), "-q"]) == 0
+    assert end(start("depth", "photos", "-o", "plain", "-m", model))[0] == 0
     process = watching()
     wait_for(*(tmp_path / "out" / name for name in FIRST))
     time.sleep(0.3)
@@ -182,6 +182,7 @@ def test_a_folder_that_goes_away_is_waited_for(watching, photos, tmp_path):
         (["s3://bucket/photos"], "'s3://bucket/photos' is none"),
         (["photos", "--report", "run.json"], "which --report needs"),
         (["photos", "--range", "global"], "give values with --watch"),
+        (["photos", "--task", "segment", "--dataset"], "--dataset is about all images of a run"),
         (["photos", "--engine", "ray"], "leave out --engine ray"),
         (["photos", "--every", "0"], "--watch '0' must be from 0.1 to 86400 seconds"),
         (["photos", "--task", "sgment"], "--task 'sgment' must be depth or segment"),

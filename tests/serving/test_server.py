@@ -142,6 +142,8 @@ def test_results_of_many_at_once_are_each_ones_own(client):
         ({"output": "/etc/passwd"}, "'output' is no option of depth here"),
         ({"from-file": "/etc/passwd"}, "'from-file' is no option of depth here"),
         ({"model": "dpt-large"}, "model is chosen where the server is started"),
+        ({"intrinsics": "/etc/passwd"}, "intrinsics '/etc/passwd': send the file itself"),
+        ({"views": "yes"}, "'views' is no option of depth here"),
         ({"anchors": "/etc/passwd"}, "anchors '/etc/passwd': send the file itself"),
         ({"invert": "perhaps"}, "invert 'perhaps' must be true or false"),
         ({"range": "global"}, "range global spans a run of many images"),

@@ -22,7 +22,7 @@ def run(request: Request, outputs: RunOutputs, engine: "Engine") -> int:
     if request.watch_s is not None:
         from dptcli.cli.predicting.watch import check_watch
 
-        check_watch(request)
+        check_watch(request, outputs)
     with _account_of(request) as account:
         reporter = Reporter(quiet=request.quiet, as_json=request.as_json, account=account)
         if request.clip is not None:

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _SHARE = 0.1
 
 
-def check_watch(request: Request) -> None:
+def check_watch(request: Request, outputs: RunOutputs) -> None:
     """Raise UsageError for what cannot go on and on."""
     for name in request.inputs:
         if is_address(name) or not Path(name).is_dir():
@@ -50,6 +50,9 @@ def check_watch(request: Request) -> None:
         raise UsageError(
             "--range global spans a run that ends; give values with --watch, e.g. --range 0:30"
         )
+    if outputs.run_all is not None or outputs.joined:
+        option = "--dataset" if outputs.joined else "--views"
+        raise UsageError(f"{option} is about all images of a run that ends; leave --watch out")
     if request.out == "-" or is_address(request.out):
         raise UsageError(f"--watch fills a folder of this machine, not {request.out!r}; name one")
     if Path(request.out).suffix and not Path(request.out).is_dir() and request.out[-1] != "/":

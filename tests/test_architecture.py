@@ -82,10 +82,12 @@ FOREIGN_TO = {
     "fast": {"PIL", "rich", "typer", "matplotlib", "safetensors", "huggingface_hub"},
     "pipeline": {"rich", "typer", "PIL"},
     "weights": {"rich", "typer", "matplotlib"},
-    **{package: {"rich", "typer"} for package in (*VALUES, "records", "running", "video", "serving")},
+    **{package: {"rich", "typer"} for package in (*VALUES, "records", "running", "video")},
+    "serving": {"rich", "typer"},
 }
 LIGHT = {"cli", "__init__", "__main__"}  # no torch when they are imported
 HEAVY = {"torch", "transformers", "matplotlib", "safetensors", "huggingface_hub", "numpy", "PIL"}
+HEAVY |= {"fastapi", "starlette", "uvicorn", "prometheus_client"}  # `dpt serve` alone
 HEAVY |= {"pydantic"}  # Typer loads it to read options' values: not for help
 
 

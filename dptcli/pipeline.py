@@ -306,13 +306,15 @@ class Pipeline:
         with self.clock.stage("postprocess"):
             prepared = sample.prepared
             is_depth = self.loaded.task == "depth"
-            cropped, sky, sure, lens = self._crop(output.maps, prepared), None, None, None
+            cropped, sky, sure = self._crop(output.maps, prepared), None, None
+            lens = normals = None
             if is_depth:
                 if sample.lens is None:  # an array's
                     lens = lens_for(self.loaded, self.options.camera, prepared.source_hw, None)
                     sample = replace(sample, lens=lens)
                 lens = lens_by(output, sample, self.options.camera)
                 seen = replace(output, maps=cropped)
+                normals = seen.normals
                 if self.options.confidence is not None:
                     sure = seen.named("confidence")
                 cropped, sky = end_depth(
@@ -337,6 +339,7 @@ class Pipeline:
                 sky=None if sky is None else mask_at(sky, hw),
                 scores=cropped.softmax(0).half().numpy() if self.options.keep_scores else None,
                 confidence=None if sure is None else sure.numpy(),
+                normals=None if normals is None else normals.numpy(),
                 lens=lens,
                 extrinsics=None if output.camera is None else output.camera.extrinsics,
                 facts=told_of(self.loaded, sample.prompt, lens),
@@ -375,6 +378,7 @@ def open_pipeline(
                 offline=offline,
                 gives=gives,
                 optimized=optimized,
+                normals=options is not None and options.normals,
             )
         settle_memory()
         hold_reserve()

@@ -158,6 +158,7 @@ def read_run(
         sky="keep" if outputs.sky == "keep" else "far",
         camera=outputs.camera,
         confidence=outputs.confidence,
+        normals=any(item.name == "normals" for item in outputs.formats),
     )
     work = _run_outputs(request, outputs, needs, masks=given["masks"])
     if given["views"]:

@@ -1,4 +1,4 @@
-"""How sure a depth map is, as results say it: whose word it is, and at the map's size."""
+"""What the network says beside depth, at the map's size: how sure it is, surface normals."""
 
 from typing import Any
 
@@ -26,6 +26,13 @@ def confidence_at(values: NDArray[np.float32], hw: tuple[int, int]) -> NDArray[n
         return values
     resized = Image.fromarray(values).resize(hw[::-1], Image.Resampling.BILINEAR)
     return np.asarray(resized)
+
+
+def normals_at(planes: NDArray[np.float32], hw: tuple[int, int]) -> NDArray[np.float32]:
+    """Surface normals (3, h, w) at `hw`, bilinear and of length 1 again: (H, W, 3)."""
+    resized = np.stack([confidence_at(plane, hw) for plane in planes], axis=-1)
+    length = np.linalg.norm(resized, axis=-1, keepdims=True)
+    return np.asarray(resized / np.maximum(length, 1e-12), np.float32)
 
 
 def confidence_facts(values: NDArray[np.float32], kind: Kind, *, mirrored: bool) -> dict[str, Any]:

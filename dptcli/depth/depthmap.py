@@ -26,8 +26,9 @@ class DepthMap:
     limits: the network's own smallest and largest value, before bicubic resizing overshot them.
     rgb: the photograph, uint8 (H', W', 3), where a format needs it. lens: the camera in pixels of
     `values`, where a format needs it or it is known; extrinsics: its place in the world, world to
-    camera, float32 (3, 4). confidence: float32 (H, W), large is sure. facts: what to say of the
-    image. place: where the photograph lies on the ground, if its file says so.
+    camera, float32 (3, 4). confidence: float32 (H, W), large is sure. normals: float32 (H, W, 3) of
+    length 1, in the network's own axes, where it knows them. facts: what to say of the image.
+    place: where the photograph lies on the ground, if its file says so.
     """
 
     values: NDArray[np.float32]
@@ -37,6 +38,7 @@ class DepthMap:
     lens: Lens | None = None
     extrinsics: NDArray[np.float32] | None = None
     confidence: NDArray[np.float32] | None = None
+    normals: NDArray[np.float32] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     place: Place | None = None
 

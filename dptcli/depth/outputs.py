@@ -14,7 +14,7 @@ from dptcli.depth.anchors import FITS, Anchors, apply_fit, sample_at
 from dptcli.depth.boxes import Boxes
 from dptcli.depth.camera import Camera, lens_of
 from dptcli.depth.colormaps import finite_range
-from dptcli.depth.confidence import confidence_at, confidence_facts
+from dptcli.depth.confidence import confidence_at, confidence_facts, normals_at
 from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.facts import meaning, value_facts
 from dptcli.depth.formats import FORMATS, Format
@@ -225,6 +225,9 @@ class DepthOutputs:
             lens=lens,
             extrinsics=prediction.extrinsics,
             confidence=sure,
+            normals=None
+            if prediction.normals is None
+            else normals_at(prediction.normals, (values.shape[0], values.shape[1])),
             facts=facts,
             place=prediction.about.place,
         )

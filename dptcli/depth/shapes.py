@@ -114,8 +114,14 @@ def write_glb(
 def write_normals(stream: BinaryIO, depth: DepthMap) -> Facts:
     """Write surface normals as colours: red right, green up, blue towards the camera.
 
-    A channel is (normal + 1) / 2 of 255; unknown depth is black.
+    A channel is (normal + 1) / 2 of 255; unknown depth is black. A network's own normals are
+    written as it gives them.
     """
+    if depth.normals is not None:
+        rgb = np.round((depth.normals + 1) * 127.5).astype(np.uint8)
+        own = {"kind": "normals", "by": "the network", "encoding": "(normal + 1) / 2 * 255, x y z"}
+        save_png(stream, Image.fromarray(rgb), {**depth.facts, **own})
+        return own
     # Finer than a few of its pixels the network's map is a weave that slopes would bring out.
     network_h = depth.facts.get("network_hw", depth.values.shape)[0]
     reach = max(1, round(_SLOPE_PIXELS * depth.values.shape[0] / network_h))

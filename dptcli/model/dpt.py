@@ -6,6 +6,7 @@ dict, so that public checkpoints load strictly.
 B batch, N tokens (the class token first), D width, H×W pixels, h×w patches.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn as nn
@@ -136,6 +137,10 @@ class Predictor(Pretrained):
     def features(self, pixel_values: Tensor | None, **wanted: Any) -> Features:
         """The backbone's feature maps, whichever backbone it is. Raises ShapeError for None."""
         raise NotImplementedError
+
+    def beside(self, maps: Sequence[FeatureMap]) -> dict[str, Any]:  # noqa: ARG002
+        """What it makes of the feature maps beside its own map, {name: (B, H, W)}."""
+        return {}
 
 
 class DensePredictor(Predictor):

@@ -143,6 +143,21 @@ class DensePredictorOutput(ModelOutput):
     attentions: Tensors | None = None
 
 
+class DepthAndNormalsOutput(ModelOutput):
+    """predicted_depth (B, H, W), or (B, 1 + C, H, W) with the logits of classes behind it.
+
+    normal_x, normal_y, normal_z (B, H, W): the network's axes, not of length 1.
+    """
+
+    loss: Tensor | None = None
+    predicted_depth: Tensor | None = None
+    normal_x: Tensor | None = None
+    normal_y: Tensor | None = None
+    normal_z: Tensor | None = None
+    hidden_states: Tensors | None = None
+    attentions: Tensors | None = None
+
+
 class NormalEstimatorOutput(ModelOutput):
     """normals (B, 3, H, W), the network's axes, not of length 1."""
 

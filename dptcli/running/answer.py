@@ -5,13 +5,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dptcli.depth.lens import Lens
 from dptcli.processing.processor import Prepared
 
-MAPS_BESIDE = ("sky", "confidence")
+NORMALS = ("normal_x", "normal_y", "normal_z")
+MAPS_BESIDE = ("sky", "confidence", *NORMALS)
 """The maps (B, H, W) that a depth model's output may hold beside predicted_depth."""
 
 ORIGIN = "the network"
@@ -78,6 +80,13 @@ class Answer:
         if name not in self.beside:
             return None
         return self.maps[self.beside.index(name) - len(self.beside)]
+
+    @property
+    def normals(self) -> Tensor | None:
+        """Surface normals (3, h, w) of length 1, in the network's axes; None without."""
+        planes = [self.named(name) for name in NORMALS]
+        known = [plane for plane in planes if plane is not None]
+        return F.normalize(torch.stack(known), dim=0) if len(known) == len(NORMALS) else None
 
     def with_map(self, name: str, values: Tensor) -> "Answer":
         """Add a map (h, w), or take it instead of the one of that name."""

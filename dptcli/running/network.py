@@ -281,4 +281,11 @@ def load_in_float32(loaded: LoadedModel) -> Pretrained:
     """The model once more, from its files: rounded and packed weights don't go back."""
     path: Path = loaded.folder
     device = str(loaded.device)
-    return load_model(path, task=loaded.task, device=device, dtype="float32", offline=True).model
+    return load_model(
+        path,
+        task=loaded.task,
+        device=device,
+        dtype="float32",
+        offline=True,
+        normals=getattr(loaded.model, "gives_normals", False),
+    ).model

@@ -37,6 +37,7 @@ class Options:
     camera: what is known of it, before what a network estimates; the metres of some rest on it.
     confidence: hand on how sure the network is: by itself, where it says so, or "mirrored", of any
     network, in two passes (running/agreement.py).
+    normals: have a network that knows surface normals hand them on.
     read: takes the place of decode_picture; for frames of video, and to note what is read.
     """
 
@@ -50,6 +51,7 @@ class Options:
     sky: Literal["far", "keep"] = "far"
     camera: Camera | None = None
     confidence: Literal["network", "mirrored"] | None = None
+    normals: bool = False
     in_order: bool = False
     read: "Callable[[ImageSource], NDArray[np.uint8] | Image] | None" = None
     # None is a thread for every fourth core, which keeps a CPU's network fed, or on a GPU half.

@@ -89,9 +89,10 @@ class Prediction:
     bicubic resize to (H, W) may overshoot, or those of a whole clip: the range to draw in.
     scores: class probabilities float16 (C, h, w) at the network's scale, if kept. labels: class
     ids (H, W) beside depth, where both were predicted. sky: bool (H, W), where the network knows.
-    confidence: float32 (h, w) at the network's scale, large is sure, where it was wanted. lens: the
-    photograph's camera, where it is given or the network estimates it or its metres rest on it;
-    extrinsics: world to camera, float32 (3, 4). facts: what else to say about the image.
+    confidence: float32 (h, w) at the network's scale, large is sure, where it was wanted. normals:
+    float32 (3, h, w) of length 1, likewise, of a network that knows them. lens: the photograph's
+    camera, where it is given or the network estimates it or its metres rest on it; extrinsics:
+    world to camera, float32 (3, 4). facts: what else to say about the image.
     """
 
     values: NDArray[Any]
@@ -103,6 +104,7 @@ class Prediction:
     labels: NDArray[np.integer] | None = None
     sky: NDArray[np.bool_] | None = None
     confidence: NDArray[np.float32] | None = None
+    normals: NDArray[np.float32] | None = None
     lens: Lens | None = None
     extrinsics: NDArray[np.float32] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from dptcli.errors import ModelError
 from dptcli.fast.optimize import optimize
-from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
-from dptcli.model.outputs import DepthEstimatorOutput
+from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation, Predictor
+from dptcli.model.outputs import DepthAndNormalsOutput
 from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
 from dptcli.processing.postprocess import crop_padding, label_map
 from dptcli.records.report import Clock
@@ -27,23 +27,25 @@ from dptcli.weights.load import LoadedModel
 class Together(nn.Module):
     """A depth model with the neck and head of a segmentation model on the same backbone."""
 
-    def __init__(self, depth: DPTForDepthEstimation, segment: DPTForSemanticSegmentation) -> None:
+    def __init__(self, depth: Predictor, segment: Predictor) -> None:
         super().__init__()
         self.depth = depth
         self.neck, self.head = segment.neck, segment.head
         self.config = depth.config
 
-    def forward(self, pixel_values: Tensor) -> DepthEstimatorOutput:
+    def forward(self, pixel_values: Tensor) -> DepthAndNormalsOutput:
         """(B, 3, H, W) -> predicted_depth (B, 1 + C, h, w): depth, then the logits of the classes.
 
-        In one tensor, they go through whatever a depth map goes through on its way to a result.
+        In one tensor, they go through whatever a depth map goes through on its way to a result. And
+        the surface normals, where the depth model knows them.
         """
         maps = self.depth.features(pixel_values).maps
         depth = self.depth.head(self.depth.neck(maps))[:, None]
         logits = self.head(self.neck(maps))
         if logits.shape[-2:] != depth.shape[-2:]:
             logits = F.interpolate(logits, size=depth.shape[-2:], mode="bilinear")
-        return DepthEstimatorOutput(predicted_depth=torch.cat((depth, logits), dim=1))
+        both = torch.cat((depth, logits), dim=1)
+        return DepthAndNormalsOutput(predicted_depth=both, **self.depth.beside(maps))
 
 
 class TogetherPipeline(Pipeline):
@@ -61,8 +63,8 @@ class TogetherPipeline(Pipeline):
         clock: Clock | None = None,
     ) -> None:
         check_shared(depth, segment)
-        assert isinstance(depth.model, DPTForDepthEstimation)
-        assert isinstance(segment.model, DPTForSemanticSegmentation)
+        assert isinstance(depth.model, Predictor)
+        assert isinstance(segment.model, Predictor)
         both: Any = Together(depth.model, segment.model).eval()
         if optimized:
             optimize(both, int8=depth.int8)
@@ -97,11 +99,11 @@ def check_shared(depth: LoadedModel, segment: LoadedModel) -> None:
     """Raise ModelError unless one run of one backbone serves both models."""
     names = f"models {depth.name!r} and {segment.name!r}"
     remedy = "run `dpt depth` and `dpt segment` one after the other"
-    for loaded, wanted in (
-        (depth, DPTForDepthEstimation),
-        (segment, DPTForSemanticSegmentation),
+    for loaded, task, wanted in (
+        (depth, "depth", DPTForDepthEstimation),
+        (segment, "segment", DPTForSemanticSegmentation),
     ):
-        if not isinstance(loaded.model, wanted):
+        if loaded.task != task or not isinstance(loaded.model, Predictor):
             kind = type(loaded.model).__name__
             raise ModelError(
                 f"model {loaded.name!r} is a {kind}, not a {wanted.__name__}; {remedy}"
@@ -120,17 +122,15 @@ def check_shared(depth: LoadedModel, segment: LoadedModel) -> None:
 
 
 def _backbone(loaded: LoadedModel) -> nn.Module:
-    model = loaded.model
-    assert isinstance(model, DensePredictor)
-    found = model.backbone if model.backbone is not None else model.dpt
-    assert found is not None
+    model: Any = loaded.model
+    found: nn.Module = model.dpt if model.backbone is None else model.backbone
     return found
 
 
 def _settings(loaded: LoadedModel) -> Any:
     """What decides which features the backbone hands out."""
     config: Any = loaded.model.config
-    if config.backbone_config is not None and not config.is_hybrid:
+    if config.backbone_config is not None and not getattr(config, "is_hybrid", False):
         return config.backbone_config.to_dict()
     return config.taps, config.patch_size, config.hidden_size
 

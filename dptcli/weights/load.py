@@ -91,6 +91,7 @@ def load_model(
     kind: str | None = None,
     gives: str | None = None,
     optimized: bool = False,
+    normals: bool = False,
 ) -> LoadedModel:
     """Load a model by name, repository, folder or original file, with its processor, on a device.
 
@@ -99,7 +100,8 @@ def load_model(
     optimized, int8; None is auto when optimized, else float32 on every machine. offline: never
     download. kind: of an original file, see `read_original`. gives: metres, inverse or depth, for a
     model that says nothing or the wrong thing of its values; they stay as they are. optimized: the
-    same function, cheaper, for predictions alone.
+    same function, cheaper, for predictions alone. normals: with what gives surface normals beside
+    depth, where its files have that.
     Raises ModelError when the model is unknown, broken or for another task.
     """
     check_gives(gives)
@@ -110,7 +112,7 @@ def load_model(
         files_of(folder)
     values = read_config(folder) if original is None else original.config
     architecture, family = architecture_of(values, folder=folder, task=task)
-    architecture = family.part_for(architecture, task)
+    architecture = family.part_for(architecture, task, normals=normals)
     found_task, model_class = family.tasks[architecture], family.model_class(architecture)
     processor_class = family.processor_class() or DPTImageProcessor
     if task is not None and found_task != task:

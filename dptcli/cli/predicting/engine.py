@@ -121,6 +121,7 @@ def options_for(request: "Request", needs: "Needs", **more: Any) -> "Options":
         sky=needs.sky,
         camera=needs.camera,
         confidence=needs.confidence,
+        normals=needs.normals,
         **more,
     )
 

@@ -20,7 +20,7 @@ class Needs:
 
     keep_rgb, keep_scores: as in pipeline.Options. segment_model: a model that predicts classes
     beside depth, on the same backbone. prompts: a depth sensor's maps, for a model that takes them.
-    sky, camera, confidence: as in pipeline.Options.
+    sky, camera, confidence, normals: as in pipeline.Options.
     """
 
     keep_rgb: bool = False
@@ -30,6 +30,7 @@ class Needs:
     sky: Literal["far", "keep"] = "far"
     camera: "Camera | None" = None
     confidence: Literal["network", "mirrored"] | None = None
+    normals: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

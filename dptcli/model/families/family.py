@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 DEPTH = "depth"
 SEGMENT = "segment"
+NORMALS = "normals"  # depth with surface normals beside it, among a family's parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,12 @@ class Family:
         found: type[Pretrained] = getattr(self._module(self.models), architecture)
         return found
 
-    def part_for(self, architecture: str, task: str | None) -> str:
+    def part_for(self, architecture: str, task: str | None, *, normals: bool = False) -> str:
         """The architecture that does a task with the file of another; itself where it has none."""
-        return self.parts.get(architecture, {}).get(task or "", architecture)
+        parts = self.parts.get(architecture, {})
+        if normals and task == DEPTH and NORMALS in parts:
+            return parts[NORMALS]
+        return parts.get(task or "", architecture)
 
     def processor_class(self) -> Any:
         """The class of its own image processor; None where DPT's serves."""

@@ -24,6 +24,8 @@ from dptcli import (
 )
 from dptcli.cli import main
 from dptcli.errors import ConfigError
+from dptcli.pipeline import Options
+from dptcli.running.together import open_together
 from dptcli.weights.load import load_model
 
 EAGER = {"attn_implementation": "eager"}  # the fused attention keeps no weights
@@ -253,3 +255,46 @@ def test_a_converted_folder_is_whole(folder: Path, tmp_path: Path) -> None:
     whole = load_reference(transformers.Tipsv2DptForDensePrediction, tmp_path / "copy")
     assert whole.config.max_depth == 20
     assert load_model(tmp_path / "copy", task="segment", device="cpu").labels[1] == "sky"
+
+
+def test_one_run_gives_depth_classes_and_the_networks_own_normals(
+    folder: Path, tmp_path: Path
+) -> None:
+    image = photograph((70, 90))
+    Image.fromarray(image).save(tmp_path / "a.png")
+    expected = expected_of(folder, image)
+    words = ("depth", tmp_path / "a.png", "-m", folder, "-f", "npy,normals")
+    dpt(*words, "-o", tmp_path / "alone/")
+    dpt(*words, "-o", tmp_path / "both/", "--with-segments", "--masks")
+    unit = F.normalize(expected.normals, dim=1)
+    unit = F.normalize(F.interpolate(unit, (70, 90), mode="bilinear"), dim=1)[0]
+    depth_m = F.interpolate(expected.predicted_depth[None], (70, 90), mode="bilinear")[0, 0]
+    for name in ("alone", "both"):
+        out = tmp_path / name
+        np.testing.assert_allclose(np.load(out / "a.npy"), depth_m.numpy(), rtol=1e-4)
+        with Image.open(out / "a.normals.png") as stored:
+            found = np.asarray(stored).transpose(2, 0, 1) / 127.5 - 1
+        assert np.abs(found - unit.numpy()).max() < 1.01 / 127.5
+        [about] = (
+            facts
+            for path, facts in json.loads((out / "a.json").read_text())["files"].items()
+            if path.endswith("normals.png")
+        )
+        assert about["by"] == "the network"
+    logits = F.interpolate(expected.segmentation_logits, (70, 90), mode="bilinear")[0]
+    with Image.open(tmp_path / "both/a.mask.png") as mask:
+        assert (np.asarray(mask) == logits.argmax(0).numpy()).mean() > 0.999
+    segments = json.loads((tmp_path / "both/a.json").read_text())["segments"]
+    assert {entry["class"] for entry in segments} <= {"wall", "sky", "floor", "tree", "door"}
+
+
+def test_the_encoder_runs_once_for_all_three(folder: Path) -> None:
+    options = Options(normals=True)
+    pipeline = open_together(folder, folder, device="cpu", dtype="float32", options=options)
+    calls = []
+    model = pipeline.loaded.model
+    model.depth.backbone.embeddings.register_forward_hook(lambda *_: calls.append(1))
+    prediction = pipeline.predict_one(photograph((70, 90)))
+    assert len(calls) == 1
+    assert prediction.labels.shape == prediction.values.shape == (70, 90)
+    assert prediction.normals.shape[0] == 3

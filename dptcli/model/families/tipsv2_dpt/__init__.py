@@ -1,6 +1,6 @@
 """TIPSv2-DPT: metric depth, surface normals and classes by three heads on one backbone."""
 
-from dptcli.model.families.family import DEPTH, SEGMENT, Family
+from dptcli.model.families.family import DEPTH, NORMALS, SEGMENT, Family
 
 FAMILY = Family(
     package=__name__,
@@ -8,12 +8,14 @@ FAMILY = Family(
     tasks={
         "Tipsv2DptForDepthEstimation": DEPTH,
         "Tipsv2DptForSemanticSegmentation": SEGMENT,
+        "Tipsv2DptForDepthAndNormals": DEPTH,
         "Tipsv2DptForDensePrediction": DEPTH,
     },
     parts={
         "Tipsv2DptForDensePrediction": {
             DEPTH: "Tipsv2DptForDepthEstimation",
             SEGMENT: "Tipsv2DptForSemanticSegmentation",
+            NORMALS: "Tipsv2DptForDepthAndNormals",
         }
     },
     processor="Tipsv2DptImageProcessor",

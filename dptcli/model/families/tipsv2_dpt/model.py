@@ -17,11 +17,12 @@ from dptcli.model.bins import mean_of_bins
 from dptcli.model.dpt import Predictor, asked_for
 from dptcli.model.families.tipsv2_dpt.config import Tipsv2DptConfig
 from dptcli.model.heads import Head
-from dptcli.model.layers import ActivationLayer, Features
+from dptcli.model.layers import ActivationLayer, FeatureMap, Features
 from dptcli.model.losses import depth_loss
 from dptcli.model.neck import Neck
 from dptcli.model.outputs import (
     DensePredictorOutput,
+    DepthAndNormalsOutput,
     DepthEstimatorOutput,
     NormalEstimatorOutput,
     SemanticSegmenterOutput,
@@ -145,6 +146,36 @@ class Tipsv2DptForDepthEstimation(Tipsv2DptPredictor):
             predicted_depth=depth_m,
             hidden_states=found.hidden_states,
             attentions=found.attentions,
+        )
+        return output if as_object else output.to_tuple()
+
+
+class Tipsv2DptForDepthAndNormals(Tipsv2DptForDepthEstimation):
+    """Depth, with surface normals beside it; ours, for runs that write both."""
+
+    file_names: ClassVar[tuple[tuple[str, str], ...]] = (
+        *Tipsv2DptForDepthEstimation.file_names,
+        *names_of("normals", neck="normals_neck", head="normals_head"),
+    )
+    spare_keys = (r"segmentation_head\..*",)
+    gives_normals: ClassVar[bool] = True
+
+    def __init__(self, config: Tipsv2DptConfig) -> None:
+        super().__init__(config)
+        self.normals_neck, self.normals_head = Neck(config), Decoder(config, NUM_AXES)
+
+    def beside(self, maps: Sequence[FeatureMap]) -> dict[str, Any]:
+        planes = self.normals_head(self.normals_neck(maps)).unbind(1)
+        return dict(zip(("normal_x", "normal_y", "normal_z"), planes, strict=True))
+
+    def forward(  # type: ignore[override]  # more maps
+        self, pixel_values: Tensor, return_dict: bool | None = None
+    ) -> DepthAndNormalsOutput | tuple[Any, ...]:
+        """Pixels (B, C, H, W) from 0 to 1 -> depth in metres and each axis of the normals."""
+        *_, as_object = asked_for(self.config, None, None, return_dict)
+        maps = self.features(pixel_values).maps
+        output = DepthAndNormalsOutput(
+            predicted_depth=self.head(self.neck(maps)), **self.beside(maps)
         )
         return output if as_object else output.to_tuple()
 

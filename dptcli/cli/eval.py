@@ -62,6 +62,7 @@ def register(app: typer.Typer) -> None:
 
 def depth(
     pairs: e.PairPaths = None,
+    scale: e.Scale = None,
     predictions: e.Predictions = None,
     prediction_kind: e.PredictionKind = None,
     prediction_scale: e.PredictionScale = None,
@@ -101,7 +102,7 @@ def depth(
     from dptcli.cli.eval_report import close, progress, tell_depth
     from dptcli.evaluation.measure import evaluate_depth
     from dptcli.evaluation.metrics import DepthProtocol, own_protocol
-    from dptcli.evaluation.pairs import assumed_unit, read_pair_sets
+    from dptcli.evaluation.pairs import assumed_unit, read_pair_sets, with_scale
 
     # The protocol is made first: what may be refused is refused before the model is loaded.
     protocol = DepthProtocol(
@@ -112,7 +113,7 @@ def depth(
         num_pairs=num_pairs,
         seed=seed,
     )
-    sets = read_pair_sets(request.pairs, task="depth")
+    sets = with_scale(read_pair_sets(request.pairs, task="depth"), scale)
     if (assumed := assumed_unit(sets)) is not None:
         logger.warning("%s", assumed)
         to = replace(request.to, facts={**request.to.facts, "assumed": assumed})
@@ -197,6 +198,7 @@ def _request(given: Mapping[str, Any]) -> Request:
     facts |= {} if given.get("gives") is None else {"gives": given["gives"]}
     if given["predictions"] is not None:
         facts = {"predictions": given["predictions"]}
+    facts |= {} if given.get("scale") is None else {"scale": given["scale"]}
     return Request(
         pairs=given["pairs"],
         model=given["model"],
@@ -232,8 +234,9 @@ def _check_depth_options(given: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"{option} {value!r} must be {', '.join(allowed[:-1])} or {allowed[-1]}"
             )
-    if scale is not None and not (math.isfinite(scale) and scale > 0):
-        raise UsageError(f"--prediction-scale {scale} must be above 0, e.g. 1000 for millimetres")
+    for option, number in (("--prediction-scale", scale), ("--scale", given["scale"])):
+        if number is not None and not (math.isfinite(number) and number > 0):
+            raise UsageError(f"{option} {number} must be above 0, e.g. 1000 for millimetres")
 
 
 def _classes(sets: "Sequence[PairSet]") -> tuple[str, ...]:

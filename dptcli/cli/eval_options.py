@@ -86,6 +86,16 @@ PredictionScale = Annotated[
         help="Stored depth / S = metres, e.g. [cyan]--prediction-scale 256[/]",
     ),
 ]
+Scale = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="Stored target / S = metres, where pairs.csv has no scale of its own; without both "
+        "integers are millimetres, e.g. [cyan]--scale 256[/] (KITTI)",
+    ),
+]
 Align = Annotated[
     str,
     typer.Option(

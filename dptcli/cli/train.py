@@ -1,5 +1,6 @@
 """`dpt train depth` and `dpt train segment`: fine-tune a model on photographs with answers."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ def register(app: typer.Typer) -> None:
 
 def depth(
     pairs: t.Pairs = None,
+    scale: t.Scale = None,
     model: t.From = DEFAULT_MODEL,
     gives: o.Gives = None,
     output: t.Folder = None,
@@ -74,6 +76,7 @@ def depth(
 
 def segment(
     pairs: t.Pairs = None,
+    ignore_index: t.IgnoreIndex = None,
     model: t.From = DEFAULT_MODEL,
     output: t.Folder = None,
     overwrite: t.Overwrite = False,
@@ -117,6 +120,9 @@ def _run(task: "PairTask", given: Mapping[str, Any]) -> int:
     )
     if given["dtype"] not in DTYPES:
         raise UsageError(f"--dtype {given['dtype']!r} must be one of {', '.join(DTYPES)}")
+    scale = given.get("scale")
+    if scale is not None and not (math.isfinite(scale) and scale > 0):
+        raise UsageError(f"--scale {scale} must be above 0, e.g. 1000 for millimetres")
     device, size = o.check_device(given["device"]), o.parse_size(given["size"])
 
     from dptcli.training.batches import TrainOptions
@@ -144,6 +150,8 @@ def _run(task: "PairTask", given: Mapping[str, Any]) -> int:
             size=size,
             offline=given["offline"],
             gives=check_gives(given.get("gives")),
+            scale=scale,
+            ignore_index=given.get("ignore_index"),
             validation=given["validation"],
             hold_out=given["hold_out"],
             report=report,

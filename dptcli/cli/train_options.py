@@ -18,6 +18,28 @@ Pairs = Annotated[
         "`dpt eval`, e.g. [cyan]rooms/[/]",
     ),
 ]
+Scale = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="Stored depth / S = metres, where pairs.csv has no scale of its own; without both "
+        "integers are millimetres, e.g. [cyan]--scale 256[/] (KITTI)",
+    ),
+]
+IgnoreIndex = Annotated[
+    int | None,
+    typer.Option(
+        metavar="ID",
+        min=0,
+        max=65_535,
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="The label maps' id that does not count (the model's own by default, most often 255); "
+        "the new model says so, e.g. [cyan]--ignore-index 0[/]",
+    ),
+]
 From = Annotated[
     str,
     typer.Option(

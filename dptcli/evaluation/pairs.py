@@ -34,6 +34,7 @@ KINDS: dict[PairTask, tuple[str, ...]] = {"depth": DEPTH_KINDS, "segment": (LABE
 # Integers without a stated scale are millimetres, as Kinect, ScanNet and 7-Scenes store them.
 DEFAULT_INTEGER_SCALE = 1000.0
 IGNORE_INDEX = 255
+_NONE_IN_16_BITS = 65_535  # what `dpt segment` and others leave out of maps of more than 8 bits
 
 # The folder beside images/, and the ending before the suffix, that hold a task's targets.
 _TARGET_FOLDERS: dict[PairTask, str] = {"depth": "depth", "segment": "labels"}
@@ -152,9 +153,11 @@ def read_labels(pair: Pair) -> NDArray[np.int32]:
             f"{printable(pair.target)} holds {stored.values.dtype}; labels must be integers"
         )
     labels = stored.values.astype(np.int32)
+    is_none = labels == _NONE_IN_16_BITS
     if pair.rules.reduce:
-        is_none = (labels == 0) | (labels == IGNORE_INDEX)
-        labels = np.where(is_none, pair.rules.ignore_index, labels - 1)
+        is_none |= (labels == 0) | (labels == IGNORE_INDEX)
+        labels -= 1
+    labels[is_none] = pair.rules.ignore_index
     return labels
 
 
@@ -170,6 +173,24 @@ def with_rules(sets: Sequence[PairSet], rules: LabelRules) -> list[PairSet]:
     """Return the sets with their label targets read by a model's rules."""
     return [
         replace(pairs, pairs=tuple(replace(pair, rules=rules) for pair in pairs.pairs))
+        for pairs in sets
+    ]
+
+
+def with_scale(sets: Sequence[PairSet], scale: float | None) -> list[PairSet]:
+    """Return the sets with this scale for depths whose own nobody says: stored / scale = metres."""
+    if scale is None:
+        return list(sets)
+    return [
+        replace(
+            pairs,
+            pairs=tuple(
+                pair
+                if pair.scale is not None or pair.kind == LABELS
+                else replace(pair, scale=scale)
+                for pair in pairs.pairs
+            ),
+        )
         for pairs in sets
     ]
 
@@ -190,7 +211,8 @@ def assumed_unit(sets: Sequence[PairSet]) -> str | None:
             if stored.values.dtype.kind in "bui":
                 return (
                     f"integer depths of {printable(pairs.name)} are taken for millimetres (scale "
-                    "1000); KITTI's are 256 to the metre: a pairs.csv says so in its column scale"
+                    "1000); KITTI's are 256 to the metre: --scale 256 says so, or a pairs.csv in "
+                    "its column scale"
                 )
     return None
 

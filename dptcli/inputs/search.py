@@ -41,7 +41,7 @@ class LeftOut:
     def without(self, folder: Path) -> LeftOut:
         """The same without pictures below a folder: an earlier run's results."""
         out = folder.resolve()
-        kept = [item for item in self.pictures if out not in Path(item[0]).resolve().parents]
+        kept = [item for item in self.pictures if out not in real(Path(item[0])).parents]
         return LeftOut(kept, self.folders)
 
     def sentences(self) -> list[str]:
@@ -97,6 +97,11 @@ def exists(path: Path) -> bool:
         return path.exists()
     except OSError:
         return False
+
+
+def real(path: Path) -> Path:
+    """A path without links; of links in a circle, which Path.resolve raises for, what there is."""
+    return Path(os.path.realpath(path))
 
 
 def is_dir(path: Path | os.DirEntry[str]) -> bool:

@@ -12,6 +12,7 @@ from typing import Literal, NoReturn
 
 from dptcli.errors import UsageError
 from dptcli.inputs.find import ImageSource
+from dptcli.inputs.search import real
 from dptcli.remote import store
 from dptcli.remote.places import RemotePath, place
 from dptcli.results.naming import inside, is_file_name, suffix_of
@@ -88,8 +89,8 @@ def photo_facts(job: Job) -> dict[str, str]:
     if job.source.path is None:
         return {"photo": job.source.name}
     if isinstance(job.path, RemotePath):
-        return {"photo": str(job.source.path.resolve())}
-    photo, folder = job.source.path.resolve(), job.path.parent.resolve()
+        return {"photo": str(real(job.source.path))}
+    photo, folder = real(job.source.path), job.path.parent.resolve()
     try:
         return {"photo": os.path.relpath(photo, folder)}
     except ValueError:  # on another drive of Windows
@@ -219,7 +220,7 @@ def _without_results(
                 path = source.path.absolute()
                 root = path.parents[min(place[1], len(path.parents)) - 1].resolve()
                 may_hold[place] = root in out.parents
-            if may_hold[place] and out in source.path.resolve().parents:
+            if may_hold[place] and out in real(source.path).parents:
                 continue
             if is_result is not None and is_result(source.path):
                 continue

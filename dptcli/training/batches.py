@@ -214,7 +214,7 @@ class Source:
             pixel_values=None if options.is_frozen else pixels,
             inverse_depth=torch.from_numpy(sample.inverse_depth),
             valid=torch.from_numpy(sample.valid),
-            labels=torch.from_numpy(sample.labels).to(torch.uint8),
+            labels=torch.from_numpy(sample.labels).to(torch.int16),
         )
         if options.variants or not self.augment:
             self.cache.add(key, item, limit=options.cache_gb * 1e9)

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, UnidentifiedImageError
 
 from dptcli.errors import ImageError, UsageError
-from dptcli.evaluation.pairs import Pair, PairTask, read_depth, read_labels
+from dptcli.evaluation.pairs import Pair, PairTask, read_depth, read_labels, with_scale
 from dptcli.evaluation.pairs import read_pairs as read_pair_set
 from dptcli.inputs.find import decode_image
 from dptcli.processing.config import ProcessorConfig
 
-IGNORE_LABEL = 255
+# Of pixels whose class is unknown, whatever stands for that in their files.
+IGNORE_LABEL = -1
+MOST_CLASSES = 32_767  # labels are kept in 16 bits with a sign
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_ASPECT_ERROR = 0.03
@@ -55,7 +57,7 @@ class Sample:
     """A training sample.
 
     pixel_values: float32 (3, H, W), normalised. inverse_depth: float32 (H, W), 0 for sky.
-    valid: bool (H, W), where it is known. labels: int64 (H, W), 255 where unknown.
+    valid: bool (H, W), where it is known. labels: int64 (H, W), IGNORE_LABEL where unknown.
     """
 
     pixel_values: NDArray[np.float32]
@@ -85,13 +87,15 @@ class Normalization:
         return cls(factor, mean, std)
 
 
-def read_examples(path: str | Path, *, task: PairTask) -> tuple[list[Example], tuple[str, ...]]:
-    """The examples of a set of pairs for a task, and its class names.
+def read_examples(
+    path: str | Path, *, task: PairTask, scale: float | None = None
+) -> tuple[list[Example], tuple[str, ...]]:
+    """The examples of a set of pairs for a task, and its class names; scale: see `with_scale`.
 
     A pairs.csv of depths may name label maps in a column `labels`: where those say "sky"
     (classes.txt), depth is infinite. Raises UsageError as `pairs.read_pairs` does.
     """
-    pair_set = read_pair_set(path, task=task)
+    [pair_set] = with_scale([read_pair_set(path, task=task)], scale)
     if task == "segment":
         return [Example(pair.image, None, pair) for pair in pair_set.pairs], pair_set.classes
     maps = _label_maps(Path(path))
@@ -119,20 +123,19 @@ def _label_maps(path: Path) -> dict[Path, Pair]:
 
 
 def _targets(example: Example) -> dict[str, Image.Image]:
-    """Inverse depth (mode F), where it is known and labels (mode L), each of its own size."""
+    """Inverse depth (mode F), where it is known and labels (mode I), each of its own size."""
     targets = {}
     sky = None
     if example.labels is not None:
         labels = read_labels(example.labels)
-        # 65535: what `dpt segment` and others leave out in 16 bits.
-        unknown = (labels == example.labels.rules.ignore_index) | (labels < 0) | (labels == 65_535)
+        unknown = (labels == example.labels.rules.ignore_index) | (labels < 0)
         known_ids = labels[~unknown]
-        if known_ids.size and known_ids.max() >= IGNORE_LABEL:
+        if known_ids.size and known_ids.max() >= MOST_CLASSES:
             raise UsageError(
                 f"{example.labels.target} has the class {known_ids.max()}; training takes classes "
-                f"up to {IGNORE_LABEL - 1}, and ignores {example.labels.rules.ignore_index}"
+                f"up to {MOST_CLASSES - 1}, and ignores {example.labels.rules.ignore_index}"
             )
-        values = np.where(unknown, IGNORE_LABEL, labels).astype(np.uint8)
+        values = np.where(unknown, IGNORE_LABEL, labels).astype(np.int32)
         targets["labels"] = Image.fromarray(values)
         sky = None if example.sky is None else values == example.sky
     if example.depth is not None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from dptcli.errors import UsageError
 from dptcli.evaluation.labelmaps import same_labels
 from dptcli.evaluation.measure import DepthPrediction, evaluate_depth, evaluate_segments
 from dptcli.evaluation.metrics import own_protocol
-from dptcli.evaluation.pairs import Pair, PairSet, PairTask, rules_of
+from dptcli.evaluation.pairs import Pair, PairSet, PairTask, assumed_unit, rules_of
 from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation
 from dptcli.pipeline import Pipeline
 from dptcli.results.files import atomic_write, write_text
@@ -23,6 +24,8 @@ from dptcli.training.batches import TrainOptions
 from dptcli.training.data import Example, Normalization, read_examples, split
 from dptcli.training.loop import CHECKPOINT_NAME, History, Progress, train
 from dptcli.weights.load import LoadedModel, load_model
+
+logger = logging.getLogger(__name__)
 
 RECORD_NAME = "training.json"
 CURVE_NAME = "loss.png"
@@ -52,6 +55,8 @@ def fine_tune(
     size: int | tuple[int, int] | None = None,
     offline: bool = False,
     gives: str | None = None,
+    scale: float | None = None,
+    ignore_index: int | None = None,
     validation: str | Path | None = None,
     hold_out: int = 10,
     report: Callable[[Progress], None] | None = None,
@@ -62,7 +67,9 @@ def fine_tune(
     set of pairs of its own; otherwise every `hold_out`-th pair is held out (0: none). A
     segmentation model gets a new last layer where classes.txt names other classes than it knows. A
     run that was killed goes on from its checkpoint. gives: as for load_model; the model that is
-    written says so. Raises UsageError, ModelError and ImageError.
+    written says so. scale: of depths whose own the pairs do not say, stored / scale = metres.
+    ignore_index: the id of label maps that does not count, in place of the model's; the model that
+    is written says so. Raises UsageError, ModelError and ImageError.
     """
     loaded = load_model(
         model, task=task, device=device, dtype="float32", offline=offline, gives=gives
@@ -74,15 +81,21 @@ def fine_tune(
         multiple = max(loaded.processor.ensure_multiple_of, patch if isinstance(patch, int) else 1)
         processor = loaded.processor.with_size(size, multiple_of=multiple)
         loaded = replace(loaded, processor=processor)
-    examples, classes = read_examples(pairs, task=task)
+    examples, classes = read_examples(pairs, task=task, scale=scale)
     if validation is None:
         examples, held_out = split(examples, every=hold_out)
     else:
-        held_out, _ = read_examples(validation, task=task)
-    if task == "segment":
+        held_out, _ = read_examples(validation, task=task, scale=scale)
+    if task == "depth":
+        _tell_assumed(examples)
+    else:
+        if ignore_index is not None:
+            config = loaded.model.config.replace(semantic_loss_ignore_index=ignore_index)
+            loaded.model.config = config
         examples = [_by_rules(example, loaded) for example in examples]
         held_out = [_by_rules(example, loaded) for example in held_out]
         loaded = _with_classes(loaded, classes, seed=options.seed)
+        _tell_ignored_class(loaded)
     options = _for_model(options, loaded)
     scores = _Scores(loaded, held_out, classes)
     before = scores.now()
@@ -96,6 +109,24 @@ def fine_tune(
     _write_record(fit, {"pairs": str(pairs), "from": model, "task": task}, options)
     (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
     return fit
+
+
+def _tell_assumed(examples: Sequence[Example]) -> None:
+    depths = tuple(example.depth for example in examples if example.depth is not None)
+    assumed = assumed_unit([PairSet(name="the pairs", path=Path(), pairs=depths)])
+    if assumed is not None:
+        logger.warning("%s", assumed)
+
+
+def _tell_ignored_class(loaded: LoadedModel) -> None:
+    ignored = rules_of(loaded).ignore_index
+    if ignored in loaded.labels:
+        logger.warning(
+            "the class %d (%s) does not count, as the model's configuration says; --ignore-index "
+            "names another id, e.g. 65535",
+            ignored,
+            loaded.labels[ignored],
+        )
 
 
 def _by_rules(example: Example, loaded: LoadedModel) -> Example:

@@ -369,3 +369,30 @@ def test_ignored_id_is_the_users_choice(dpt):
     all_pixels = json.loads(dpt(*words, "254").stdout)["mean"]["num_pixels"]
     assert all_pixels == 2 * 48 * 64
     assert json.loads(dpt(*words, "255").stdout)["mean"]["num_pixels"] == 2 * 43 * 64
+
+
+def test_a_scale_holds_for_targets_whose_own_nobody_says(sets, models, capsys):
+    """KITTI's way: metres times 256 in 16 bits, in a folder that has no column for that."""
+    (sets / "kitti" / "images").mkdir(parents=True)
+    (sets / "kitti" / "depth").mkdir()
+    (sets / "maps").mkdir()
+    metres = np.linspace(3, 60, HW[0] * HW[1], dtype=np.float32).reshape(HW)
+    Image.new("RGB", HW[::-1]).save(sets / "kitti" / "images" / "a.png")
+    Image.fromarray((metres * 256).astype(np.uint16)).save(sets / "kitti" / "depth" / "a.png")
+    np.save(sets / "maps" / "a.npy", metres)
+    words = ["eval", "depth", "kitti", "--predictions", "maps", "--prediction-kind", "depth_m"]
+    assert main([*words, "--json", "-q"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "millimetres" in report["assumed"]
+    assert report["mean"]["scores"]["abs_rel"] > 1
+    assert main([*words, "--json", "-q", "--scale", "256"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["scale"], "assumed" in report) == (256, False)
+    assert report["mean"]["scores"]["abs_rel"] < 0.01
+    assert main([*words, "--scale", "-1"]) == 2
+    # A set that says its own keeps it.
+    assert main(["eval", "depth", "rooms", "-m", models["metric"], "--json", "-q"]) == 0
+    own = json.loads(capsys.readouterr().out)["mean"]
+    words = ["eval", "depth", "rooms", "-m", models["metric"], "--json", "-q", "--scale", "7"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["mean"] == own

@@ -5,6 +5,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -160,3 +161,56 @@ def test_an_unknown_class_is_named(
     words = ["train", "segment", str(pairs), "-m", str(start), "-o", str(tmp_path / "out")]
     assert main([*words, *QUICK, "--hold-out", "0"]) == 2
     assert "class 77" in capsys.readouterr().err
+
+
+def label_set(folder: Path, ids: list[int], classes: int) -> Path:
+    """Photographs whose left half is one class and whose right half another, 16-bit label maps."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for index in range(2):
+        Image.new("RGB", (60, 40), (60 * index, 90, 20)).save(folder / "images" / f"{index}.png")
+        labels = np.full((40, 60), ids[0], np.uint16)
+        labels[:, 30:] = ids[1]
+        Image.fromarray(labels).save(folder / "labels" / f"{index}.png")
+    (folder / "classes.txt").write_text("".join(f"c{i}\n" for i in range(classes)))
+    return folder
+
+
+def test_more_classes_than_eight_bits_hold_are_learnt(tmp_path: Path) -> None:
+    start = save_tiny(tmp_path / "start", task="segment", initializer_range=0.1)
+    folder = label_set(tmp_path / "set", [290, 65_535], classes=300)
+    words = ["train", "segment", str(folder), "-m", str(start), "-o", str(tmp_path / "out")]
+    assert (
+        main([*words, *QUICK, "--hold-out", "2", "--steps", "12", "--learning-rate", "0.03"]) == 0
+    )
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["after"]["pixel_accuracy"] == 1
+    assert record["before"]["pixel_accuracy"] < 0.5
+
+
+def test_an_id_that_does_not_count_is_told_and_is_told_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = save_tiny(tmp_path / "start", task="segment", initializer_range=0.1)
+    folder = label_set(tmp_path / "set", [255, 3], classes=300)
+    words = ["train", "segment", str(folder), "-m", str(start), "--steps", "2", *QUICK]
+    assert main([*words, "-o", str(tmp_path / "a"), "--hold-out", "0"]) == 0
+    assert "class 255 (c255) does not count" in capsys.readouterr().err
+    assert main([*words, "-o", str(tmp_path / "b"), "--ignore-index", "65535"]) == 0
+    assert "does not count" not in capsys.readouterr().err
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    assert config["semantic_loss_ignore_index"] == 65_535
+
+
+def test_a_scale_says_what_integers_of_depth_mean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs(tmp_path, count=2)
+    (tmp_path / "pairs.csv").unlink()  # a folder of targets has no column for it
+    start = save_tiny(tmp_path / "m", task="depth", depth_estimation_type="metric", max_depth=80)
+    words = ["train", "depth", str(tmp_path), "-m", str(start), "--steps", "1", *QUICK]
+    assert main([*words, "-o", str(tmp_path / "a"), "--hold-out", "0"]) == 0
+    assert "taken for millimetres" in capsys.readouterr().err
+    assert main([*words, "-o", str(tmp_path / "b"), "--hold-out", "0", "--scale", "256"]) == 0
+    assert "taken for" not in capsys.readouterr().err
+    assert main([*words, "-o", str(tmp_path / "c"), "--scale", "0"]) == 2

@@ -15,7 +15,7 @@ from dptcli.evaluation.measure import evaluate_segments
 from dptcli.evaluation.metrics import DepthProtocol, score_depth
 from dptcli.evaluation.pairs import LabelRules, Pair, assumed_unit, read_labels, read_pair_sets
 from dptcli.evaluation.predictions import StoredPredictions
-from dptcli.training.data import Example, load_sample
+from dptcli.training.data import IGNORE_LABEL, Example, load_sample
 
 
 def save(folder, targets, *, kind="labels"):
@@ -74,13 +74,18 @@ def sample(tmp_path, target, rules):
 def test_training_ignores_what_the_configuration_ignores(tmp_path):
     target = np.repeat(np.array([[0, 1], [2, 1]], np.uint8), 8, axis=1)
     found = sample(tmp_path, target, LabelRules(ignore_index=0))
-    assert np.unique(found).tolist() == [1, 2, 255]
+    assert np.unique(found).tolist() == [IGNORE_LABEL, 1, 2]
 
 
 @pytest.mark.parametrize(("kind", "label"), [(np.uint16, 290), (np.uint8, 255)])
-def test_training_refuses_classes_that_it_would_ignore(kind, label, tmp_path):
+def test_training_keeps_classes_of_any_number_that_is_not_ignored(kind, label, tmp_path):
     target = np.full((8, 8), label, kind)
-    with pytest.raises(UsageError, match=f"class {label}"):
+    assert np.unique(sample(tmp_path, target, LabelRules(ignore_index=0))).tolist() == [label]
+
+
+def test_training_refuses_classes_that_it_has_no_room_for(tmp_path):
+    target = np.full((8, 8), 40_000, np.uint16)
+    with pytest.raises(UsageError, match="class 40000"):
         sample(tmp_path, target, LabelRules(ignore_index=0))
 
 
@@ -143,3 +148,11 @@ def test_dpts_own_16_bit_maps_are_found(form, tmp_path):
     sets = read_pair_sets([tmp_path / "set"], task="depth")
     found = StoredPredictions(tmp_path / "out", sets).depth(sets[0].pairs[0])
     np.testing.assert_allclose(found.values, values, atol=0.003)
+
+
+@pytest.mark.parametrize("reduce", [False, True])
+def test_what_16_bits_leave_out_counts_for_evaluation_as_for_training(tmp_path, reduce):
+    Image.fromarray(np.array([[1, 65_535, 300]], np.uint16)).save(tmp_path / "a.png")
+    rules = LabelRules(reduce=reduce, ignore_index=7)
+    pair = Pair(image=tmp_path / "x.png", target=tmp_path / "a.png", kind="labels", rules=rules)
+    assert read_labels(pair).tolist() == [[1 - reduce, 7, 300 - reduce]]

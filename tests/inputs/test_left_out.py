@@ -215,3 +215,16 @@ def test_levels_and_page_reach_the_pictures(model):
 def test_impossible_levels_and_pages_are_named(model, capsys, option, value):
     assert main(["depth", "in", "-o", "out", "-m", model, option, value]) == 2
     assert f"{option} {value!r} must be" in capsys.readouterr().err
+
+
+def test_a_link_that_leads_to_itself_is_a_failure_by_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for number in "ab":
+        Path("photos", f"{number}.png").symlink_to(f"{number}.png")
+    # Where results lie below the inputs, links are followed to tell them apart.
+    model = str(save_varied(tmp_path / "m"))
+    assert main(["depth", "photos", "-o", "photos/out", "-m", model]) == 1
+    told = capsys.readouterr().err
+    assert "symbolic links" in told
+    assert "unexpected" not in told

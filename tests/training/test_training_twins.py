@@ -11,7 +11,7 @@ from written_pairs import write_pairs
 
 from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.training.batches import Batch
-from dptcli.training.data import Example
+from dptcli.training.data import IGNORE_LABEL, Example
 from dptcli.training.furniture import CLASSES
 from dptcli.training.loop import Progress, batch_loss, train
 from dptcli.training.photographs import read_material
@@ -75,7 +75,7 @@ def test_each_task_learns_from_the_images_that_tell_of_it() -> None:
     inverse = torch.rand(2, 28, 42)
     valid = torch.zeros(2, 28, 42, dtype=torch.bool)
     valid[0] = True
-    labels = torch.full((2, 28, 42), 255, dtype=torch.uint8)
+    labels = torch.full((2, 28, 42), IGNORE_LABEL, dtype=torch.int16)
     labels[1, :14] = 3
     both = Batch(None, pixels, inverse, valid, labels)
 

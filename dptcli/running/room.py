@@ -15,19 +15,21 @@ from dptcli.weights.load import LoadedModel
 _WIDTHS = 24
 # Numbers of a pixel: the input twice, and what comes out of it.
 _PER_PIXEL = 10
+# Maps as wide as the fused ones that are held at once, at the input's size.
+_MAPS = 2
 _GIB = 2**30
 
 
 def check_room(loaded: LoadedModel, num_views: int, hw: tuple[int, int]) -> None:
     """Raise TooLargeError, with how many views would fit, where the machine lacks the memory."""
     free = _free_bytes(loaded.device)
-    each = bytes_of_view(loaded, hw)
-    if free is None or num_views * each <= free:
+    each, maps = bytes_of_view(loaded, hw), bytes_of_maps(loaded, hw)
+    if free is None or num_views * each + maps <= free:
         return
     raise TooLargeError(
         f"{num_views} photographs at {hw[0]}×{hw[1]}, which the network sees together, need about "
-        f"{num_views * each / _GIB:.1f} GiB and {free / _GIB:.1f} are free: {free // each} fit; "
-        "take fewer, or a smaller --size or model"
+        f"{(num_views * each + maps) / _GIB:.1f} GiB and {free / _GIB:.1f} are free: "
+        f"{max(0, free - maps) // each} fit; take fewer, or a smaller --size or model"
     )
 
 
@@ -37,6 +39,13 @@ def bytes_of_view(loaded: LoadedModel, hw: tuple[int, int]) -> int:
     tokens = (hw[0] // backbone.patch_size) * (hw[1] // backbone.patch_size) + 1
     item = torch.finfo(loaded.dtype).bits // 8
     return int(tokens * backbone.hidden_size * _WIDTHS * item + hw[0] * hw[1] * _PER_PIXEL * 4)
+
+
+def bytes_of_maps(loaded: LoadedModel, hw: tuple[int, int]) -> int:
+    """What the maps of the views take that are made together, about, however many there are."""
+    at_once = getattr(loaded.model, "views_at_once", 1)
+    width = loaded.model.config.fusion_hidden_size
+    return int(at_once * hw[0] * hw[1] * _MAPS * width * 4)
 
 
 def _free_bytes(device: torch.device) -> int | None:

@@ -290,8 +290,9 @@ def test_more_views_than_memory_holds_are_refused_with_how_many_fit(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_model(model, device="cpu", dtype="float32")
-    each = room.bytes_of_view(loaded, (504, 378))
-    monkeypatch.setattr(room, "available_bytes", lambda: 7 * each + 1)
+    each, maps = (count(loaded, (504, 378)) for count in (room.bytes_of_view, room.bytes_of_maps))
+    assert each > 504 * 378 * 4 * 5, "the pixels and two maps at the very least"
+    monkeypatch.setattr(room, "available_bytes", lambda: 7 * each + maps + 1)
     room.check_room(loaded, 7, (504, 378))
     with pytest.raises(TooLargeError, match=r"8 photographs at 504×378.* 7 fit; take fewer"):
         room.check_room(loaded, 8, (504, 378))

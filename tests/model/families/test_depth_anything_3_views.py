@@ -85,6 +85,18 @@ def test_the_order_of_three_views_does_not_matter_to_their_results(model: torch.
     assert_close(second.extrinsics[0], first.extrinsics[0][order])
 
 
+def test_maps_made_of_few_views_at_once_are_the_same(
+    model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = views((42, 70), 3)[None]
+    with torch.inference_mode():
+        together = model(images)
+        monkeypatch.setattr(type(model), "views_at_once", 2)
+        parted = model(images)
+    assert_close(parted.predicted_depth, together.predicted_depth)
+    assert_close(parted.confidence, together.confidence)
+
+
 def test_poses_are_turns_and_shifts(model: torch.nn.Module) -> None:
     with torch.inference_mode():
         output = model(views((42, 70), 2)[None])

@@ -6,7 +6,7 @@ B scenes, S views of each, C channels of the fused maps, H×W pixels, h×w patch
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +26,6 @@ from dptcli.model.losses import depth_loss
 from dptcli.model.neck import Neck
 from dptcli.model.outputs import DepthAndCameraOutput
 from dptcli.model.pretrained import Pretrained
-
-VIEWS_AT_ONCE = 8
-"""Of so many views maps are made together; each takes many times its tokens' memory."""
 
 
 class DepthAnything3ViewsHead(DepthAnythingHead):
@@ -56,6 +53,8 @@ class DepthAnything3ViewsForDepthEstimation(Pretrained):
 
     config_class = DepthAnything3ViewsConfig
     config: DepthAnything3ViewsConfig
+    # Of so many views maps are made together; they take many times their tokens' memory.
+    views_at_once: ClassVar[int] = 8
 
     def __init__(self, config: DepthAnything3ViewsConfig) -> None:
         super().__init__(config)
@@ -123,8 +122,8 @@ class DepthAnything3ViewsForDepthEstimation(Pretrained):
         if not chunk:
             return self.head(self.neck(features), image_hw)
         parts = []
-        for start in range(0, len(features[0].map), VIEWS_AT_ONCE):
-            some = slice(start, start + VIEWS_AT_ONCE)
+        for start in range(0, len(features[0].map), self.views_at_once):
+            some = slice(start, start + self.views_at_once)
             part = [FeatureMap(feature.map[some], None) for feature in features]
             parts.append(self.head(self.neck(part), image_hw))
         depths, confidences = zip(*parts, strict=True)

@@ -109,6 +109,11 @@ def load_with_info(
     return model.eval(), misfits.info()
 
 
+def config_of(model_class: type[Pretrained], folder: Path) -> Config:
+    """The configuration of a folder's model. Raises ModelError."""
+    return _config_for(model_class, folder, None, {})
+
+
 def _config_for(
     model_class: type[Pretrained],
     folder: Path | None,

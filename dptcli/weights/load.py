@@ -14,12 +14,13 @@ from dptcli.fast.int8 import int8_engine
 from dptcli.fast.optimize import optimize
 from dptcli.fast.precision import keep_tail_float32, native_dtype, take_float32
 from dptcli.kinds import Kind, check_gives, kind_of
+from dptcli.model.base_config import Config
 from dptcli.model.clip_window import ClipWindow
 from dptcli.model.families import families
 from dptcli.model.families.family import DEPTH, SEGMENT, Family
 from dptcli.model.pretrained import Pretrained
 from dptcli.processing.processor import DPTImageProcessor
-from dptcli.weights.build import load_pretrained
+from dptcli.weights.build import config_of, load_pretrained
 from dptcli.weights.catalog import find_model
 from dptcli.weights.folder import files_of, is_authors_folder, read_config
 from dptcli.weights.format import dtype_from
@@ -40,7 +41,8 @@ class LoadedModel:
 
     dtype: what it computes in; whichever that is, it takes float32 pixels and gives float32.
     labels: class id -> name, empty for depth. optimized: made cheaper, so it only predicts. int8:
-    its linear layers are in 8 bits then, and its dtype is float32.
+    its linear layers are in 8 bits then, and its dtype is float32. runtime: what runs it, with
+    version and device where that is not PyTorch.
     """
 
     model: Pretrained
@@ -53,6 +55,12 @@ class LoadedModel:
     labels: dict[int, str]
     optimized: bool = False
     int8: bool = False
+    runtime: str = "torch"
+
+    @property
+    def pixel_dtype(self) -> torch.dtype:
+        """What pixels are handed to it in: another runtime narrows them by itself."""
+        return self.dtype if self.runtime == "torch" else torch.float32
 
     @property
     def dtype_name(self) -> str:
@@ -92,6 +100,7 @@ def load_model(
     gives: str | None = None,
     optimized: bool = False,
     normals: bool = False,
+    with_weights: bool = True,
 ) -> LoadedModel:
     """Load a model by name, repository, folder or original file, with its processor, on a device.
 
@@ -101,7 +110,8 @@ def load_model(
     download. kind: of an original file, see `read_original`. gives: metres, inverse or depth, for a
     model that says nothing or the wrong thing of its values; they stay as they are. optimized: the
     same function, cheaper, for predictions alone. normals: with what gives surface normals beside
-    depth, where its files have that.
+    depth, where its files have that. with_weights: False gives a model without any (on the meta
+    device), for who needs all the rest.
     Raises ModelError when the model is unknown, broken or for another task.
     """
     check_gives(gives)
@@ -123,11 +133,15 @@ def load_model(
     if int8:
         require_int8(target)
     target_dtype = torch.float32 if int8 else resolve_dtype(dtype, target)
-    if original is None:
+    if not with_weights:
+        model = _without_weights(model_class, folder, original)
+    elif original is None:
         model = load_pretrained(model_class, folder, dtype=target_dtype, device=target)
-        processor = load_processor(processor_class, folder)
     else:
         model = build_original(original, model_class, dtype=target_dtype, device=target)
+    if original is None:
+        processor = load_processor(processor_class, folder)
+    else:
         processor = processor_class(**original.processor)
     if gives is not None:
         if found_task == SEGMENT:
@@ -157,6 +171,18 @@ def load_model(
         optimized=optimized,
         int8=int8,
     )
+
+
+def _without_weights(
+    model_class: type[Pretrained], folder: Path, original: Original | None
+) -> Pretrained:
+    config = (
+        config_of(model_class, folder)
+        if original is None
+        else _config_of_original(model_class, original)
+    )
+    with torch.device("meta"):
+        return model_class(config).eval()
 
 
 def _warn_of(folder: Path) -> None:
@@ -191,10 +217,7 @@ def build_original(
     original: Original, model_class: type[Model], *, dtype: torch.dtype, device: torch.device
 ) -> Model:
     """The model of an original file, as strict as that of a folder."""
-    try:
-        config = model_class.config_class.from_dict(original.config)
-    except ConfigError as error:
-        raise ModelError(f"{original.path}: its shapes make no model ({error})") from error
+    config = _config_of_original(model_class, original)
     checkpoint = OriginalTensors(original)
     return load_pretrained(
         model_class,
@@ -204,6 +227,13 @@ def build_original(
         device=device,
         checkpoint=checkpoint,
     )
+
+
+def _config_of_original(model_class: type[Pretrained], original: Original) -> Config:
+    try:
+        return model_class.config_class.from_dict(original.config)
+    except ConfigError as error:
+        raise ModelError(f"{original.path}: its shapes make no model ({error})") from error
 
 
 def load_processor(processor_class: type[DPTImageProcessor], folder: Path) -> DPTImageProcessor:

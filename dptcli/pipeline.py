@@ -51,7 +51,8 @@ from dptcli.running.options import Options as Options
 from dptcli.running.seen import Prediction as Prediction
 from dptcli.running.seen import Sample, Seen, view_of
 from dptcli.running.windows import refuse_mirrored, refuse_tiles
-from dptcli.weights.load import LoadedModel, load_model
+from dptcli.runtimes.opening import open_model
+from dptcli.weights.load import LoadedModel
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -359,25 +360,28 @@ def open_pipeline(
     size: Size = None,
     prompted: bool = False,
     options: Options | None = None,
+    runtime: str = "torch",
 ) -> Pipeline:
     """Load a model for a task and make its pipeline; the time goes to the stage "load".
 
     offline: never download. gives: see `load_model`. optimized: the same function by cheaper steps.
-    size: what the network sees. prompted: a depth sensor's map comes with every image. Raises
-    ModelError for a model that is unknown, unreadable or made for the other task, and UsageError
-    where it takes a prompt that does not come, or the reverse.
+    size: what the network sees. prompted: a depth sensor's map comes with every image. runtime: what
+    runs it. Raises ModelError for a wrong or broken model, and UsageError where it takes a prompt
+    that does not come, or the reverse.
     """
     clock = Clock()
     with clock.stage("load"):
         if not isinstance(model, LoadedModel):
-            model = load_model(
+            model = open_model(
                 model,
+                runtime=runtime,
+                in_order=options is not None and options.in_order,
+                optimized=optimized,
                 task=task,
                 device=device,
                 dtype=dtype,
                 offline=offline,
                 gives=gives,
-                optimized=optimized,
                 normals=options is not None and options.normals,
             )
         settle_memory()

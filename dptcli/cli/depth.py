@@ -106,6 +106,7 @@ def depth(
     device: o.Device = "auto",
     dtype: o.DType = "auto",
     optimize: o.Optimize = True,
+    runtime: o.Runtime = "auto",
     batch_size: p.BatchSize = "auto",
     engine: p.Engine = "local",
     ray_address: p.RayAddress = None,

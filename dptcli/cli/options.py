@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from dptcli.errors import UsageError
+from dptcli.runtimes.known import OTHER_DEVICES
 from dptcli.weights import DEFAULT_MODEL
 
 INPUT = "Input"
@@ -54,7 +55,8 @@ Device = Annotated[
         metavar="DEVICE",
         rich_help_panel=MODEL,
         show_default=False,
-        help="auto (the default), cpu, cuda, cuda:N or mps, e.g. [cyan]--device cuda:1[/]",
+        help="auto (the default), cpu, cuda, cuda:N or mps, e.g. [cyan]--device cuda:1[/]; with "
+        "another --runtime gpu, npu, coreml or directml",
     ),
 ]
 DType = Annotated[
@@ -66,6 +68,17 @@ DType = Annotated[
         help="auto (the default), float32, bfloat16, float16, or int8 on the CPU, which rounds "
         "(dpt bench says how much); auto is bfloat16 where the processor computes it natively, "
         "e.g. [cyan]--dtype bfloat16[/]",
+    ),
+]
+Runtime = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=MODEL,
+        show_default=False,
+        help="What runs the network: torch, openvino, onnxruntime or tensorrt (extras of these "
+        "names); auto (the default) is torch unless dpt bench --choose found another faster "
+        "here, e.g. [cyan]--runtime openvino[/]",
     ),
 ]
 Optimize = Annotated[
@@ -167,7 +180,7 @@ def parse_size(value: str | None, *, option: str = "--size") -> int | tuple[int,
 
 def check_device(value: str) -> str:
     """Return --device when its form is right; whether it is there is the loader's to say."""
-    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value) or OTHER_DEVICES.fullmatch(value):
         return value
     raise UsageError(f"--device {value!r} must be auto, cpu, cuda, cuda:N or mps")
 

@@ -38,7 +38,7 @@ _UPLOADED = ("anchors", "prompt")
 _MAY_BE_UPLOADED = {"palette": r"\w+", "intrinsics": r"[-+\d.,eE ]+"}
 _WHEN_STARTED = frozenset(
     {"model", "gives", "device", "dtype", "optimize", "no-optimize", "offline", "batch-size"}
-    | {"max-pixels"}
+    | {"max-pixels", "runtime"}
 )
 
 
@@ -110,6 +110,7 @@ class OrderReader:
             "output": str(folder),
             "model": self._pipelines[upload.task].loaded.name,
             "max_pixels": str(self._limits.max_pixels),
+            "runtime": "torch",
         }
         request, outputs = _reader_of(upload.task)(given)
         self._check(request, outputs)

@@ -26,6 +26,7 @@ def model_facts(loaded: "LoadedModel") -> dict[str, Any]:
         "model": loaded.name,
         "model_hash": hash_of(loaded),
         "model_dtype": loaded.dtype_name,
+        "runtime": loaded.runtime,
         **meaning(loaded.kind),
     }
 

@@ -203,7 +203,7 @@ class Network:
         started = time.perf_counter()
         watched = self.sizes.watching(shape, len(views))
         with contextlib.nullcontext() if together else watched:
-            answers = self._in_thread(self.loaded.model, batch, self.loaded.dtype, together)
+            answers = self._in_thread(self.loaded.model, batch, self.loaded.pixel_dtype, together)
         elapsed_s = time.perf_counter() - started
         logger.debug("network: %d at %d×%d in %.3f s", len(views), *hw_of(views[0]), elapsed_s)
         ends = [torch.stack(torch.aminmax(found.maps)) for found in answers]

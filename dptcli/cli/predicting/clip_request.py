@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from dptcli.cli.predicting.work import NOT_WORK
+from dptcli.cli.predicting.work import NOT_WORK, is_usual
 from dptcli.errors import UsageError
 from dptcli.remote import is_address
 
@@ -73,7 +73,11 @@ def read_clip(given: Mapping[str, Any]) -> ClipRequest | None:
         smoothing=smoothing,
         fps=fps,
         audio=given["audio"],
-        options={key: str(value) for key, value in given.items() if key not in _NOT_WORK},
+        options={
+            key: str(value)
+            for key, value in given.items()
+            if key not in _NOT_WORK and not is_usual(key, value)
+        },
     )
 
 

@@ -145,4 +145,5 @@ def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
 
         return open_together(request.model, needs.segment_model, **wanted)
     prompted = needs.prompts is not None
+    wanted["runtime"] = request.runtime
     return pipeline.open_pipeline(request.model, task=request.task, prompted=prompted, **wanted)

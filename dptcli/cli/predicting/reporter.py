@@ -82,6 +82,7 @@ class Reporter:
                 "hash": hash_of(loaded),
                 "device": str(loaded.device),
                 "dtype": loaded.dtype_name,
+                "runtime": loaded.runtime,
             }
             self._account.loaded(about, pipeline.clock)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dptcli.cli import options as o
 from dptcli.cli.predicting import options as p
 from dptcli.cli.predicting.clip_request import ClipRequest, read_clip
+from dptcli.cli.predicting.runtime import settle_runtime
 from dptcli.errors import UsageError
 from dptcli.kinds import check_gives
 from dptcli.processing.target_size import TargetSize, parse_target_size
@@ -40,6 +41,7 @@ class Request:
     device: str
     dtype: str
     optimize: bool
+    runtime: str
     batch_size: int | Literal["auto"]
     tile: int | Literal["auto"] | None
     as_json: bool
@@ -81,6 +83,10 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
             raise UsageError("--json and -o - would mix on standard output; name a file for one")
         if sys.stdout.isatty():
             raise UsageError("-o - writes a file, not text; send it on, e.g. -o - > result.png")
+    o.check_device(given["device"])
+    o.check_dtype(given["dtype"], optimize=given["optimize"])
+    runtime = settle_runtime(task, given)
+    given = {**given, "runtime": runtime}
     clip, shard = read_clip(given), p.parse_shard(given["shard"])
     if clip is not None and shard is not None:
         raise UsageError("--shard parts a list of photographs; a clip is one piece of work")
@@ -106,12 +112,13 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         device=o.check_device(given["device"]),
         dtype=o.check_dtype(given["dtype"], optimize=given["optimize"]),
         optimize=given["optimize"],
+        runtime=runtime,
         batch_size=o.parse_batch_size(given["batch_size"]),
         tile=p.parse_tile(given["tile"]),
         as_json=given["as_json"],
         quiet=given["quiet"],
         clip=clip,
-        options=dict(given),
+        options=given,
         shard=shard,
         report=given["report"],
         root=given["root"],

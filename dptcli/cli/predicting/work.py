@@ -28,7 +28,19 @@ _FILES = ("anchors", "palette", "intrinsics", "boxes")
 
 def content_options(given: Mapping[str, Any]) -> dict[str, str]:
     """Return the options that decide results, by name, as text."""
-    return {key: str(value) for key, value in given.items() if key not in NOT_WORK | _NOT_CONTENT}
+    return {
+        key: str(value)
+        for key, value in given.items()
+        if key not in NOT_WORK | _NOT_CONTENT and not is_usual(key, value)
+    }
+
+
+def is_usual(option: str, value: object) -> bool:
+    """Whether an option's value is what results had before the option was there.
+
+    Nothing is done again for it. Another runtime's results differ in their last digits at least.
+    """
+    return (option, value) == ("runtime", "torch")
 
 
 def work_hash(

@@ -365,9 +365,9 @@ def open_pipeline(
     """Load a model for a task and make its pipeline; the time goes to the stage "load".
 
     offline: never download. gives: see `load_model`. optimized: the same function by cheaper steps.
-    size: what the network sees. prompted: a depth sensor's map comes with every image. runtime: what
-    runs it. Raises ModelError for a wrong or broken model, and UsageError where it takes a prompt
-    that does not come, or the reverse.
+    size: what the network sees. prompted: a depth sensor's map comes with every image. runtime:
+    what runs it. Raises ModelError for a wrong or broken model, and UsageError where it takes a
+    prompt that does not come, or the reverse.
     """
     clock = Clock()
     with clock.stage("load"):

@@ -41,6 +41,7 @@ class Spec:
     """What a contender runs: the model's folder or name, the task, what the network sees.
 
     images: the photographs. out: a folder for results. export: the network as an ONNX file.
+    runtime: what runs our own loop's network.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Spec:
     optimize: bool = True
     batch_size: int = 1
     export: str | None = None
+    runtime: str = "torch"
 
     def to_json(self) -> str:
         """All fields."""
@@ -82,6 +84,7 @@ class Ours:
             dtype=spec.dtype,
             optimized=spec.optimize,
             size=spec.size,
+            runtime=spec.runtime,
             options=Options(batch_size=spec.batch_size),
         )
         self.load_s = self.pipeline.clock.seconds["load"]
@@ -103,16 +106,21 @@ class Ours:
         return {"stage_s": {**stages, "load": self.load_s}}
 
     def facts(self) -> Mapping[str, Any]:
-        """What runs, and how much arithmetic one image of it is."""
+        """What runs, and how much arithmetic one image of PyTorch's network is."""
         loaded = self.pipeline.loaded
         hw = self.sample.prepared.pixel_values.shape[-2:]
         on_gpu = loaded.device.type == "cuda"
+        arithmetic = {}
+        if self.spec.runtime == "torch":
+            gflop = count_gflop(loaded.model.config, type(loaded.model), tuple(hw))
+            arithmetic["gflop"] = gflop
         return {
             "network_hw": list(hw),
+            "runtime": loaded.runtime,
             "dtype": loaded.dtype_name,
             "device": str(loaded.device),
             "gpu": torch.cuda.get_device_name(loaded.device) if on_gpu else None,
-            "gflop": count_gflop(loaded.model.config, type(loaded.model), tuple(hw)),
+            **arithmetic,
         }
 
     def rate(self) -> float:
@@ -128,6 +136,13 @@ class Ours:
                 float(product[0, 0])  # waits for a GPU
                 spent.append(time.perf_counter() - started)
         return 2 * side**3 / median(spent[1:]) / 1e9
+
+    def profile(self) -> Mapping[str, float]:
+        """Seconds of a batch through the network, by kind of operation."""
+        from dptcli.benchmark.profile import profiled
+
+        loaded = self.pipeline.loaded
+        return profiled(loaded.model, self.forward, on_gpu=loaded.device.type == "cuda")
 
     def accuracy(self) -> Mapping[str, float]:
         """How far the results are from the plain model's in float32, over the photographs.
@@ -315,7 +330,7 @@ def main() -> int:
 
     started = time.perf_counter()
     try:
-        contender = CONTENDERS[spec.name](spec)
+        contender = CONTENDERS.get(spec.name, Ours)(spec)
         contender.forward()
         facts = contender.facts() if isinstance(contender, Ours) else {}
         answer(ready_s=time.perf_counter() - started, **facts)
@@ -327,6 +342,8 @@ def main() -> int:
                 found = {"gflop_per_s": contender.rate()}
             elif command == "accuracy":
                 found = contender.accuracy()
+            elif command == "profile":
+                found = {"kinds": contender.profile()}
             elif command == "photographs":
                 found = contender.photographs()
             else:

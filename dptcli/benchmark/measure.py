@@ -40,7 +40,8 @@ class Row:
 class Benchmark:
     """What was measured: ours first, then the others in the order they were asked for.
 
-    accuracy: ours against the plain model in float32, where ours is not float32 itself.
+    accuracy: ours against the plain model in float32, where ours is not float32 itself. profile:
+    seconds of a batch through our network by kind of operation, where they were asked for.
     """
 
     rows: tuple[Row, ...]
@@ -49,6 +50,7 @@ class Benchmark:
     gflop_per_s: float
     machine: Mapping[str, Any]
     accuracy: Mapping[str, float] = field(default_factory=dict)
+    profile: Mapping[str, float] = field(default_factory=dict)
 
     def ratio(self, row: Row, what: str) -> float | None:
         """How many times as long as ours a contender took: the median of the rounds' ratios."""
@@ -81,6 +83,7 @@ class Benchmark:
             "network_gflop_per_s": self.network_gflop_per_s,
             "stages_s_per_image": self.stages(),
             "accuracy": dict(self.accuracy),
+            "profile_s": dict(self.profile),
             "contenders": [
                 {
                     "name": row.name,
@@ -138,10 +141,12 @@ class _Process:
         self._process.communicate()
 
 
-def run_benchmark(specs: Sequence[Spec], *, num_rounds: int, told: Told) -> Benchmark:
+def run_benchmark(
+    specs: Sequence[Spec], *, num_rounds: int, told: Told, profile: bool = False
+) -> Benchmark:
     """Let contenders take turns, ours first in every round. told: hears what is under way.
 
-    Raises ModelError when one cannot run.
+    profile: ask where our network's time goes, too. Raises ModelError when one cannot run.
     """
     processes: list[_Process] = []
     try:
@@ -174,8 +179,19 @@ def run_benchmark(specs: Sequence[Spec], *, num_rounds: int, told: Told) -> Benc
             told("accuracy")
             answer = processes[0].ask("accuracy")
             accuracy = {name: answer[name] for name in answer if name not in _OF_EVERY_ANSWER}
+        for spec, process, row in zip(specs, processes, rows, strict=True):
+            if spec.runtime != "torch":
+                told(f"accuracy: {row.name}")
+                answer = process.ask("accuracy")
+                apart = {name: answer[name] for name in answer if name not in _OF_EVERY_ANSWER}
+                peaks[row.name]["facts"] = {**row.facts, "accuracy": apart}
+        kinds: dict[str, float] = {}
+        if profile:
+            told("profile")
+            kinds = processes[0].ask("profile")["kinds"]
         return Benchmark(
             tuple(replace(row, **peaks.get(row.name, {})) for row in rows),
+            profile=kinds,
             num_images=len(specs[0].images),
             batch_size=specs[0].batch_size,
             gflop_per_s=median(rates),

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dptcli.benchmark import NUM_MADE
+from dptcli.benchmark.choose import rivals
 from dptcli.benchmark.contenders import Spec
 from dptcli.benchmark.measure import Told
 from dptcli.errors import ImageError, UsageError
@@ -28,10 +29,13 @@ def prepared(
     settings: Mapping[str, Any],
     peers: Sequence[str],
     told: Told,
+    *,
+    runtimes: Sequence[str] = (),
 ) -> Iterator[list[Spec]]:
     """Specs of all contenders, ours first; what they need on disk lasts as long as the block.
 
     images: files and folders; without any, photographs are made. settings: further fields of Spec.
+    runtimes: with each of them our own loop runs, too.
     Raises UsageError and ModelError.
     """
     find_model(model, task=settings["task"])  # a wrong name is said before photographs are made
@@ -41,6 +45,7 @@ def prepared(
         files = _files(images) if images else make_photographs(scratch / "photographs")
         first = Spec(name="dpt", model=model, images=files, out=str(scratch / "dpt"), **settings)
         specs = [first]
+        specs += rivals(first, runtimes)
         if peers:
             told("writing the model for the others")
             specs += _peers(first, peers, scratch)

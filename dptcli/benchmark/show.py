@@ -26,6 +26,18 @@ def stage_table(found: Benchmark) -> Table:
     return table
 
 
+def profile_table(found: Benchmark) -> Table:
+    """Where the network's time goes by kind of operation, milliseconds an image and shares."""
+    title = "The network, by kind of operation"
+    table = Table(title=title, title_justify="left")
+    for heading in ("operations", "ms an image", "share"):
+        table.add_column(heading, justify="left" if heading == "operations" else "right")
+    whole_s = sum(found.profile.values())
+    for kind, spent_s in found.profile.items():
+        table.add_row(kind, _ms(spent_s / found.batch_size * 1e3), f"{spent_s / whole_s:.1%}")
+    return table
+
+
 def contender_table(found: Benchmark) -> Table:
     """Medians, and how many times as long as ours the others take."""
     table = Table(title="Side by side", title_justify="left")
@@ -44,6 +56,17 @@ def contender_table(found: Benchmark) -> Table:
             "–" if peak_mib is None else f"{peak_mib:.0f}",
         )
     return table
+
+
+def accuracy_lines(found: Benchmark) -> list[str]:
+    """How far each runtime's results are from the plain network's in float32."""
+    lines = []
+    for row in found.rows:
+        if (apart := row.facts.get("accuracy")) is None:
+            continue
+        told = ", ".join(f"{name.replace('_', ' ')} {value:.2e}" for name, value in apart.items())
+        lines.append(f"{row.name}, {row.facts['dtype']}: {told}")
+    return lines
 
 
 def summary(found: Benchmark) -> str:

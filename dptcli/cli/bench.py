@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dptcli.benchmark import NUM_MADE
 from dptcli.cli import options as o
-from dptcli.cli.terminal.console import progress_line
+from dptcli.cli.terminal.console import progress_line, say
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.weights import DEFAULT_MODEL
@@ -76,6 +76,23 @@ def bench(
             help="Write a bar chart, e.g. [cyan]--chart bench.png[/]",
         ),
     ] = None,
+    choose: Annotated[
+        bool,
+        typer.Option(
+            "--choose",
+            metavar="",
+            help="Run the loop with every --runtime that is installed, too, and write down which "
+            "is fastest for this model here, for [cyan]--runtime auto[/]",
+        ),
+    ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile",
+            metavar="",
+            help="Show where the network's time goes, by kind of operation.",
+        ),
+    ] = False,
     size: o.Size = None,
     device: o.Device = "auto",
     dtype: o.DType = "auto",
@@ -116,10 +133,15 @@ def bench(
     if num_batch == "auto":
         raise UsageError("--batch-size auto: a benchmark needs a number, e.g. --batch-size 4")
 
+    if choose and num_batch != 1:
+        raise UsageError("--choose compares one image at a time; leave out --batch-size")
+
+    from dptcli.benchmark.choose import choose as choose_fastest
+    from dptcli.benchmark.choose import runtimes_here
     from dptcli.benchmark.measure import run_benchmark
     from dptcli.benchmark.prepare import prepared
 
-    settings = {
+    settings: dict[str, Any] = {
         "task": task,
         "size": o.parse_size(size),
         "device": o.check_device(device),
@@ -127,19 +149,41 @@ def bench(
         "optimize": optimize,
         "batch_size": num_batch,
     }
+    left_out: list[str] = []
+    runtimes: list[str] = []
+    made = None
+    if choose:
+        wanted = {name: settings[name] for name in ("device", "dtype", "optimize")}
+        runtimes = runtimes_here(left_out, **wanted)
     with (
         progress_line(quiet=quiet) as told,
-        prepared(model, images, settings, peers, told) as specs,
+        prepared(model, images, settings, peers, told, runtimes=runtimes) as specs,
     ):
-        found = run_benchmark(specs, num_rounds=int(rounds), told=told)
+        found = run_benchmark(specs, num_rounds=int(rounds), told=told, profile=profile)
+        if choose:
+            made = choose_fastest(found, specs)
     _show(found, chart=chart, as_json=as_json)
+    if made is not None and not quiet:
+        for line in left_out:
+            say(f"left out: {line}")
+        say(
+            f"--runtime auto is {made.runtime} for this model here from now on: "
+            f"{made.ratio:.2f} of torch's time ({made.path})"
+        )
     return 0
 
 
 def _show(found: "Benchmark", *, chart: Path | None, as_json: bool) -> None:
     from rich.console import Console
 
-    from dptcli.benchmark.show import bar_chart, contender_table, stage_table, summary
+    from dptcli.benchmark.show import (
+        accuracy_lines,
+        bar_chart,
+        contender_table,
+        profile_table,
+        stage_table,
+        summary,
+    )
     from dptcli.results.files import atomic_write
 
     if as_json:
@@ -149,6 +193,10 @@ def _show(found: "Benchmark", *, chart: Path | None, as_json: bool) -> None:
         console.print(summary(found), soft_wrap=True)
         console.print(stage_table(found))
         console.print(contender_table(found))
+        for line in accuracy_lines(found):
+            console.print(line, soft_wrap=True)
+        if found.profile:
+            console.print(profile_table(found))
     if chart is not None:
         with atomic_write(chart) as stream:
             stream.write(bar_chart(found))

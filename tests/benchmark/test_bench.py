@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -9,9 +10,11 @@ from process import environment, warm_dpt
 from tiny import save_tiny
 
 from dptcli import DPTConfig, DPTForDepthEstimation
-from dptcli.benchmark.contenders import count_gflop
+from dptcli.benchmark.choose import choose
+from dptcli.benchmark.contenders import Spec, count_gflop
 from dptcli.benchmark.measure import Benchmark, Row
 from dptcli.benchmark.show import bar_chart
+from dptcli.runtimes.choice import chosen
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def test_the_count_of_a_linear_algebra_is_that_of_the_paper():
 
 @pytest.mark.parametrize("task", ["depth", "segment"])
 def test_the_loop_is_measured_stage_by_stage(models, photos, task):
-    done = bench(models[task], "--task", task, "-i", photos, "--rounds", 2, "--json")
+    done = bench(models[task], "--task", task, "-i", photos, "--rounds", 2, "--json", "--profile")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     [ours] = found["contenders"]
@@ -99,6 +102,7 @@ def test_the_loop_is_measured_stage_by_stage(models, photos, task):
     assert stages["network"] * 2 <= max(ours["photographs_s"])
     assert ours["network_hw"] == [64, 64]
     assert ours["peak_mib"] > 50
+    assert found["profile_s"]["convolutions"] > 0
     assert found["matrix_gflop_per_s"] > 1
 
 
@@ -115,9 +119,58 @@ def test_transformers_and_onnx_runtime_run_beside_ours(models, photos, tmp_path)
     assert {path.name for path in photos.iterdir()} == {"0.png", "1.png"}
 
 
+def test_every_runtime_that_is_here_takes_part_and_the_finding_is_kept(
+    models, photos, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    words = ["-i", photos, "--rounds", 1, "--choose", "--dtype", "float32"]
+    done = bench(models["depth"], *words)
+    assert done.returncode == 0, done.stderr
+    for name in ("dpt, openvino", "dpt, onnxruntime", "openvino, float32: mean difference"):
+        assert name in done.stdout
+    [found] = json.loads((tmp_path / "dpt" / "runtimes.json").read_text()).values()
+    assert set(found["forward_ratios"]) >= {"torch", "openvino", "onnxruntime"}
+    assert f"--runtime auto is {found['runtime']} for this model" in done.stderr
+    options = {"device": "auto", "dtype": "float32", "size": None}
+    assert chosen(str(models["depth"]), "depth", **options) == found["runtime"]
+
+
+def rival(forward_s, photographs_s, **accuracy):
+    """A runtime's row beside ours, which takes 0.1 s and 1 s."""
+    facts = {"dtype": "float32", "network_hw": [64, 64], "accuracy": accuracy}
+    return Row("dpt, openvino", 1.0, [forward_s], [photographs_s], [], 90.0, facts)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (rival(0.06, 0.7, max_difference=1e-6), "openvino"),
+        (rival(0.06, 0.7, same_labels=1.0), "openvino"),
+        (rival(0.097, 0.98, max_difference=1e-6), "torch"),  # within what runs differ by
+        (rival(0.06, 1.1, max_difference=1e-6), "torch"),  # slower from file to file
+        (rival(0.06, 0.7, max_difference=1e-2), "torch"),  # fast and wrong
+        (rival(0.06, 0.7, max_difference=float("nan")), "torch"),
+        (rival(0.06, 0.7, same_labels=0.9), "torch"),
+    ],
+)
+def test_the_fastest_of_those_that_are_right_is_chosen(
+    models, tmp_path, monkeypatch, row, expected
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    ours = Row("dpt", 1.0, [0.1], [1.0], [], 90.0, {"network_hw": [64, 64]})
+    found = replace(benchmark(), rows=(ours, row))
+    spec = Spec("dpt", str(models["depth"]), "depth", [], "out")
+    choice = choose(found, [spec, replace(spec, name="dpt, openvino", runtime="openvino")])
+    assert choice.runtime == expected
+    options = {"device": "auto", "dtype": "auto", "size": None}
+    assert chosen(str(models["depth"]), "depth", **options) == expected
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--choose", "--batch-size", "2"], "--choose"),
+        (["--choose", "--no-optimize"], "--choose: there is no other runtime"),
         (["--against", "tensorflow"], "--against 'tensorflow'"),
         (["--rounds", "0"], "--rounds '0'"),
         (["--task", "sleep"], "--task 'sleep'"),

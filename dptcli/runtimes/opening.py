@@ -16,9 +16,9 @@ def open_model(
 ) -> LoadedModel:
     """Load a model for predictions by PyTorch, or describe it and let another runtime run it.
 
-    wanted: task, device, dtype, offline, gives and normals of `load_model`. in_order: a clip's frames come.
-    Raises UsageError for what the runtime cannot be asked for or this machine does not have,
-    ModelError for a model that has no graph.
+    wanted: task, device, dtype, offline, gives and normals of `load_model`. in_order: a clip's
+    frames come. Raises UsageError for what the runtime cannot be asked for or this machine does not
+    have, ModelError for a model that has no graph.
     """
     if runtime == TORCH:
         return load_model(name, optimized=optimized, **wanted)

@@ -375,6 +375,8 @@ def test_a_cluster_gets_the_runtime_by_name_and_auto_means_torch_there(models, p
     assert local.runtime == "onnxruntime"
     ray = read_request("depth", given(models["depth"], photos, dtype="float32", engine="ray"))
     assert ray.runtime == "torch"
+    clip = given(models["depth"], photos, dtype="float32", sequence=True)
+    assert read_request("depth", clip).runtime == "torch"
     named = given(models["depth"], photos, engine="ray", runtime="openvino")
     pipeline = open_for(read_request("depth", named), Needs())  # what a worker calls
     assert pipeline.loaded.runtime.startswith("openvino ")

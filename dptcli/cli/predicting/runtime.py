@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dptcli.cli import options as o
+from dptcli.cli.predicting.clip_request import read_clip
 from dptcli.cli.terminal.console import say
 from dptcli.errors import UsageError
 from dptcli.runtimes.known import AUTO, RUNTIMES, TORCH, check_runtime
@@ -29,6 +30,9 @@ def settle_runtime(task: str, given: Mapping[str, Any]) -> str:
     from dptcli.runtimes.choice import chosen
 
     size = o.parse_size(given["size"])
+    # Of photographs, whose models may tell more of a clip, or normals, by PyTorch alone.
+    if read_clip(given) is not None or "normals" in str(given.get("formats")):
+        return TORCH
     found = chosen(given["model"], task, device=device, dtype=dtype, size=size)
     if found != TORCH and not given["quiet"]:
         title = RUNTIMES[found].title

@@ -24,6 +24,8 @@ from dptcli import (
 )
 from dptcli.cli import main
 from dptcli.errors import ConfigError
+from dptcli.weights import hub
+from dptcli.weights.catalog import entries_for, hub_name
 from dptcli.weights.load import load_model
 
 REFERENCE = transformers.CHMv2ForDepthEstimation
@@ -262,3 +264,28 @@ def test_a_folder_is_loaded_with_its_own_processor(folder: Path) -> None:
     assert isinstance(loaded.processor, CHMv2ImageProcessor)
     assert isinstance(AutoImageProcessor.from_pretrained(folder), CHMv2ImageProcessor)
     assert loaded.processor.network_hw((1000, 700)) == (1008, 704)
+
+
+def test_stored_heights_are_evaluated_as_metres(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against measured heights without alignment: a perfect prediction has no error."""
+    Image.fromarray(photograph((64, 64))).save(tmp_path / "a.png")
+    words = (tmp_path / "a.png", "-m", folder, "-o", tmp_path / "out/", "-f", "npy", *PLAIN)
+    assert main(["depth", *map(str, words)]) == 0
+    np.save(tmp_path / "measured.npy", np.load(tmp_path / "out/a.npy"))
+    (tmp_path / "pairs.csv").write_text("image,target,kind\na.png,measured.npy,depth_m\n")
+    words = (tmp_path / "pairs.csv", "--predictions", tmp_path / "out", "--json")
+    capsys.readouterr()
+    assert main(["eval", "depth", *map(str, words)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert '"abs_rel": 0.0' in json.dumps(report)
+
+
+def test_a_publishers_own_licence_is_shown_with_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    [entry] = entries_for("chmv2")
+    hub._show_licence(hub_name("chmv2"), entry.licence)
+    assert "DINOv3 licence" in caplog.text
+    assert "https://ai.meta.com" in caplog.text

@@ -231,6 +231,20 @@ def test_help_loads_nothing_heavy(words):
     assert done.stdout
 
 
+@pytest.mark.parametrize("command", ["depth", "segment"])
+def test_words_are_read_without_the_library_that_would_only_copy_them(command):
+    code = (
+        "import sys; from dptcli.cli import main; "
+        f"main([{command!r}, 'no-such-file', '-o', 'out', '-m', 'dpt-small', '--page', '2']); "
+        "print('pydantic' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment()
+    )
+    assert "no such file or folder: 'no-such-file'" in done.stderr
+    assert done.stdout == "False\n"
+
+
 def test_help_takes_a_fraction_of_a_second():
     def cpu_s():
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)

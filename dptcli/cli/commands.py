@@ -1,7 +1,8 @@
 """The commands by name: `dpt --help` lists them from here and loads none of their modules."""
 
+import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -36,12 +37,7 @@ class Group(TyperGroup):
 
     def get_params(self, ctx: Any) -> Any:
         """Return the group's options."""
-        params = super().get_params(ctx)
-        for param in params:
-            # Typer's own flags are None when they are not given, and to make None of None it loads
-            # pydantic: 0.1 s.
-            param.default = param.default or False
-        return params
+        return without_pydantic(super().get_params(ctx))
 
 
 class LazyGroup(Group):
@@ -65,4 +61,26 @@ def load_command(name: str) -> Any:
     registry.callback()(lambda: None)  # Typer makes no group of a single command without one
     importlib.import_module(f"dptcli.cli.{name}").register(registry)
     group = typer.main.get_group(registry)
-    return group.commands[name]
+    command: Any = group.commands[name]
+    get_params = command.get_params
+    command.get_params = lambda ctx: without_pydantic(get_params(ctx))
+    return command
+
+
+def without_pydantic(params: Sequence[Any]) -> Sequence[Any]:
+    """Let words be words and flags be flags: Typer asks pydantic, which loads for 0.13 s."""
+    for param in params:
+        annotation = getattr(getattr(param, "type_descriptor", None), "annotation", None)
+        if annotation is bool and not param.default:
+            param.default = False  # Typer's own flags are None when they are not given
+        elif annotation in (str, list[str]) and "process_value" not in vars(param):
+            param.process_value = functools.partial(_take_words, param, param.process_value)
+    return params
+
+
+def _take_words(param: Any, otherwise: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
+    if param.callback is not None or (param.required and not value):
+        return otherwise(ctx, value)
+    if value is None or isinstance(value, str):
+        return value
+    return list(value) or value

@@ -205,7 +205,7 @@ def test_an_upload_that_takes_too_long_is_408(server, client):
     body = form(photograph(1))
     with server.open() as connection:
         connection.sendall(head(len(body)) + body[:500])
-        answer = connection.recv(65536).decode()
+        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
     assert answer.startswith("HTTP/1.1 408")
     assert "the upload was not whole after 2 s, 500 bytes of it came" in answer
     wait_until_idle(client)

@@ -82,6 +82,9 @@ def export_onnx(
             f"model {loaded.name!r} takes a depth map beside the image, and what is exported here "
             "takes images alone"
         )
+    refused = getattr(loaded.model.config, "not_for_onnx", None)
+    if refused is not None:
+        raise ModelError(f"model {loaded.name!r} is not exported: {refused}")
     net = _MapOnly(loaded).eval()
     multiple = _multiple_of(loaded)
     own_hw = _own_hw(loaded)

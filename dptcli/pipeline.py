@@ -31,7 +31,7 @@ from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.fast.memory import hold_reserve, settle_memory
 from dptcli.inputs.find import ImageSource, decode_picture, source_of
 from dptcli.inputs.reading import about_of
-from dptcli.processing.postprocess import crop_padding, label_map, resize_depth
+from dptcli.processing.postprocess import crop_padding, label_map
 from dptcli.processing.processor import Prepared
 from dptcli.processing.sky import mask_at
 from dptcli.processing.target_size import target_hw
@@ -42,7 +42,7 @@ from dptcli.running.agreement import agreement
 from dptcli.running.answer import Answer
 from dptcli.running.batches import BatchSizes, gather
 from dptcli.running.canvas import make_canvas
-from dptcli.running.ending import end_depth, lens_by, lens_for, told_of
+from dptcli.running.ending import at_size, end_depth, lens_by, lens_for, told_of
 from dptcli.running.items import Item, predict_clip, shape_of
 from dptcli.running.jobs import ahead, failure
 from dptcli.running.machine import usable_cores
@@ -326,17 +326,17 @@ class Pipeline:
                     network_hw=(sample.overview or prepared).network_hw,  # tiles are fitted to it
                 )
             height, width = cropped.shape[-2:]
-            hw = target_hw(prepared.source_hw, (height, width), self.options.target_size)
+            limits = (0.0, 0.0)
             if is_depth:
-                values = resize_depth(cropped, hw, mode=self.loaded.processor.depth_mode)
-            else:
-                values = label_map(cropped, hw)
+                limits = finite_range(at_size(cropped, (height, width), self.loaded).numpy())
+            hw = target_hw(prepared.source_hw, (height, width), self.options.target_size)
+            values = at_size(cropped, hw, self.loaded) if is_depth else label_map(cropped, hw)
             return Prediction(
                 values.numpy(),
                 sample.rgb,
                 source_hw=prepared.source_hw,
                 network_hw=prepared.network_hw,
-                limits=finite_range(cropped.numpy()) if is_depth else (0.0, 0.0),
+                limits=limits,
                 sky=None if sky is None else mask_at(sky, hw),
                 scores=cropped.softmax(0).half().numpy() if self.options.keep_scores else None,
                 confidence=None if sure is None else sure.numpy(),

@@ -19,13 +19,13 @@ import torch
 from dptcli.depth.picture import merged_range
 from dptcli.inputs.find import decode_image
 from dptcli.pipeline import Pipeline, Prediction, Save
-from dptcli.processing.postprocess import resize_depth
 from dptcli.processing.target_size import TargetSize, target_hw
 from dptcli.records.report import Outcome, Report
 from dptcli.remote.places import RemotePath
 from dptcli.results.claims import claiming
 from dptcli.results.files import RUN_TOKEN, SPOOL_PREFIX
 from dptcli.results.plan import Job
+from dptcli.running.ending import at_other_size
 from dptcli.running.jobs import ahead, failure
 
 
@@ -125,4 +125,4 @@ def _restore(pipeline: Pipeline, job: Job, item: _Spooled) -> Prediction:
             known = replace(known, confidence=np.load(sure))
             sure.unlink()
         hw = target_hw(known.source_hw, (depth.shape[0], depth.shape[1]), options.target_size)
-        return replace(known, values=resize_depth(depth, hw).numpy(), rgb=rgb)
+        return replace(known, values=at_other_size(depth, hw, pipeline.loaded).numpy(), rgb=rgb)

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from dptcli.depth.camera import Camera, lens_of
@@ -12,6 +13,7 @@ from dptcli.depth.lens import Lens
 from dptcli.depth.prompts import Prompt
 from dptcli.inputs.find import ImageSource
 from dptcli.kinds import near_is_large
+from dptcli.processing.postprocess import resize_depth
 from dptcli.processing.sky import sky_far
 from dptcli.running.answer import Answer
 from dptcli.running.seen import Sample
@@ -19,11 +21,24 @@ from dptcli.weights.load import LoadedModel
 
 logger = logging.getLogger(__name__)
 
+# 1 / metres: from 10 km to a tenth of a millimetre, as the authors of Depth Pro bound them.
+_INVERSE_M = (1e-4, 1e4)
+
 
 def reference_focal(loaded: LoadedModel) -> float | None:
     """The focal length in pixels for which a network's output is metres; None for most."""
     focal_px: float | None = getattr(loaded.model.config, "reference_focal_px", None)
     return focal_px if loaded.is_metric else None
+
+
+def is_canonical(loaded: LoadedModel) -> bool:
+    """Whether a network gives 1 / metres for a camera whose focal length is the picture's width."""
+    return getattr(loaded.model.config, "gives_canonical_inverse", False)
+
+
+def rests_on_camera(loaded: LoadedModel) -> bool:
+    """Whether a network's metres depend on the camera."""
+    return reference_focal(loaded) is not None or is_canonical(loaded)
 
 
 def lens_for(
@@ -34,7 +49,8 @@ def lens_for(
 ) -> Lens | None:
     """The camera of a photograph of `hw`, where it is given or the network's metres need it."""
     is_given = camera is not None and camera.is_given
-    if is_given or reference_focal(loaded) is not None:
+    estimates = getattr(loaded.model.config, "gives_camera", False)
+    if is_given or (rests_on_camera(loaded) and not estimates):
         return lens_of(camera, hw, source)
     return None
 
@@ -49,7 +65,7 @@ def lens_by(answer: Answer, sample: Sample, camera: Camera | None) -> Lens | Non
 def told_of(loaded: LoadedModel, prompt: Prompt | None, lens: Lens | None) -> dict[str, Any]:
     """What results say of what the network was told beside the photograph."""
     told = {} if prompt is None else dict(prompt.facts)
-    if lens is None or reference_focal(loaded) is None:
+    if lens is None or not rests_on_camera(loaded):
         return told
     about = {"focal_px": round(lens.mean_focal_px, 3), "focal_from": lens.origin}
     return {**told, "metres_by": about}
@@ -66,19 +82,39 @@ def end_depth(
     """The network's maps (h, w), without padding -> depth (h, w), the sky's mask.
 
     The sky gets its place unless it is to be kept; what is metres for one focal length becomes
-    metres for the photograph's, in pixels of the network's input.
+    metres for the photograph's, in pixels of the network's input. What is canonical stays 1 /
+    metres, for `at_size`.
     """
     depth, sky = answer.depth, answer.named("sky")
     if sky is not None:
         sky = sky >= loaded.model.config.sky_threshold
         if not keep_sky:
             depth = sky_far(depth, sky, near_is_large=near_is_large(loaded.kind))
-    reference_px = reference_focal(loaded)
-    if reference_px is None or lens is None:
+    if lens is None or not rests_on_camera(loaded):
         return depth, sky
     if lens.is_assumed:
         _tell(loaded.name, lens.origin)
+    reference_px = reference_focal(loaded)
+    if reference_px is None:
+        return depth * (lens.hw[1] / lens.fx), sky
     return depth * (lens.at(network_hw).mean_focal_px / reference_px), sky
+
+
+def at_size(ended: Tensor, hw: tuple[int, int], loaded: LoadedModel) -> Tensor:
+    """What `end_depth` gives (h, w) -> depth of the model's kind at (height, width) `hw`.
+
+    What is 1 / metres is resized so, which keeps far from bleeding into near, and turned after.
+    """
+    if not is_canonical(loaded):
+        return resize_depth(ended, hw, mode=loaded.processor.depth_mode)
+    if tuple(ended.shape) != hw:
+        ended = F.interpolate(ended[None, None], size=hw, mode="bilinear")[0, 0]
+    return 1 / ended.clamp(*_INVERSE_M)
+
+
+def at_other_size(depth: Tensor, hw: tuple[int, int], loaded: LoadedModel) -> Tensor:
+    """What `at_size` gave (h, w), at another size."""
+    return at_size(1 / depth if is_canonical(loaded) else depth, hw, loaded)
 
 
 @functools.cache

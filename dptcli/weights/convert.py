@@ -12,7 +12,7 @@ from dptcli.model.pretrained import Pretrained
 from dptcli.weights.folder import CONFIG_NAME, ORIGINAL_SUFFIXES
 from dptcli.weights.load import load_model
 
-CHECK_HW = (224, 320)  # an input of whole patches for every family
+CHECK_HW = (224, 320)  # an input of whole patches for every family that takes any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,9 @@ def _ending_at(model: Pretrained, max_depth_m: float) -> Pretrained:
 def check_output(model: Pretrained, *, path: Path) -> Tensor:
     """The model's output for fixed random pixels. Raises ModelError when it is not finite."""
     generator = torch.Generator().manual_seed(0)
-    output: Tensor = model(torch.randn(1, 3, *CHECK_HW, generator=generator), return_dict=False)[0]
+    side: int | None = getattr(model.config, "min_side", None)
+    hw = CHECK_HW if side is None else (side, side)
+    output: Tensor = model(torch.randn(1, 3, *hw, generator=generator), return_dict=False)[0]
     if not output.isfinite().all():
         raise ModelError(f"{path}: gives values that are not finite; fetch the file again")
     return output

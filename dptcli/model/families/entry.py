@@ -14,8 +14,12 @@ MIT = "MIT"
 NON_COMMERCIAL = "CC-BY-NC-4.0"
 UNSTATED = "not stated"
 DINOV3 = "DINOv3 licence"
+APPLE = "Apple's own"
 # Licences of a publisher's own, to be read before the first download.
-OWN_TERMS = {DINOV3: "https://ai.meta.com/resources/models-and-libraries/dinov3-license"}
+OWN_TERMS = {
+    DINOV3: "https://ai.meta.com/resources/models-and-libraries/dinov3-license",
+    APPLE: "https://huggingface.co/apple/DepthPro-hf/blob/main/LICENSE",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,12 @@
+"""Depth Pro: a pyramid of patches through DINOv2, a deconvolving decoder, metres and the camera."""
+
+from dptcli.model.families.family import DEPTH, Family
+
+FAMILY = Family(
+    package=__name__,
+    title="Depth Pro",
+    tasks={"DepthProForDepthEstimation": DEPTH},
+    processor="DepthProImageProcessor",
+    has_originals=True,
+    public={"DepthProConfig": "config"},
+)

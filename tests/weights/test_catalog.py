@@ -94,6 +94,10 @@ def configuration(name: str) -> dict:
         return {}
     if name == "tipsv2-base":
         return {"num_labels": 150}
+    if name == "depth-pro":
+        encoder = {**dinov2("large"), "patch_size": 16, "image_size": 384, "use_mask_token": False}
+        names = ("image", "patch", "fov")
+        return {"use_fov_model": True, **{f"{name}_model_config": encoder for name in names}}
     if name == "dpt-large":
         return LARGE_VIT
     if name == "dpt-large-ade":
@@ -139,10 +143,6 @@ def configuration(name: str) -> dict:
         }
     if words[0] == "prompt":
         return configuration(f"depth-anything-{'large' if words[3] == 'vitl' else 'small'}")
-    if name == "depth-pro":
-        encoder = {**dinov2("large"), "patch_size": 16, "image_size": 384, "use_mask_token": False}
-        names = ("image", "patch", "fov")
-        return {"use_fov_model": True, **{f"{name}_model_config": encoder for name in names}}
     if words[0] == "glpn":
         return {"depths": [3, 8, 27, 3], "hidden_sizes": [64, 128, 320, 512]}
     room = {"name": "nyu", "n_bins": 64, "min_depth": 0.001, "max_depth": 10.0}

@@ -93,15 +93,13 @@ def place(text: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def upload(target: RemotePath) -> Iterator[Path]:
-    """A temporary file of this machine whose content becomes the object when the block ends.
+def spooled(target: RemotePath) -> Iterator[Path]:
+    """A temporary file of this machine for the content of an object, until the block ends.
 
-    Nothing is to be seen of an object before it is whole; what stood there stays until then. Raises
-    OSError.
+    Nothing is to be seen of an object before it is whole; what stood there stays until then.
     """
     with tempfile.TemporaryDirectory(prefix="dpt-upload-") as folder:
         # The suffix tells the store the type of the content.
         temporary = Path(folder) / f"whole{target.suffix}"
         temporary.touch()
         yield temporary
-        store.write(temporary, str(target))

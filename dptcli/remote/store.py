@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
+import inspect
 import os
 import tempfile
 from collections.abc import Iterator
@@ -77,6 +78,35 @@ def write(source: Path, url: str) -> None:
     _ask(url, "put_file", str(source), chunksize=_BLOCK)
 
 
+def create(source: Path, url: str) -> None:
+    """Put a file's content at an address where nothing is, whatever others do meanwhile.
+
+    Stores that know no such condition, and older libraries, are asked before. Raises OSError,
+    FileExistsError where an object has come.
+    """
+    if not _knows_create(url):
+        if exists(url):
+            raise FileExistsError(errno.EEXIST, "it has come meanwhile")
+        write(source, url)
+        return
+    try:
+        _ask(url, "put_file", str(source), chunksize=_BLOCK, mode="create")
+    except OSError as error:
+        # S3 answers "a condition does not hold" (412), which has no error of its own here.
+        if error.errno in (errno.EEXIST, errno.EINVAL, errno.EIO) and exists(url):
+            raise FileExistsError(errno.EEXIST, "it has come meanwhile") from None
+        if error.errno != errno.ENOSYS:
+            raise
+        write(source, url)
+
+
+def _knows_create(url: str) -> bool:
+    import fsspec
+
+    method = getattr(fsspec.get_filesystem_class(url.partition("://")[0]), "_put_file", None)
+    return method is not None and "mode" in inspect.signature(method).parameters
+
+
 def remove(url: str, *, missing_ok: bool) -> None:
     """Remove an object. Raises OSError."""
     if exists(url):
@@ -118,6 +148,8 @@ def _ask(url: str, method: str, *before: object, **options: object) -> Any:
         return getattr(system, method)(*before, path.rstrip("/"), **options)
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "no such object or bucket") from None
+    except FileExistsError:
+        raise FileExistsError(errno.EEXIST, "it has come meanwhile") from None
     except OSError as error:
         # gcsfs says it in words alone.
         if isinstance(error, PermissionError) or str(error).startswith("Forbidden"):

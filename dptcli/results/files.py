@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
-from dptcli.remote.places import RemotePath, upload
+from dptcli.remote import store
+from dptcli.remote.places import RemotePath, spooled
 
 # In the names of a run's temporary files, so that what a killed run left can be told from
 # what a living one is writing.
@@ -22,7 +23,17 @@ _run_token = RUN_TOKEN
 # Files begun and not yet complete, so that an exit in a hurry can remove them.
 _unfinished: set[Path] = set()
 _watcher: ContextVar[Callable[[Path, Path], None] | None] = ContextVar("watcher", default=None)
-_placer: ContextVar[Callable[[Path, Path], object]] = ContextVar("placer", default=Path.replace)
+
+
+def place_over(temporary: Path, path: Path) -> None:
+    """Give a whole file its name, in place of what stands there. Raises OSError."""
+    if isinstance(path, RemotePath):
+        store.write(temporary, str(path))
+    else:
+        temporary.replace(path)
+
+
+_placer: ContextVar[Callable[[Path, Path], object]] = ContextVar("placer", default=place_over)
 
 
 def write_for(token: str) -> None:
@@ -60,6 +71,9 @@ def placing(placer: Callable[[Path, Path], object]) -> Iterator[None]:
 
 def place_new(temporary: Path, path: Path) -> None:
     """Give a whole file its name, whatever other processes do. Raises FileExistsError."""
+    if isinstance(path, RemotePath):
+        store.create(temporary, str(path))
+        return
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -80,8 +94,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     ends. Raises OSError.
     """
     if isinstance(path, RemotePath):
-        with upload(path) as temporary:
+        with spooled(path) as temporary:
             yield temporary
+            _placer.get()(temporary, path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: NAME plus a suffix could pass the file system's 255 bytes, and an image's

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptcli.errors import ImageError, UsageError
-from dptcli.results.files import atomic_path, place_new, placing, write_text
+from dptcli.results.files import atomic_path, place_new, place_over, placing, write_text
 from dptcli.video.read import Clip, import_av
 from dptcli.video.spherical import MATROSKA_MODES, Views, mark_views
 
@@ -211,7 +211,7 @@ class VideoWriter:
         try:
             with (
                 # What has come since is another run's.
-                placing(Path.replace if self._replaces else place_new),
+                placing(place_over if self._replaces else place_new),
                 atomic_path(self.out) as temporary,
             ):
                 with self._open_joined(temporary) as joined:

@@ -19,7 +19,10 @@ from dptcli.errors import ImageError, UsageError
 from dptcli.inputs.find import decode_image, find_images
 from dptcli.remote import store
 from dptcli.remote.places import RemotePath, place
+from dptcli.results.claims import claiming
 from dptcli.results.files import atomic_write
+from dptcli.results.plan import plan_outputs
+from dptcli.results.writers import write_whole
 
 s3fs = pytest.importorskip("s3fs")
 
@@ -289,3 +292,56 @@ def test_a_place_in_a_store_has_the_manners_of_a_path():
 def test_places_that_cannot_hold_results_are_refused(out):
     with pytest.raises(UsageError):
         place(out)
+
+
+# --- runs side by side ---------------------------------------------------------------------------
+
+
+def claimed(bucket, folder):
+    """The job of FOLDER/1.png into the bucket's out/, planned while that is empty."""
+    return plan_outputs(find_images([f"s3://{bucket}/{folder}/1.png"]), f"s3://{bucket}/out/").jobs[
+        0
+    ]
+
+
+def put(job, content):
+    with claiming(job):
+        write_whole(job.path, lambda stream: stream.write(content))
+
+
+@pytest.mark.parametrize("size", [10, 2 * store._BLOCK + 5], ids=["small", "in parts"])
+@pytest.mark.parametrize("knows", [True, False], ids=["exclusive", "asked before"])
+def test_a_name_that_another_run_has_taken_since_is_refused(
+    server, bucket, monkeypatch, size, knows
+):
+    monkeypatch.setattr(store, "_knows_create", lambda _url: knows)
+    fill(server, bucket, {f"{folder}/1.png": photo(1) for folder in "ab"})
+    one, other = claimed(bucket, "a"), claimed(bucket, "b")
+    put(one, b"a" * size)
+    with pytest.raises(ImageError, match="another run"):
+        put(other, b"b" * size)
+    assert server.content(bucket)["out/1.png"] == b"a" * size
+    put(one, b"a" * size)  # a worker that was lost after its result was there
+
+
+def test_an_answer_that_was_lost_does_not_make_a_run_meet_itself(server, bucket):
+    fill(server, bucket, {"a/1.png": photo(1)})
+    job = claimed(bucket, "a")
+    server.faults.append(Fault("PUT", "out/1.png", cut=True))
+    put(job, b"content")
+    assert server.content(bucket)["out/1.png"] == b"content"
+
+
+def test_overwrite_replaces_what_came_meanwhile(server, bucket):
+    fill(server, bucket, {f"{folder}/1.png": photo(1) for folder in "ab"})
+    jobs = [
+        plan_outputs(
+            find_images([f"s3://{bucket}/{folder}/1.png"]),
+            f"s3://{bucket}/out/",
+            existing="overwrite",
+        ).jobs[0]
+        for folder in "ab"
+    ]
+    for job, content in zip(jobs, (b"a", b"b"), strict=True):
+        put(job, content)
+    assert server.content(bucket)["out/1.png"] == b"b"

@@ -121,6 +121,9 @@ def test_accelerate_trains_and_saves_with_its_usual_call(segments: Path, tmp_pat
     )
     again = DPTForSemanticSegmentation.from_pretrained(tmp_path / "tuned")
     assert torch.equal(again(PIXELS).logits, plain.eval()(PIXELS).logits)
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.DPTForSemanticSegmentation.from_pretrained(tmp_path / "tuned").eval()
+    assert torch.allclose(theirs(PIXELS).logits, again(PIXELS).logits, atol=1e-4)
 
 
 def test_compiled_it_gives_the_same_in_one_graph(depth_model: DPTForDepthEstimation) -> None:

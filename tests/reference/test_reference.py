@@ -3,8 +3,6 @@
 With DPT_REFERENCE_CONTROL=1 the same tests run over the reference's own classes, the control.
 """
 
-import contextlib
-import os
 import unittest
 import warnings
 from typing import Any, ClassVar
@@ -15,12 +13,12 @@ import pytest
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 
 import testers  # noqa: E402
-from left_out import LEFT_OUT, OF_ONE  # noqa: E402
+from left_out import left_out_of  # noqa: E402
 from source import fetch  # noqa: E402
 
 if not testers.CONTROL:
     testers.lend_private_names()
-WHY_NOT = fetch() if os.environ.get("DPT_REFERENCE") else "asked for with DPT_REFERENCE=1"
+WHY_NOT = fetch("1")
 if WHY_NOT is not None:
     pytest.skip(f"the reference's own tests: {WHY_NOT}", allow_module_level=True)
 
@@ -37,25 +35,7 @@ with warnings.catch_warnings():
 image_tests.AutoImageProcessor = testers.named("AutoImageProcessor")
 
 
-def leave_out(case: type[unittest.TestCase]) -> type[unittest.TestCase]:
-    """Skip what cannot apply, with its reason."""
-    for name, reason in LEFT_OUT.items():
-        for found in [each for each in dir(case) if each == name or each.startswith(f"{name}_")]:
-            setattr(case, found, unittest.skip(reason)(getattr(case, found)))
-    for (owner, name), reason in OF_ONE.items():
-        if owner == case.__name__:
-            setattr(case, name, unittest.skip(reason)(getattr(case, name)))
-    return case
-
-
-class OneResult:
-    """One result a test: thousands of subtests, one a parameter, would only be counted."""
-
-    def subTest(self, *_about: Any, **_named: Any) -> Any:  # noqa: N802  # unittest's name
-        return contextlib.nullcontext()
-
-
-class Models(OneResult, ModelTesterMixin):
+class Models(testers.OneResult, ModelTesterMixin):
     """What every family's case shares."""
 
     test_resize_embeddings = False
@@ -80,7 +60,7 @@ class Models(OneResult, ModelTesterMixin):
         tester.check_config_can_be_init_without_params()
 
 
-@leave_out
+@left_out_of
 class DPTModelTest(Models, unittest.TestCase):
     """A DPT over its plain ViT."""
 
@@ -88,7 +68,7 @@ class DPTModelTest(Models, unittest.TestCase):
     all_model_classes = tester.model_classes
 
 
-@leave_out
+@left_out_of
 class DPTAutoBackboneTest(Models, unittest.TestCase):
     """A DPT over DINOv2."""
 
@@ -96,7 +76,7 @@ class DPTAutoBackboneTest(Models, unittest.TestCase):
     all_model_classes = tester.model_classes
 
 
-@leave_out
+@left_out_of
 class DPTHybridTest(Models, unittest.TestCase):
     """A hybrid."""
 
@@ -104,7 +84,7 @@ class DPTHybridTest(Models, unittest.TestCase):
     all_model_classes = tester.model_classes
 
 
-@leave_out
+@left_out_of
 class DepthAnythingTest(Models, unittest.TestCase):
     """Depth Anything."""
 
@@ -112,7 +92,7 @@ class DepthAnythingTest(Models, unittest.TestCase):
     all_model_classes = tester.model_classes
 
 
-@leave_out
+@left_out_of
 class ZoeDepthTest(Models, unittest.TestCase):
     """ZoeDepth over BEiT."""
 
@@ -120,7 +100,7 @@ class ZoeDepthTest(Models, unittest.TestCase):
     all_model_classes = tester.model_classes
 
 
-class Backbones(OneResult, BackboneTesterMixin):
+class Backbones(testers.OneResult, BackboneTesterMixin):
     """What every backbone's case shares."""
 
     tester: ClassVar[Any]
@@ -138,7 +118,7 @@ def _backbone_case(name: str) -> type[unittest.TestCase]:
         "has_attentions": name != "Bit",
         "__doc__": f"{name} as a backbone.",
     }
-    return leave_out(type(f"{name}BackboneTest", (Backbones, unittest.TestCase), values))
+    return left_out_of(type(f"{name}BackboneTest", (Backbones, unittest.TestCase), values))
 
 
 BeitBackboneTest = _backbone_case("Beit")
@@ -178,7 +158,7 @@ class Images:
         )
 
 
-class Processors(OneResult, ImageProcessingTestMixin):
+class Processors(testers.OneResult, ImageProcessingTestMixin):
     """What every processor's case shares."""
 
     processor_class: ClassVar[Any]
@@ -195,14 +175,14 @@ class Processors(OneResult, ImageProcessingTestMixin):
         return self.image_processor_tester.prepare_image_processor_dict()
 
 
-@leave_out
+@left_out_of
 class DPTImageProcessorTest(Processors, unittest.TestCase):
     """DPT's processor."""
 
     processor_class = testers.named("DPTImageProcessor")
 
 
-@leave_out
+@left_out_of
 class ZoeDepthImageProcessorTest(Processors, unittest.TestCase):
     """ZoeDepth's processor."""
 

@@ -1,9 +1,16 @@
 """Tiny models for the reference's tests, and their inputs: ours, or its own as the control."""
 
+import contextlib
 import importlib
+import importlib.util
 import os
+import sys
+import types
+import unittest
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -35,6 +42,35 @@ def lend_private_names() -> None:
     Config.is_encoder_decoder = False
     Config.sub_configs = {}
     Pretrained._from_config = classmethod(lambda cls, config, **_attention: cls(config))
+
+
+class OneResult:
+    """One result a test: thousands of subtests, one a parameter, would only be counted."""
+
+    def subTest(self, *_about: Any, **_named: Any) -> Any:  # noqa: N802  # unittest's name
+        return contextlib.nullcontext()
+
+
+def _no_datasets(*_asked: Any, **_named: Any) -> Any:
+    raise unittest.SkipTest("needs the package datasets")
+
+
+@contextlib.contextmanager
+def exchanged() -> Iterator[None]:
+    """While it lasts, the reference's package gives our classes under their names."""
+    import dptcli
+
+    theirs = importlib.import_module("transformers")
+    names = [] if CONTROL else [name for name in dir(dptcli) if hasattr(theirs, name)]
+    with contextlib.ExitStack() as stack:
+        if importlib.util.find_spec("datasets") is None:  # for the pictures of a few tests
+            absent = types.ModuleType("datasets")
+            absent.load_dataset = _no_datasets  # type: ignore[attr-defined]
+            stack.enter_context(mock.patch.dict(sys.modules, {"datasets": absent}))
+        for name in names:
+            if isinstance(getattr(dptcli, name), type):
+                stack.enter_context(mock.patch.object(theirs, name, getattr(dptcli, name)))
+        yield
 
 
 @dataclass

@@ -108,7 +108,7 @@ def show(name: Name, as_json: Json = False) -> int:
         return 0
     for facts in all_facts:
         for key, value in facts.items():
-            if value not in (None, "", []):
+            if value not in (None, "", [], ()):
                 print(f"{key.replace('_', ' '):<15} {_shown(value, key)}")
         print()
     return 0
@@ -241,7 +241,7 @@ def _shown(value: object, key: str = "") -> str:
         return f"{value:,}"
     if isinstance(value, dict):
         return "first values of COCO " + KNOWN_IMAGE + f": {list(value['first'])}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _print_table(facts: list[dict[str, Any]]) -> None:

@@ -126,7 +126,10 @@ def task_of(values: Mapping[str, Any]) -> str | None:
     """The task that the architectures of a config.json name; None when they name none."""
     architectures = values.get("architectures")
     named = architectures if isinstance(architectures, list) else []
+    known = {name: task for family in families() for name, task in family.tasks.items()}
     for name in (*named, authors_architecture(values)):
+        if name in known:
+            return known[name]
         for suffix, task in TASK_SUFFIXES.items():
             if str(name).endswith(suffix):
                 return task

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from dptcli import (
     Tipsv2DptImageProcessor,
 )
 from dptcli.cli import main
-from dptcli.errors import ConfigError
+from dptcli.errors import ConfigError, ModelError
 from dptcli.pipeline import Options
 from dptcli.running.together import open_together
 from dptcli.weights.load import load_model
@@ -298,3 +299,17 @@ def test_the_encoder_runs_once_for_all_three(folder: Path) -> None:
     assert len(calls) == 1
     assert prediction.labels.shape == prediction.values.shape == (70, 90)
     assert prediction.normals.shape[0] == 3
+
+
+def test_the_publishers_own_layout_is_taken_or_told(folder: Path, tmp_path: Path) -> None:
+    """Its architecture has another name; without the encoder the file is of no use."""
+    shutil.copytree(folder, tmp_path / "named")
+    values = json.loads((folder / "config.json").read_text())
+    named = tmp_path / "named" / "config.json"
+    named.write_text(json.dumps(values | {"architectures": ["TIPSv2DPTModel"]}))
+    for task in ("depth", "segment"):
+        assert load_model(tmp_path / "named", task=task, device="cpu").task == task
+    older = {"model_type": "tipsv2_dpt", "architectures": ["TIPSv2DPTModel"], "embed_dim": 768}
+    named.write_text(json.dumps(older | {"backbone_repo": "google/tipsv2-b14"}))
+    with pytest.raises(ModelError, match="another repository"):
+        load_model(tmp_path / "named", task="depth", device="cpu")

@@ -2,6 +2,12 @@
 
 from dptcli.model.families.family import DEPTH, NORMALS, SEGMENT, Family
 
+_PARTS = {
+    DEPTH: "Tipsv2DptForDepthEstimation",
+    SEGMENT: "Tipsv2DptForSemanticSegmentation",
+    NORMALS: "Tipsv2DptForDepthAndNormals",
+}
+
 FAMILY = Family(
     package=__name__,
     title="TIPSv2-DPT",
@@ -9,15 +15,10 @@ FAMILY = Family(
         "Tipsv2DptForDepthEstimation": DEPTH,
         "Tipsv2DptForSemanticSegmentation": SEGMENT,
         "Tipsv2DptForDepthAndNormals": DEPTH,
+        "TIPSv2DPTModel": DEPTH,  # as its publisher's own code calls the whole
         "Tipsv2DptForDensePrediction": DEPTH,
     },
-    parts={
-        "Tipsv2DptForDensePrediction": {
-            DEPTH: "Tipsv2DptForDepthEstimation",
-            SEGMENT: "Tipsv2DptForSemanticSegmentation",
-            NORMALS: "Tipsv2DptForDepthAndNormals",
-        }
-    },
+    parts={"Tipsv2DptForDensePrediction": _PARTS, "TIPSv2DPTModel": _PARTS},
     processor="Tipsv2DptImageProcessor",
     public={"Tipsv2DptConfig": "config", "Tipsv2DptForNormalEstimation": "model"},
 )

@@ -301,3 +301,6 @@ class Tipsv2DptForDensePrediction(Pretrained):
             attentions=found.attentions,
         )
         return output if as_object else output.to_tuple()
+
+
+TIPSv2DPTModel = Tipsv2DptForDensePrediction

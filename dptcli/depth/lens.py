@@ -64,6 +64,12 @@ class Lens:
         """Return K, float32 (3, 3)."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float32)
 
+    def focal_facts(self) -> dict[str, Any]:
+        """Return the focal length alone, under the names that results have had for it longest."""
+        across, down = round(self.fx, 3), round(self.fy, 3)
+        both = {"focal_px": across} if across == down else {"focal_px": across, "focal_y_px": down}
+        return {**both, "focal_from": self.origin}
+
     def facts(self) -> dict[str, Any]:
         """Return what results say about it."""
         fov_x_deg, fov_y_deg = self.fov_deg

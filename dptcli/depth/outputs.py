@@ -208,7 +208,7 @@ class DepthOutputs:
             facts["boxes"] = describe_boxes(values, boxes, near_is_large=near_is_large(kind))
         lens = self._lens(prediction, job.source, (values.shape[0], values.shape[1]))
         if lens is not None:
-            facts["camera"] = lens.facts()
+            facts |= {**lens.focal_facts(), "camera": lens.facts()}
             if prediction.extrinsics is not None:
                 facts["camera"]["extrinsics"] = (
                     prediction.extrinsics.astype(float).round(6).tolist()

@@ -294,6 +294,9 @@ def test_a_stretched_map_shows_the_photographs_own_angles(size, camera, tmp_path
     points = np.frombuffer(body, [("xyz", "<f4", 3), ("rgb", "u1", 3)])["xyz"]
     height, width = map(int, size.split("x"))
     across, down = np.abs(points[:, :2] / points[:, 2:]).max(0)
+    told = json.loads(Path("a.json").read_text())
+    assert told["focal_px"] == pytest.approx(own * int(size.split("x")[1]) / 64, abs=1e-3)
+    assert told["focal_from"] == told["camera"]["from"]
     # To the middle of the outermost pixels, so that half a pixel is missing on either side.
     assert across == pytest.approx((32 / own) * (width - 1) / width, rel=1e-4)
     assert down == pytest.approx((24 / own) * (height - 1) / height, rel=1e-4)

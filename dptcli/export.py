@@ -76,6 +76,11 @@ def export_onnx(
     in any case. Nothing is put in place before it gave our output. Raises ModelError when the model
     cannot be exported or gives other numbers, and ImageError when the file cannot be written.
     """
+    if loaded.calibration is not None:
+        raise ModelError(
+            f"model {loaded.name!r} is calibrated, which the graph would not be; export the model "
+            "that it was made of, and apply scale and shift of its config.json"
+        )
     _import_onnx()
     if loaded.takes_prompt:
         raise ModelError(

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "convert": (
         "Turn an original file into a model folder, and check that both give the same numbers."
     ),
+    "calibrate": "Fit a model's depth to known distances once, and keep the metres with it.",
     "export": "Write a model as an ONNX file and check it against our own output.",
     "eval": "Measure a model, or predictions made earlier, on photographs with known answers.",
     "bench": "Measure the loop on this machine, stage by stage, and against others.",

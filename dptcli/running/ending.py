@@ -81,11 +81,14 @@ def end_depth(
 ) -> tuple[Tensor, Tensor | None]:
     """The network's maps (h, w), without padding -> depth (h, w), the sky's mask.
 
-    The sky gets its place unless it is to be kept; what is metres for one focal length becomes
-    metres for the photograph's, in pixels of the network's input. What is canonical stays 1 /
-    metres, for `at_size`.
+    Where a scale and a shift are kept with the model they make metres of it. The sky gets its place
+    unless it is to be kept; what is metres for one focal length becomes metres for the
+    photograph's, in pixels of the network's input. What is canonical stays 1 / metres, for
+    `at_size`.
     """
     depth, sky = answer.depth, answer.named("sky")
+    if loaded.calibration is not None:
+        depth = loaded.calibration.metres(depth)
     if sky is not None:
         sky = sky >= loaded.model.config.sky_threshold
         if not keep_sky:

@@ -76,6 +76,11 @@ def fine_tune(
     )
     if not isinstance(loaded.model, DensePredictor):
         raise UsageError(f"model {model!r} is a {type(loaded.model).__name__}; train a DPT")
+    if loaded.task == "depth" and loaded.calibration is not None:
+        raise UsageError(
+            f"model {model!r} is calibrated, and training would make its scale another; train the "
+            "model that it was made of, and calibrate the result"
+        )
     if size is not None:
         patch = getattr(loaded.model.config.backbone_config or loaded.model.config, "patch_size", 1)
         multiple = max(loaded.processor.ensure_multiple_of, patch if isinstance(patch, int) else 1)

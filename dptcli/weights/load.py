@@ -21,6 +21,7 @@ from dptcli.model.families.family import DEPTH, SEGMENT, Family
 from dptcli.model.pretrained import Pretrained
 from dptcli.processing.processor import DPTImageProcessor
 from dptcli.weights.build import config_of, load_pretrained
+from dptcli.weights.calibration import Calibration, calibration_of
 from dptcli.weights.catalog import find_model
 from dptcli.weights.folder import files_of, is_authors_folder, read_config
 from dptcli.weights.format import dtype_from
@@ -69,8 +70,13 @@ class LoadedModel:
 
     @property
     def kind(self) -> Kind:
-        """What the values of a depth model are."""
-        return kind_of(self.model.config)
+        """What the values of a depth model are, once they are calibrated."""
+        return kind_of(self.model.config) if self.calibration is None else "depth_m"
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What makes metres of the network's values, where its folder has it."""
+        return calibration_of(self.model.config)
 
     @property
     def is_metric(self) -> bool:
@@ -152,6 +158,10 @@ def load_model(
             kind_of(model.config)
         except ConfigError as error:
             raise ModelError(f"{folder}: {error}; say it with --gives") from error
+        try:
+            calibration_of(model.config)
+        except ConfigError as error:
+            raise ModelError(f"{folder}: {error}") from error
     _warn_of(folder)
     if target_dtype is not torch.float32:
         take_float32(model)

@@ -33,6 +33,8 @@ class TrainOptions:
     which of the neck's fused maps, from deep to shallow, the head reads, drawn for every step; -1
     is the finest, the one that counts in the end, 1 has a quarter of its sides and costs an
     eighth of its time. average: decay of the weights' moving average.
+    backbone_from: the first block of a plain ViT that learns with `backbone_rate`; those before it
+    and the embeddings keep their weights, and need no backward pass.
     patience: validations without a better loss before training stops; 0 never stops. zoom: crops
     of different scales, which metric depth does not bear. normalization: the model's own.
     optimizer: "adamw" or "muon", see `make_optimizers`.
@@ -42,6 +44,7 @@ class TrainOptions:
     batch_size: int = 8
     learning_rate: float = 1e-3
     backbone_rate: float = 0.0
+    backbone_from: int = 0
     weight_decay: float = 0.01
     warmup: int = 50
     average: float = 0.99
@@ -184,7 +187,8 @@ class Source:
         example = self.examples[index]
         key = (str(example.image), options.seed, variant, hw)
         kept = self.cache.get(key)
-        if kept is not None:
+        # Features of a frozen backbone are nothing for one that learns.
+        if kept is not None and (kept.maps is not None) == options.is_frozen:
             return kept
         sample = load_sample(
             example,

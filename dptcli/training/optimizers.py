@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from dptcli.errors import UsageError
 from dptcli.training.batches import TrainOptions
 from dptcli.training.twins import Learner, backbone_of
 
@@ -21,17 +22,37 @@ def make_optimizers(model: Learner, options: TrainOptions) -> tuple[torch.optim.
     inside = {id(parameter) for parameter in backbone.parameters()}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in inside]
     backbone.requires_grad_(not options.is_frozen)
+    if options.backbone_from > 0 and not options.is_frozen:
+        _keep_first_blocks(backbone, options.backbone_from)
     by_muon = [value for value in rest if options.optimizer == "muon" and _is_filter(value)]
     chosen = {id(parameter) for parameter in by_muon}
     rest = [parameter for parameter in rest if id(parameter) not in chosen]
     groups: list[dict[str, Any]] = [{"params": rest, "base": options.learning_rate}]
     if not options.is_frozen:
-        groups.append({"params": list(backbone.parameters()), "base": options.backbone_rate})
+        learning = [value for value in backbone.parameters() if value.requires_grad]
+        groups.append({"params": learning, "base": options.backbone_rate})
     common: dict[str, Any] = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
     adamw = torch.optim.AdamW(groups, **common)
     if not by_muon:
         return (adamw,)
     return (Muon([{"params": by_muon, "base": options.learning_rate}], **common), adamw)
+
+
+def _keep_first_blocks(backbone: nn.Module, count: int) -> None:
+    """Keep the embeddings and the first `count` blocks of a plain ViT as they are."""
+    encoder = getattr(backbone, "encoder", None)
+    blocks = getattr(encoder, "layer", None)
+    if not isinstance(blocks, nn.ModuleList) or not 0 < count < len(blocks):
+        raise UsageError(
+            f"backbone_from: {count} must be below the number of the backbone's blocks"
+            + (
+                f", {len(blocks)}"
+                if isinstance(blocks, nn.ModuleList)
+                else "; it has none to count"
+            )
+        )
+    for part in (cast(nn.Module, backbone.embeddings), *blocks[:count]):
+        part.requires_grad_(False)
 
 
 def _is_filter(value: nn.Parameter) -> bool:

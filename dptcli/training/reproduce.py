@@ -27,7 +27,9 @@ class Stage:
 
     In the options {runs} is the folder of the stages, each with its head.safetensors. sets: where
     its examples lie, {frames} the rendered ones, {photographs} those that the caller has, {taught}
-    what the depth model of the stages before sees on some of these.
+    what the depth model of the stages before sees on some of these; one that is named twice counts
+    twice. task: "both" trains both heads and the backbone that they share; as later stages would
+    find features of the former backbone, such stages come last.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Recipe:
     stages: tuple[Stage, ...]
 
 
+BOTH = "both"
 _SMALL = "--shapes 182x238 238x182 140x308"
 _EARLY = "--batch-size 6 --variants 1 --learning-rate 8e-4 --warmup 20"
 _GRID = "--shapes 252x336 252x336 210x280 336x252 182x462 --seed 7 --optimizer muon --go-on"
@@ -58,6 +61,12 @@ _PHOTOGRAPHS = (
     "--shapes 252x336 336x252 280x280 --seed 17 --variants 3 --hold-out 8 --optimizer muon "
     "--weight-decay 0.05 --go-on"
 )
+_TOGETHER = (
+    "--go-on --hold-out 0 --variants 0 --shapes 252x336 252x336 336x252 280x280 --batch-size 8 "
+    "--warmup 8 --levels -1 -1 2"
+)
+# Two of three examples have measured depth.
+_BOTH_SETS = ("{photographs}/segment", *("{photographs}/depth",) * 5)
 
 RECIPE = Recipe(
     seed=8,
@@ -115,6 +124,13 @@ RECIPE = Recipe(
             f"{_PHOTOGRAPHS} --steps 80 --batch-size 8 --learning-rate 1.5e-3 --warmup 5 "
             "--average 0.95 --levels 1 1 1 2 2 -1 --finer-than 1",
             sets=("{photographs}/segment",),
+        ),
+        Stage(
+            "both1",
+            BOTH,
+            f"{_TOGETHER} --seed 19 --steps 140 --learning-rate 1e-4 --backbone-rate 1e-5 "
+            "--backbone-from 4 --average 0.95",
+            sets=_BOTH_SETS,
         ),
     ),
 )
@@ -186,16 +202,17 @@ def _train(stage: Stage, work: Path, *, photographs: Path | None, threads: int) 
             *("--builtin", str(work / "builtin")),
             *("--work", str(work / "runs" / stage.name)),
             *("--features", str(work / "features")),
-            *("--tasks", stage.task),
+            *(("--together",) if stage.task == BOTH else ("--tasks", stage.task)),
             *("--threads", str(threads)),
             *stage.options.format(runs=work / "runs").split(),
         ]
     )
     if code != 0:
         raise UsageError(f"stage {stage.name} did not finish; the reason stands above")
-    head = work / "builtin" / builtin.FOLDERS[stage.task] / builtin.HEAD_FILE
-    with atomic_path(work / "runs" / stage.name / builtin.HEAD_FILE) as temporary:
-        shutil.copyfile(head, temporary)
+    if stage.task != BOTH:
+        head = work / "builtin" / builtin.FOLDERS[stage.task] / builtin.HEAD_FILE
+        with atomic_path(work / "runs" / stage.name / builtin.HEAD_FILE) as temporary:
+            shutil.copyfile(head, temporary)
     done.touch()
 
 

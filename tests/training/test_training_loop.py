@@ -207,3 +207,21 @@ def test_the_rate_warms_up_and_falls() -> None:
     assert rates.index(max(rates)) in (9, 10)
     assert rates[-1] < 0.02
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_the_first_blocks_may_keep_their_weights(pairs: list[Example], tmp_path: Path) -> None:
+    model = tiny()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    options = dataclasses.replace(OPTIONS, backbone_rate=1e-3, backbone_from=1, steps=4)
+    run(model, pairs, tmp_path / "run", options)
+    changed = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
+    learning = {name for name in changed if name.startswith("backbone")}
+    assert any(name.startswith("backbone.encoder.layer.1.") for name in learning)
+    kept = ("backbone.embeddings.", "backbone.encoder.layer.0.")
+    assert not any(name.startswith(kept) for name in learning)
+
+
+def test_more_kept_blocks_than_there_are_is_refused(pairs: list[Example], tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, backbone_rate=1e-3, backbone_from=99)
+    with pytest.raises(UsageError, match="backbone_from: 99 must be below"):
+        run(tiny(), pairs, tmp_path / "run", options)

@@ -1,5 +1,6 @@
 """The whole way of the built-in model, at a tiny scale: frames, backbone, stages, resumption."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from dptcli.errors import UsageError
 from dptcli.predict import predict_depth
 from dptcli.training import reproduce as module
 from dptcli.training.builtin import FOLDERS
-from dptcli.training.reproduce import RECIPE, Recipe, Stage, reproduce
+from dptcli.training.reproduce import BOTH, RECIPE, Recipe, Stage, reproduce
 from dptcli.weights.load import load_model
 
 OPTIONS = "--batch-size 2 --variants 1 --shapes 42x56 --warmup 1 --checkpoint-every 1 --levels 1 -1"
@@ -110,6 +111,24 @@ def test_stages_of_photographs_need_them_and_say_so(tmp_path: Path) -> None:
         say=quiet,
     )  # fmt: skip
     assert heads_file(tmp_path / "work") != before
+
+
+def test_a_stage_of_both_moves_both_heads_and_the_backbone(tmp_path: Path) -> None:
+    both = Stage("both", BOTH, f"{OPTIONS} --go-on --steps 1 --backbone-rate 1e-3")
+    models = reproduce(tmp_path, TINY, render=rendered, threads=1, say=quiet)
+    backbone = models / FOLDERS["depth"] / "backbone.safetensors"
+    before = heads(models), backbone.read_bytes()
+    longer = dataclasses.replace(TINY, stages=(*TINY.stages, both))
+    reproduce(tmp_path, longer, render=rendered, threads=1, say=quiet)
+    assert backbone.read_bytes() != before[1]
+    for task, head in heads(models).items():
+        assert any(not np.array_equal(value, before[0][task][name]) for name, value in head.items())
+
+
+def test_stages_of_a_learning_backbone_come_last() -> None:
+    tasks = [stage.task for stage in RECIPE.stages]
+    assert BOTH in tasks
+    assert set(tasks[tasks.index(BOTH) :]) == {BOTH}
 
 
 def heads_file(work: Path) -> bytes:

@@ -118,7 +118,7 @@ def take_head(model: DensePredictor, folder: Path, *, prefix: str = "") -> None:
 
 @torch.no_grad()
 def blend_head(model: DensePredictor, path: Path) -> None:
-    """Make the model's head the mean of itself and the head file at `path`.
+    """Make the model's tensors the mean of themselves and those of the file at `path`.
 
     The mean of the ends of a run and of a longer one often sees more than either (Wortsman et al.
     2022, model soups), where the second began from the first.
@@ -127,6 +127,14 @@ def blend_head(model: DensePredictor, path: Path) -> None:
     for name, value in load_file(path).items():
         if own[name].is_floating_point():
             own[name].lerp_(value.float(), 0.5)
+
+
+def blend_all(models: dict[str, DensePredictor], folder: Path) -> None:
+    """Make both heads and their backbone the mean of themselves and a built-in folder's."""
+    for task, model in models.items():
+        blend_head(model, folder / FOLDERS[task] / HEAD_FILE)
+    # One backbone: the other model has the same tensors.
+    blend_head(models["depth"], folder / FOLDERS["depth"] / BACKBONE_FILE)
 
 
 @torch.no_grad()
@@ -287,7 +295,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--finer-than", type=int, help="begin the maps finer than this one anew, as enlargements"
     )
-    parser.add_argument("--blend", type=Path, help="a head file; what is saved is the mean with it")
+    parser.add_argument(
+        "--blend",
+        type=Path,
+        help="a head file, with --together a folder as --builtin; the mean with it is saved",
+    )
     parser.add_argument("--features", type=Path, help="folder in which features are kept")
     parser.add_argument(
         "--only-features", action="store_true", help="compute what the folder lacks, then stop"
@@ -337,7 +349,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cache=cache,
                 report=_print,
             )
-            if options.blend is not None:
+            if options.blend is not None and options.together:
+                blend_all(models, options.blend)
+            elif options.blend is not None:
                 blend_head(models[name], options.blend)
             output = options.output or options.builtin
             if not (chosen.is_frozen and (output / FOLDERS["depth"] / BACKBONE_FILE).is_file()):

@@ -25,7 +25,8 @@ Say = Callable[[str], None]
 class Stage:
     """One run of `dptcli.training.builtin`: its name, its task and its further options.
 
-    In the options {runs} is the folder of the stages, each with its head.safetensors. sets: where
+    In the options {runs} is the folder of the stages, each with its head.safetensors, or with both
+    models in builtin/. sets: where
     its examples lie, {frames} the rendered ones, {photographs} those that the caller has, {taught}
     what the depth model of the stages before sees on some of these; one that is named twice counts
     twice. task: "both" trains both heads and the backbone that they share; as later stages would
@@ -63,7 +64,7 @@ _PHOTOGRAPHS = (
 )
 _TOGETHER = (
     "--go-on --hold-out 0 --variants 0 --shapes 252x336 252x336 336x252 280x280 --batch-size 8 "
-    "--warmup 8 --levels -1 -1 2"
+    "--warmup 8 --average 0.95 --levels -1 -1 2 --backbone-from 4"
 )
 # Two of three examples have measured depth.
 _BOTH_SETS = ("{photographs}/segment", *("{photographs}/depth",) * 5)
@@ -128,8 +129,14 @@ RECIPE = Recipe(
         Stage(
             "both1",
             BOTH,
-            f"{_TOGETHER} --seed 19 --steps 140 --learning-rate 1e-4 --backbone-rate 1e-5 "
-            "--backbone-from 4 --average 0.95",
+            f"{_TOGETHER} --seed 19 --steps 140 --learning-rate 1e-4 --backbone-rate 1e-5",
+            sets=_BOTH_SETS,
+        ),
+        Stage(
+            "both2",
+            BOTH,
+            f"{_TOGETHER} --seed 20 --steps 100 --learning-rate 1.5e-4 --backbone-rate 1.5e-5 "
+            "--blend {runs}/both1/builtin",
             sets=_BOTH_SETS,
         ),
     ),
@@ -209,7 +216,11 @@ def _train(stage: Stage, work: Path, *, photographs: Path | None, threads: int) 
     )
     if code != 0:
         raise UsageError(f"stage {stage.name} did not finish; the reason stands above")
-    if stage.task != BOTH:
+    if stage.task == BOTH:
+        shutil.copytree(
+            work / "builtin", work / "runs" / stage.name / "builtin", dirs_exist_ok=True
+        )
+    else:
         head = work / "builtin" / builtin.FOLDERS[stage.task] / builtin.HEAD_FILE
         with atomic_path(work / "runs" / stage.name / builtin.HEAD_FILE) as temporary:
             shutil.copyfile(head, temporary)

@@ -113,16 +113,32 @@ def test_stages_of_photographs_need_them_and_say_so(tmp_path: Path) -> None:
     assert heads_file(tmp_path / "work") != before
 
 
-def test_a_stage_of_both_moves_both_heads_and_the_backbone(tmp_path: Path) -> None:
-    both = Stage("both", BOTH, f"{OPTIONS} --go-on --steps 1 --backbone-rate 1e-3")
+def test_stages_of_both_move_both_heads_and_the_backbone_and_are_blended(tmp_path: Path) -> None:
+    options = f"{OPTIONS} --go-on --steps 1 --backbone-rate 1e-3"
+    first = Stage("one", BOTH, options)
+    second = Stage("two", BOTH, f"{options} --seed 5 --blend {{runs}}/one/builtin")
     models = reproduce(tmp_path, TINY, render=rendered, threads=1, say=quiet)
-    backbone = models / FOLDERS["depth"] / "backbone.safetensors"
-    before = heads(models), backbone.read_bytes()
-    longer = dataclasses.replace(TINY, stages=(*TINY.stages, both))
-    reproduce(tmp_path, longer, render=rendered, threads=1, say=quiet)
-    assert backbone.read_bytes() != before[1]
-    for task, head in heads(models).items():
-        assert any(not np.array_equal(value, before[0][task][name]) for name, value in head.items())
+    before = tensors(models)
+    for stages in ((first,), (first, second)):
+        longer = dataclasses.replace(TINY, stages=(*TINY.stages, *stages))
+        reproduce(tmp_path, longer, render=rendered, threads=1, say=quiet)
+        after = tensors(models)
+        for name in before:
+            assert any(not np.array_equal(before[name][k], after[name][k]) for k in before[name])
+        before = after
+    # The second stage's own end lies as far beyond the mean as the first one's before it.
+    one = tensors(tmp_path / "runs" / "one" / "builtin")["backbone.safetensors"]
+    name = max(one, key=lambda k: float(np.abs(before["backbone.safetensors"][k] - one[k]).max()))
+    moved = np.abs(before["backbone.safetensors"][name].astype(float) - one[name]).max()
+    assert 2e-4 < moved < 9e-4  # a step of 1e-3, halved
+
+
+def tensors(models: Path) -> dict[str, dict[str, np.ndarray]]:
+    """The tensors of every file of weights; the backbone's under its name alone."""
+    return {
+        path.name if path.name == "backbone.safetensors" else path.parent.name: load_file(path)
+        for path in models.rglob("*.safetensors")
+    }
 
 
 def test_stages_of_a_learning_backbone_come_last() -> None:

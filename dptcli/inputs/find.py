@@ -269,7 +269,13 @@ def _opened(
     elif isinstance(source, ImageSource) and source.path is None:
         if sys.stdin.isatty():
             raise ImageError("standard input is a terminal; pipe an image into it")
-        yield source.name, io.BytesIO(sys.stdin.buffer.read())
+        try:
+            data = sys.stdin.buffer.read()
+        except OSError as error:  # closed, or a folder
+            raise ImageError(
+                f"standard input cannot be read ({error.strerror}); pipe an image into it"
+            ) from error
+        yield source.name, io.BytesIO(data)
     elif isinstance(source, bytes):
         yield "the image given as bytes", io.BytesIO(source)
     elif isinstance(source, ImageSource | str | Path):

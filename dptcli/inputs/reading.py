@@ -107,9 +107,9 @@ class Reading:
             have = f"{count} {noun}s" if count > 1 else f"one {noun}"
             raise ImageError(f"{self.name} has {have}, no {noun} {page}; give --page 1 to {count}")
         if count > 1:
-            which = "first" if page == 1 else f"{page}."
+            which = f"the first {noun}" if page == 1 else f"{noun} {page}"
             left_out = f"{count - 1} are left out" if count > 2 else "the other is left out"
-            self.say(f"has {count} {noun}s: the {which} {noun} is read, {left_out} (--page N)")
+            self.say(f"has {count} {noun}s: {which} is read, {left_out} (--page N)")
         return page - 1
 
     def extra(self, module: str, *, extra: str, kind: str) -> ModuleType:

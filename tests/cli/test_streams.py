@@ -44,7 +44,7 @@ def test_a_closed_stream_that_is_not_needed_costs_nothing(place, tmp_path, close
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("$DPT depth - -m model -o {out}/a.png <&-", "standard input"),
+        ("$DPT depth - -m model -o {out}/a.png <&-", "standard input cannot be read (Bad file"),
         ("$DPT depth a.png -m model -o - >&-", "standard output"),
         ("$DPT depth a.png b.png -m model -o {out}/ --json -q >/dev/full", "standard output"),
         ("$DPT models >/dev/full", "standard output"),

@@ -25,7 +25,9 @@ def ask(address: str, words: list[str]) -> None:
     server = socket.socket(socket.AF_UNIX)
     server.connect(address)
     cwd = os.getcwd()  # noqa: PTH109  # importing pathlib takes as long as all else here
-    request = json.dumps({"words": words, "cwd": cwd, "env": dict(os.environ)}).encode()
+    deaf = [number for number in PASSED_ON if signal.getsignal(number) is signal.SIG_IGN]
+    asked = {"words": words, "cwd": cwd, "env": dict(os.environ), "deaf": deaf}
+    request = json.dumps(asked).encode()
     streams = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
     server.sendmsg([len(request).to_bytes(LENGTH, "big")], streams)
     server.sendall(request)
@@ -94,6 +96,10 @@ def _fork(client: socket.socket, inherited: list) -> int:
         return pid
     for thing in (*inherited, client):
         thing.close()
+    # What the asker hears, whatever the server does: one that was started with `&` has no Ctrl-C.
+    for number in PASSED_ON:
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in request["deaf"] else default)
     for place, stream in enumerate(streams):
         os.dup2(stream, place)
         os.close(stream)

@@ -27,13 +27,14 @@ if os.environ.get("DPT_TEST_PLAYS"):  # a processor that this one is not, here a
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    """Undo what a command that runs in this process sets: -q would silence later tests' logs."""
+def _logging_as_it_was() -> None:
+    """Undo what a command in this process sets: -q would silence later tests' logs.
+
+    To what a new process has, since fixtures of a module run commands before a test begins.
+    """
     package = logging.getLogger("dptcli")
-    before = package.level, package.propagate, package.handlers
-    yield
-    package.setLevel(before[0])
-    package.propagate, package.handlers = before[1:]
+    package.setLevel(logging.NOTSET)
+    package.propagate, package.handlers = True, []
 
 
 @pytest.fixture(autouse=True)

@@ -89,7 +89,7 @@ def write_stereo(
     if layout == "vr180":
         assert depth.lens is not None
         left, right = (_on_half_sphere(view, depth.lens) for view in (left, right))
-    picture = Image.fromarray(_LAYOUTS[layout](left, right))
+    picture = Image.fromarray(LAYOUTS[layout](left, right))
     kind = "color" if stereo.lossless else "jpg"
     write_picture(stream, picture, kind=kind, is_photo=True)
     return {
@@ -190,7 +190,7 @@ def _over_each_other(left: Picture, right: Picture) -> Picture:
     return np.vstack([left, right])
 
 
-_LAYOUTS = {
+LAYOUTS = {
     "sbs": _side_by_side,
     "sbs-half": lambda left, right: _side_by_side(_halved(left, 1), _halved(right, 1)),
     "tb": _over_each_other,

@@ -20,6 +20,7 @@ from dptcli.depth.geometry import normals_of, points_from, stride_for, triangles
 from dptcli.depth.lens import Lens
 from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import SHAPE_WRITERS, write_glb, write_ply
+from dptcli.depth.stereo import LAYOUTS
 from dptcli.errors import UsageError
 from dptcli.evaluation.maps import read_map
 from dptcli.results.restore import restore
@@ -397,5 +398,10 @@ def test_a_format_whose_library_is_missing_says_what_to_install(monkeypatch):
 def test_every_format_has_a_suffix_of_its_own_and_a_writer():
     assert len({item.suffix for item in FORMATS.values()}) == len(FORMATS)
     for item in FORMATS.values():
-        writers = {"map": RAW_WRITERS, "shape": SHAPE_WRITERS, "picture": FORMATS}[item.group]
-        assert item.name in writers
+        writers = {
+            "map": RAW_WRITERS,
+            "shape": SHAPE_WRITERS,
+            "picture": FORMATS,
+            "stereo": LAYOUTS,
+        }
+        assert item.name in writers[item.group]

@@ -99,8 +99,8 @@ Dataset = Annotated[
         "--dataset",
         metavar="",
         rich_help_panel=BESIDE,
-        help="Write one COCO file of all photographs too, OUT/coco.json (with [cyan]--also polygons"
-        "[/] OUT/polygons.json), gathered from each one's own when a run ends",
+        help="Write one COCO file of all photographs too, OUT/coco.json, gathered from each one's "
+        "own when a run ends; polygons.json by e.g. [cyan]--dataset --also polygons[/]",
     ),
 ]
 

@@ -213,6 +213,8 @@ async def _gone(request: Request) -> None:
 
 def _refuse(refused: RefusedError) -> JSONResponse:
     headers: dict[str, Any] = {}
+    if refused.status in {408, 413}:  # the rest of the body may still come; it is not read
+        headers["Connection"] = "close"
     if refused.retry_s is not None:
         headers["Retry-After"] = str(refused.retry_s)
     if refused.status == 401:

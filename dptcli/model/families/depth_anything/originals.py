@@ -47,6 +47,7 @@ KINDS = (
         taps=_V1_TAPS,
     ),
 )
+ENCODER, HEAD = "pretrained", "depth_head"
 # A tensor that files of the same layout have where the model takes a prompt too.
 PROMPT_MARK = "depth_head.scratch.refinenet1.resConfUnit_depth.0.weight"
 # Depth-Anything v1 and V2. Its encoder is DINOv2's own code.
@@ -83,20 +84,30 @@ TABLE: Table = (
 )
 
 
+def table_of(*, encoder: str = ENCODER, head: str = HEAD) -> Table:
+    """TABLE for files whose encoder's and head's names begin otherwise."""
+    prefixes = {f"{ENCODER}.": f"{encoder}.", f"{HEAD}.": f"{head}."}
+    return tuple(
+        (prefixes[first] + theirs.removeprefix(first), ours)
+        for theirs, ours in TABLE
+        for first in prefixes
+        if theirs.startswith(first)
+    )
+
+
 def config_of(
-    tensors: Tensors, kind: Kind, path: Path, *, head: str = "depth_head"
+    tensors: Tensors, kind: Kind, path: Path, *, encoder: str = ENCODER, head: str = HEAD
 ) -> dict[str, Any]:
-    """The config.json of a Depth-Anything. head: what the names behind its encoder begin with."""
-    patch = shape_of(tensors, "pretrained.patch_embed.proj.weight", path, dims=4)[-1]
-    backbone = vit_config(tensors, "pretrained", patch=patch, path=path)
+    """The config.json of a Depth-Anything. encoder, head: what their names begin with."""
+    patch = shape_of(tensors, f"{encoder}.patch_embed.proj.weight", path, dims=4)[-1]
+    backbone = vit_config(tensors, encoder, patch=patch, path=path)
     taps = taps_of(kind.taps, backbone["num_hidden_layers"], path)
-    gated = "pretrained.blocks.0.mlp.w12.weight" in tensors
     backbone |= {
         "model_type": "dinov2",
         "out_indices": [tap + 1 for tap in taps],  # stage 0 is the stem
         "reshape_hidden_states": False,
-        "use_swiglu_ffn": gated,
-        "use_mask_token": "pretrained.mask_token" in tensors,
+        "use_swiglu_ffn": f"{encoder}.blocks.0.mlp.w12.weight" in tensors,
+        "use_mask_token": f"{encoder}.mask_token" in tensors,
         "position_offset": 0.1,  # as the authors' code resizes positions; the hub's copies do not
     }
     last = shape_of(tensors, f"{head}.scratch.output_conv2.0.weight", path, dims=4)

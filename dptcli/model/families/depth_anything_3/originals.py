@@ -3,18 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from dptcli.model.families.depth_anything.originals import TABLE as DEPTH_ANYTHING
+from dptcli.model.families.depth_anything.originals import config_of, table_of
 from dptcli.model.families.depth_anything_3 import ARCHITECTURE, MODEL_NAMES
-from dptcli.model.families.original import (
-    Kind,
-    OriginalFormat,
-    Table,
-    Tensors,
-    neck_config,
-    shape_of,
-    taps_of,
-    vit_config,
-)
+from dptcli.model.families.original import Kind, OriginalFormat, Table, Tensors
 
 _TAPS = {24: (4, 11, 17, 23)}
 _GIVES: tuple[dict[str, Any], ...] = (
@@ -25,56 +16,41 @@ KINDS = tuple(
     Kind(name=name, network_hw=(504, 504), metric=gives, hint=name.replace("-", "_"), taps=_TAPS)
     for name, gives in zip(MODEL_NAMES, _GIVES, strict=True)
 )
-_ENCODER, _HEAD = "model.backbone.pretrained", "model.head"
+ENCODER, HEAD = "model.backbone.pretrained", "model.head"
+PROCESSOR = {"image_processor_type": "DepthAnything3ImageProcessor", "size": 504}
 # As in Depth-Anything, one level deeper; the sky's convolutions stand beside those of depth.
 TABLE: Table = (
-    *(
-        (
-            theirs.replace("pretrained.", f"{_ENCODER}.").replace("depth_head.", f"{_HEAD}."),
-            ours,
-        )
-        for theirs, ours in DEPTH_ANYTHING
-    ),
-    (f"{_HEAD}.scratch.sky_output_conv2.0.{{q}}", "head.sky_conv2.{q}"),
-    (f"{_HEAD}.scratch.sky_output_conv2.2.{{q}}", "head.sky_conv3.{q}"),
+    *table_of(encoder=ENCODER, head=HEAD),
+    (f"{HEAD}.scratch.sky_output_conv2.0.{{q}}", "head.sky_conv2.{q}"),
+    (f"{HEAD}.scratch.sky_output_conv2.2.{{q}}", "head.sky_conv3.{q}"),
 )
 
 
-def _config(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
-    """The config.json of a Depth Anything 3."""
-    patch = shape_of(tensors, f"{_ENCODER}.patch_embed.proj.weight", path, dims=4)[-1]
-    backbone = vit_config(tensors, _ENCODER, patch=patch, path=path)
-    taps = taps_of(kind.taps, backbone["num_hidden_layers"], path)
-    backbone |= {
-        "model_type": "dinov2",
-        "out_indices": [tap + 1 for tap in taps],  # stage 0 is the stem
-        "reshape_hidden_states": False,
-        "use_mask_token": False,
-        "position_offset": 0.1,
+def config_of_3(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
+    """What every config.json of a Depth Anything 3 says; the architecture is yet to be named."""
+    config = config_of(tensors, kind, path, encoder=ENCODER, head=HEAD)
+    config["backbone_config"] |= {
         "layer_norm_eps": 1e-6,
         "final_layer_norm_eps": 1e-5,  # their last norm keeps PyTorch's own
     }
-    head = shape_of(tensors, f"{_HEAD}.scratch.output_conv2.0.weight", path, dims=4)
+    return config
+
+
+def _config(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
     return {
-        **neck_config(tensors, f"{_HEAD}.scratch", path),
-        **kind.metric,
+        **config_of_3(tensors, kind, path),
         "model_type": "depth_anything_3",
         "architectures": [ARCHITECTURE],
-        "backbone_config": backbone,
-        "patch_size": patch,
-        "reassemble_hidden_size": backbone["hidden_size"],
-        "reassemble_factors": [4, 2, 1, 0.5],
-        "head_hidden_size": head[0],
     }
 
 
 FORMATS = (
     OriginalFormat(
         title="Depth-Anything-3 mono and metric",
-        fits=lambda tensors: f"{_HEAD}.scratch.sky_output_conv2.0.weight" in tensors,
+        fits=lambda tensors: f"{HEAD}.scratch.sky_output_conv2.0.weight" in tensors,
         kinds=KINDS,
         config=_config,
         table=lambda _: TABLE,
-        processor={"image_processor_type": "DepthAnything3ImageProcessor", "size": 504},
+        processor=PROCESSOR,
     ),
 )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dptcli.model.families.depth_anything.originals import TABLE, V2_TAPS, config_of
+from dptcli.model.families.depth_anything.originals import V2_TAPS, config_of, table_of
 from dptcli.model.families.original import (
     IMAGENET,
     Kind,
@@ -35,7 +35,7 @@ KINDS = (
     ),
 )
 VIDEO_TABLE: Table = (
-    *((theirs.replace("depth_head.", f"{_HEAD}.", 1), ours) for theirs, ours in TABLE),
+    *table_of(head=_HEAD),
     (f"{_MODULE}.norm.{{q}}", "temporal_modules.{n}.norm.{q}"),
     (f"{_MODULE}.proj_in.{{q}}", "temporal_modules.{n}.project_in.{q}"),
     (f"{_MODULE}.proj_out.{{q}}", "temporal_modules.{n}.project_out.{q}"),

@@ -9,6 +9,8 @@ Nothing else in the tree names a family: adding one is adding its folder here an
     catalogue.py    its public checkpoints, the rows of `dpt models` (needs no torch)
     originals.py    the authors' own files: their marks, their tensors' names, their config.json
 
+What several of them share lies beside the folders: family.py, entry.py, original.py (reading the
+authors' files) and estimator.py (the forward of the plain ones).
 DPT itself is the family `dpt`; its model stands in `dptcli/model/`, for the others build on it.
 """
 

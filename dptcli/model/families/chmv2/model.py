@@ -4,22 +4,18 @@ B batch, C channels of the fused maps, K bins, H×W pixels, h×w patches.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dptcli.model.backbones.auto import AutoBackbone
+from dptcli.kinds import Kind
 from dptcli.model.bins import mean_of_bins, spaced
-from dptcli.model.dpt import asked_for
 from dptcli.model.families.chmv2.config import MIXED, CHMv2Config
+from dptcli.model.families.estimator import DepthEstimator
 from dptcli.model.heads import Head
 from dptcli.model.layers import GrowBilinear
-from dptcli.model.losses import depth_loss
-from dptcli.model.neck import Neck
-from dptcli.model.outputs import DepthEstimatorOutput
-from dptcli.model.pretrained import Pretrained
 
 _MIXED_SHARE = 8.0  # the mixed bins cover an eighth of the range, and the mean is taken so often
 _FLOORS = {MIXED: 1e-8, "linear": 0.1}  # fixed in the reference
@@ -69,11 +65,16 @@ class CanopyHead(Head):
         return low * log + (1.0 - low) * linear
 
 
-class CHMv2ForDepthEstimation(Pretrained):
-    """A CHMv2 model. Any height and width of at least one patch."""
+class CHMv2ForDepthEstimation(DepthEstimator):
+    """A CHMv2 model. Any height and width of at least one patch.
+
+    predicted_depth: heights above the ground in metres, (B, H, W) where both sides are multiples of
+    two patches. The loss is the mean absolute error.
+    """
 
     config_class = CHMv2Config
     config: CHMv2Config
+    head: CanopyHead
     file_names: ClassVar[tuple[tuple[str, str], ...]] = (
         ("head.reassemble_stage.{q}", "neck.reassemble_stage.{q}"),
         ("head.convs.{q}", "neck.convs.{q}"),
@@ -81,41 +82,11 @@ class CHMv2ForDepthEstimation(Pretrained):
         ("head.conv_depth.head.{q}", "head.head.{q}"),
     )
 
-    def __init__(self, config: CHMv2Config) -> None:
-        super().__init__(config)
-        assert config.backbone_config is not None
-        self.backbone = AutoBackbone.from_config(config.backbone_config)
-        self.neck = Neck(config)
-        self.head = CanopyHead(config)
-        self.initialize()
+    def head_of(self, config: CHMv2Config) -> CanopyHead:
+        return CanopyHead(config)
 
-    def forward(
-        self,
-        pixel_values: Tensor,
-        head_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> DepthEstimatorOutput | tuple[Any, ...]:
-        """Estimate heights above the ground, in metres.
+    def maps_of(self, fused: Sequence[Tensor], _image_hw: tuple[int, int]) -> dict[str, Tensor]:
+        return {"predicted_depth": self.head(fused)}
 
-        pixel_values: (B, C, H, W), normalised. labels: measured heights (B, H', W') in metres, not
-        measured where zero, negative or not finite.
-        Returns them as predicted_depth, (B, H, W) where both sides are multiples of two patches;
-        and the loss for the labels, the mean absolute error.
-        """
-        want_states, want_weights, as_object = asked_for(
-            self.config, output_hidden_states, output_attentions, return_dict
-        )
-        found = self.backbone.features(
-            pixel_values, head_mask=head_mask, need_states=want_states, need_weights=want_weights
-        )
-        height_m = self.head(self.neck(found.maps))
-        output = DepthEstimatorOutput(
-            loss=None if labels is None else depth_loss(height_m, labels, kind="height_m"),
-            predicted_depth=height_m,
-            hidden_states=found.hidden_states,
-            attentions=found.attentions,
-        )
-        return output if as_object else output.to_tuple()
+    def kind_of_loss(self) -> Kind:
+        return "height_m"

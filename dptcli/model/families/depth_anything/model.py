@@ -6,23 +6,16 @@ B batch, C channels of the fused maps, H×W pixels, h×w patches.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dptcli.kinds import kind_of
-from dptcli.model.backbones.auto import AutoBackbone
 from dptcli.model.checks import pair_of
-from dptcli.model.dpt import asked_for
 from dptcli.model.families.depth_anything.config import DepthAnythingConfig
+from dptcli.model.families.estimator import DepthEstimator
 from dptcli.model.heads import Head
 from dptcli.model.layers import GrowBilinear
-from dptcli.model.losses import depth_loss
-from dptcli.model.neck import Neck
-from dptcli.model.outputs import DepthEstimatorOutput
-from dptcli.model.pretrained import Pretrained
 
 
 class DepthAnythingHead(Head):
@@ -57,51 +50,19 @@ class DepthAnythingHead(Head):
         return self.grow(self.conv1(fused[self.index]), (height, width))
 
 
-class DepthAnythingForDepthEstimation(Pretrained):
-    """A Depth Anything model. Any height and width of at least one patch."""
+class DepthAnythingForDepthEstimation(DepthEstimator):
+    """A Depth Anything model. Any height and width of at least one patch.
+
+    predicted_depth (B, h·patch, w·patch): inverse depth, large is near (relative), or metres
+    (metric).
+    """
 
     config_class = DepthAnythingConfig
     config: DepthAnythingConfig
+    head: DepthAnythingHead
 
-    def __init__(self, config: DepthAnythingConfig) -> None:
-        super().__init__(config)
-        assert config.backbone_config is not None
-        self.backbone = AutoBackbone.from_config(config.backbone_config)
-        self.neck = Neck(config)
-        self.head = DepthAnythingHead(config)
-        self.initialize()
+    def head_of(self, config: DepthAnythingConfig) -> DepthAnythingHead:
+        return DepthAnythingHead(config)
 
-    def forward(
-        self,
-        pixel_values: Tensor,
-        head_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> DepthEstimatorOutput | tuple[Any, ...]:
-        """Estimate depth.
-
-        pixel_values: (B, C, H, W), normalised. labels: measured depths (B, H', W'), not measured
-        where zero, negative or not finite; in metres for a metric model.
-        Returns predicted_depth (B, h·patch, w·patch): inverse depth, large is near (relative), or
-        metres (metric); and the loss for the labels.
-        """
-        want_states, want_weights, as_object = asked_for(
-            self.config, output_hidden_states, output_attentions, return_dict
-        )
-        found = self.backbone.features(
-            pixel_values, head_mask=head_mask, need_states=want_states, need_weights=want_weights
-        )
-        image_hw = (pixel_values.shape[-2], pixel_values.shape[-1])
-        predicted_depth = self.head(self.neck(found.maps), image_hw)
-        loss = None
-        if labels is not None:
-            loss = depth_loss(predicted_depth, labels, kind=kind_of(self.config))
-        output = DepthEstimatorOutput(
-            loss=loss,
-            predicted_depth=predicted_depth,
-            hidden_states=found.hidden_states,
-            attentions=found.attentions,
-        )
-        return output if as_object else output.to_tuple()
+    def maps_of(self, fused: Sequence[Tensor], image_hw: tuple[int, int]) -> dict[str, Tensor]:
+        return {"predicted_depth": self.head(fused, image_hw)}

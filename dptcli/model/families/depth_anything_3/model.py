@@ -6,19 +6,16 @@ B batch, C channels of the fused maps, H×W pixels, h×w patches.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dptcli.model.backbones.auto import AutoBackbone
-from dptcli.model.dpt import asked_for
+from dptcli.kinds import Kind
 from dptcli.model.families.depth_anything.model import DepthAnythingHead
 from dptcli.model.families.depth_anything_3.config import DepthAnything3Config
-from dptcli.model.losses import depth_loss
-from dptcli.model.neck import Neck
-from dptcli.model.outputs import DepthAndSkyOutput
-from dptcli.model.pretrained import Pretrained
+from dptcli.model.families.estimator import DepthEstimator
+from dptcli.model.outputs import DepthAndSkyOutput, ModelOutput
 
 
 class DepthAnything3Head(DepthAnythingHead):
@@ -43,51 +40,24 @@ class DepthAnything3Head(DepthAnythingHead):
         return depth.squeeze(1), sky.squeeze(1)
 
 
-class DepthAnything3ForDepthEstimation(Pretrained):
-    """Depth Anything 3's mono and metric networks. Any height and width of at least one patch."""
+class DepthAnything3ForDepthEstimation(DepthEstimator):
+    """Depth Anything 3's mono and metric networks. Any height and width of at least one patch.
+
+    predicted_depth (B, h·patch, w·patch) as the network gives it, large is far: metres are a metric
+    network's, times the focal length in pixels, by `reference_focal_px`; sky of the same shape,
+    above `sky_threshold` where it is. Neither scale nor shift of the depth changes the loss.
+    """
 
     config_class = DepthAnything3Config
     config: DepthAnything3Config
+    head: DepthAnything3Head
+    output_class: ClassVar[type[ModelOutput]] = DepthAndSkyOutput
 
-    def __init__(self, config: DepthAnything3Config) -> None:
-        super().__init__(config)
-        assert config.backbone_config is not None
-        self.backbone = AutoBackbone.from_config(config.backbone_config)
-        self.neck = Neck(config)
-        self.head = DepthAnything3Head(config)
-        self.initialize()
+    def head_of(self, config: DepthAnything3Config) -> DepthAnything3Head:
+        return DepthAnything3Head(config)
 
-    def forward(
-        self,
-        pixel_values: Tensor,
-        head_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> DepthAndSkyOutput | tuple[Any, ...]:
-        """Estimate depth and where the sky is.
+    def maps_of(self, fused: Sequence[Tensor], image_hw: tuple[int, int]) -> dict[str, Tensor]:
+        return dict(zip(("predicted_depth", "sky"), self.head(fused, image_hw), strict=True))
 
-        pixel_values: (B, C, H, W), normalised. labels: measured depths (B, H', W') in any unit, not
-        measured where zero, negative or not finite.
-        Returns predicted_depth (B, h·patch, w·patch) as the network gives it, large is far: metres
-        are a metric network's, times the focal length in pixels, by `reference_focal_px`; sky of
-        the same shape, above `sky_threshold` where it is; and the loss for the labels, which
-        neither scale nor shift of the depth changes.
-        """
-        want_states, want_weights, as_object = asked_for(
-            self.config, output_hidden_states, output_attentions, return_dict
-        )
-        found = self.backbone.features(
-            pixel_values, head_mask=head_mask, need_states=want_states, need_weights=want_weights
-        )
-        image_hw = (pixel_values.shape[-2], pixel_values.shape[-1])
-        predicted_depth, sky = self.head(self.neck(found.maps), image_hw)
-        output = DepthAndSkyOutput(
-            loss=None if labels is None else depth_loss(predicted_depth, labels, kind="depth"),
-            predicted_depth=predicted_depth,
-            sky=sky,
-            hidden_states=found.hidden_states,
-            attentions=found.attentions,
-        )
-        return output if as_object else output.to_tuple()
+    def kind_of_loss(self) -> Kind:
+        return "depth"

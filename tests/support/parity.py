@@ -67,17 +67,23 @@ def pixels(values: dict[str, Any], hw: tuple[int, int], *, batch: int = 2) -> Te
     return torch.randn(batch, values.get("num_channels", 3), *hw, generator=generator)
 
 
-def assert_depth_equal_both_ways(reference: Any, x: Tensor, folder: Path) -> None:
-    """Ours reads what the reference wrote, the reference what we wrote, and all maps agree."""
+def assert_depth_equal_both_ways(
+    reference: Any, *inputs: Tensor, folder: Path, model_class: Any = DPTForDepthEstimation
+) -> Any:
+    """Ours reads what the reference wrote, the reference what we wrote, and all maps agree.
+
+    inputs: what both take by position. Returns ours, as it read the reference's files.
+    """
     reference.save_pretrained(folder / "theirs")
-    ours = DPTForDepthEstimation.from_pretrained(folder / "theirs")
+    ours = model_class.from_pretrained(folder / "theirs")
     wanted = {"output_hidden_states": True, "output_attentions": True}
-    expected, found = reference(x, **wanted), ours(x, **wanted)
+    expected, found = reference(*inputs, **wanted), ours(*inputs, **wanted)
     assert_close(found.predicted_depth, expected.predicted_depth)
-    assert_close(ours(x).predicted_depth, expected.predicted_depth)  # the fused attention
+    assert_close(ours(*inputs).predicted_depth, expected.predicted_depth)  # the fused attention
     for name in ("hidden_states", "attentions"):
         for mine, theirs in zip(found[name], expected[name], strict=True):
             assert_close(mine, theirs)
     ours.save_pretrained(folder / "ours")
     back = load_reference(type(reference), folder / "ours")
-    assert_close(back(x).predicted_depth, expected.predicted_depth)
+    assert_close(back(*inputs).predicted_depth, expected.predicted_depth)
+    return ours

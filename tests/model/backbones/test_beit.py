@@ -73,7 +73,7 @@ def test_depth_over_beit_equals_the_reference_both_ways(
     values = draw_beit(seed)
     readout = ["project", "project", "ignore", "add"][seed % 4]
     reference = reference_depth(values, seed=seed, readout_type=readout)
-    assert_depth_equal_both_ways(reference, pixels(values, SHAPES[shape]), tmp_path)
+    assert_depth_equal_both_ways(reference, pixels(values, SHAPES[shape]), folder=tmp_path)
 
 
 @torch.inference_mode()

@@ -84,7 +84,7 @@ def test_depth_over_swin_equals_the_reference_both_ways(
 ) -> None:
     values = draw_swin(seed)
     reference = reference_depth(values, seed=seed)
-    assert_depth_equal_both_ways(reference, pixels(values, SHAPES[shape]), tmp_path)
+    assert_depth_equal_both_ways(reference, pixels(values, SHAPES[shape]), folder=tmp_path)
 
 
 @pytest.mark.parametrize("stages", [{"out_features": ["stem", "stage2"]}, {"out_indices": [1, 3]}])

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from parity import assert_close, load_reference, randomize
+from parity import assert_depth_equal_both_ways, load_reference, randomize
 from PIL import Image, TiffImagePlugin, TiffTags
 from process import DPT, environment
 from torch import Tensor
@@ -100,19 +100,8 @@ def test_chmv2_equals_the_reference_both_ways(
 ) -> None:
     values = draw(seed)
     reference = reference_of(values, seed=seed)
-    reference.save_pretrained(tmp_path / "theirs")
-    ours = CHMv2ForDepthEstimation.from_pretrained(tmp_path / "theirs")
     x = pixels(2, 3, *size_hw, seed=seed)
-    wanted = {"output_hidden_states": True, "output_attentions": True}
-    expected, found = reference(x, **wanted), ours(x, **wanted)
-    assert_close(found.predicted_depth, expected.predicted_depth)
-    assert_close(ours(x).predicted_depth, expected.predicted_depth)  # the fused attention
-    for name in ("hidden_states", "attentions"):
-        for mine, theirs in zip(found[name], expected[name], strict=True):
-            assert_close(mine, theirs)
-    ours.save_pretrained(tmp_path / "ours")
-    back = load_reference(REFERENCE, tmp_path / "ours")
-    assert_close(back(x).predicted_depth, expected.predicted_depth)
+    assert_depth_equal_both_ways(reference, x, folder=tmp_path, model_class=CHMv2ForDepthEstimation)
 
 
 def test_an_empty_config_means_the_public_model() -> None:

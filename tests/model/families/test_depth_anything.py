@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from parity import assert_close, load_reference, randomize
+from parity import assert_close, assert_depth_equal_both_ways, load_reference, randomize
 from torch import Tensor
 
 from dptcli import (
@@ -81,19 +81,10 @@ def test_depth_anything_equals_the_reference_both_ways(
 ) -> None:
     values = draw(seed)
     reference = reference_of(values, seed=seed)
-    reference.save_pretrained(tmp_path / "theirs")
-    ours = DepthAnythingForDepthEstimation.from_pretrained(tmp_path / "theirs")
     x = pixels(2, 3, *size_hw, seed=seed)
-    wanted = {"output_hidden_states": True, "output_attentions": True}
-    expected, found = reference(x, **wanted), ours(x, **wanted)
-    assert_close(found.predicted_depth, expected.predicted_depth)
-    assert_close(ours(x).predicted_depth, expected.predicted_depth)  # the fused attention
-    for name in ("hidden_states", "attentions"):
-        for mine, theirs in zip(found[name], expected[name], strict=True):
-            assert_close(mine, theirs)
-    ours.save_pretrained(tmp_path / "ours")
-    back = load_reference(REFERENCE, tmp_path / "ours")
-    assert_close(back(x).predicted_depth, expected.predicted_depth)
+    assert_depth_equal_both_ways(
+        reference, x, folder=tmp_path, model_class=DepthAnythingForDepthEstimation
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from parity import assert_close, load_reference, randomize
+from parity import assert_close, assert_depth_equal_both_ways, load_reference, randomize
 from PIL import Image
 from torch import Tensor
 from transformers.models.glpn import image_processing_pil_glpn as reference_processing
@@ -56,19 +56,8 @@ def test_glpn_equals_the_reference_both_ways(
     seed: int, size_hw: tuple[int, int], tmp_path: Path
 ) -> None:
     reference = reference_of(draw(seed), seed=seed)
-    reference.save_pretrained(tmp_path / "theirs")
-    ours = GLPNForDepthEstimation.from_pretrained(tmp_path / "theirs")
     x = pixels(2, 3, *size_hw, seed=seed)
-    wanted = {"output_hidden_states": True, "output_attentions": True}
-    expected, found = reference(x, **wanted), ours(x, **wanted)
-    assert_close(found.predicted_depth, expected.predicted_depth)
-    assert_close(ours(x).predicted_depth, expected.predicted_depth)  # the fused attention
-    for name in ("hidden_states", "attentions"):
-        for mine, theirs in zip(found[name], expected[name], strict=True):
-            assert_close(mine, theirs)
-    ours.save_pretrained(tmp_path / "ours")
-    back = load_reference(REFERENCE, tmp_path / "ours")
-    assert_close(back(x).predicted_depth, expected.predicted_depth)
+    assert_depth_equal_both_ways(reference, x, folder=tmp_path, model_class=GLPNForDepthEstimation)
 
 
 def random_model(seed: int = 0, **changes: Any) -> GLPNForDepthEstimation:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from parity import assert_close, load_reference, randomize
+from parity import assert_close, assert_depth_equal_both_ways, randomize
 from PIL import Image
 from torch import Tensor
 from transformers.models.prompt_depth_anything import (
@@ -84,21 +84,13 @@ def test_prompt_depth_anything_equals_the_reference_both_ways(
 ) -> None:
     values = draw(seed)
     reference = reference_of(values, seed=seed)
-    reference.save_pretrained(tmp_path / "theirs")
-    ours = PromptDepthAnythingForDepthEstimation.from_pretrained(tmp_path / "theirs")
     x = pixels(2, 3, *size_hw, seed=seed)
     prompt = metres(2, [(6, 8), (9, 5), (50, 80)][seed], seed=seed)
-    wanted = {"output_hidden_states": True, "output_attentions": True}
-    expected, found = reference(x, prompt, **wanted), ours(x, prompt, **wanted)
-    assert_close(found.predicted_depth, expected.predicted_depth)
-    assert_close(ours(x, prompt_depth=prompt).predicted_depth, expected.predicted_depth)
-    for name in ("hidden_states", "attentions"):
-        for mine, theirs in zip(found[name], expected[name], strict=True):
-            assert_close(mine, theirs)
+    ours = assert_depth_equal_both_ways(
+        reference, x, prompt, folder=tmp_path, model_class=PromptDepthAnythingForDepthEstimation
+    )
+    assert_close(ours(x, prompt_depth=prompt).predicted_depth, ours(x, prompt).predicted_depth)
     assert_close(ours(x).predicted_depth, reference(x).predicted_depth)  # without a prompt
-    ours.save_pretrained(tmp_path / "ours")
-    back = load_reference(REFERENCE, tmp_path / "ours")
-    assert_close(back(x, prompt).predicted_depth, expected.predicted_depth)
 
 
 def random_model(seed: int = 0, **changes: Any) -> PromptDepthAnythingForDepthEstimation:

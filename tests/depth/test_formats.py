@@ -1,51 +1,20 @@
-"""Depth in every format, read back by other people's readers."""
+"""Depth in every format of values, read back by other people's readers."""
 
 import io
 import json
-import math
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import trimesh
-from PIL import Image
-from tiny import save_varied
+from depth_maps import INVERSE, METRES, depth_map, write
 
-from dptcli.cli import main
-from dptcli.depth.camera import ASSUMED_FOCAL_35MM, Camera, exif_focal_35mm
-from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.formats import FORMATS, parse_formats
-from dptcli.depth.geometry import normals_of, points_from, stride_for, triangles_of
-from dptcli.depth.lens import Lens
 from dptcli.depth.rawfiles import RAW_WRITERS
-from dptcli.depth.shapes import SHAPE_WRITERS, write_glb, write_ply
+from dptcli.depth.shapes import SHAPE_WRITERS
 from dptcli.depth.stereo import LAYOUTS
 from dptcli.errors import UsageError
 from dptcli.evaluation.maps import read_map
 from dptcli.results.restore import restore
-
-RNG = np.random.default_rng(0)
-INVERSE = RNG.uniform(-0.5, 40, (23, 37)).astype(np.float32)
-METRES = RNG.uniform(0.4, 30, (23, 37)).astype(np.float32)
-
-
-def depth_map(values=METRES, *, kind="depth_m", **changes):
-    finite = values[np.isfinite(values)]
-    limits = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    rgb = np.zeros((*values.shape, 3), np.uint8)
-    rgb[..., 0] = np.arange(values.shape[1])
-    return DepthMap(
-        values,
-        kind,
-        limits,
-        **{"rgb": rgb, "lens": Lens.middle(50.0, values.shape, "--fov"), **changes},
-    )
-
-
-def write(path, writer, depth, **options):
-    with path.open("wb") as stream:
-        return writer(stream, depth, **options)
 
 
 @pytest.mark.parametrize(
@@ -117,121 +86,6 @@ def test_a_flat_or_hopeless_map_is_written_in_every_format(name, kind, values):
     assert stream.tell() > 0
 
 
-def test_a_point_cloud_has_each_pixels_place_and_colour(tmp_path):
-    values = METRES.copy()
-    values[3, 4] = np.nan
-    facts = write(tmp_path / "a.ply", write_ply, depth_map(values))
-    cloud = trimesh.load(tmp_path / "a.ply")
-    assert len(cloud.vertices) == facts["num_points"] == METRES.size - 1
-    # Pixel (row 0, column 0): half the image to the left of the axis and above it.
-    z = METRES[0, 0]
-    expected = [-18 * z / 50, 11 * z / 50, -z]
-    np.testing.assert_allclose(cloud.vertices[0], expected, rtol=1e-5)
-    np.testing.assert_array_equal(cloud.colors[1, :3], [1, 0, 0])
-
-
-def test_a_mesh_wears_the_photograph(tmp_path):
-    rows = np.linspace(4, 2, 30, dtype=np.float32)[:, None].repeat(40, axis=1)
-    facts = write(tmp_path / "a.glb", write_glb, depth_map(rows))
-    mesh = trimesh.load(tmp_path / "a.glb").to_geometry()
-    assert len(mesh.faces) == facts["num_triangles"] == 2 * 29 * 39
-    assert mesh.visual.material.baseColorTexture.size == (40, 30)
-    # It faces the camera, which looks along -z: with all areas, seen from the front.
-    assert (mesh.face_normals[:, 2] > 0).all()
-    np.testing.assert_allclose([-mesh.bounds[1][2], -mesh.bounds[0][2]], [2, 4], rtol=1e-6)
-
-
-def test_a_mesh_is_cut_where_depth_jumps():
-    step = np.full((6, 10), 2.0, np.float32)
-    step[:, 5:] = 4.0
-    points = points_from(step, focal_px=(50.0, 50.0))
-    triangles = triangles_of(points, focal_px=(50.0, 50.0))
-    depths = points.reshape(-1, 3)[triangles][..., 2]
-    assert np.ptp(depths, axis=1).max() == 0
-    assert len(triangles) == 2 * 5 * (4 + 4)
-
-
-def test_a_slanted_floor_is_not_cut():
-    focal_px, height = 500.0, 200
-    below = np.arange(1, height + 1, dtype=np.float32)
-    floor = (1.5 * focal_px / (below + 60))[:, None].repeat(5, axis=1)  # 1.5 m under the camera
-    points = points_from(floor[::-1], focal_px=(focal_px, focal_px))
-    assert len(triangles_of(points, focal_px=(focal_px, focal_px))) == 2 * (height - 1) * 4
-
-
-@pytest.mark.parametrize("max_points", [1, 10, 100, 850, 10_000])
-def test_clouds_and_meshes_stay_below_the_limit(max_points):
-    stride = stride_for(METRES.shape, max_points)
-    points = points_from(METRES, focal_px=(50.0, 50.0), stride=stride)
-    assert points.shape[0] * points.shape[1] <= max_points
-    stream = io.BytesIO()
-    assert write_ply(stream, depth_map(), max_points=max_points)["num_points"] <= max_points
-    write_glb(stream, depth_map(), max_points=max_points)
-
-
-def test_normals_of_a_wall_and_of_a_floor_point_at_the_viewer_and_up():
-    wall = np.full((8, 9), 3.0, np.float32)
-    np.testing.assert_allclose(normals_of(wall, focal_px=(50, 50))[4, 4], [0, 0, 1], atol=1e-6)
-    rows = np.arange(60, dtype=np.float32) + 20
-    floor = (50 / rows)[:, None].repeat(9, axis=1)
-    # The image's middle row is the horizon of points_from, so this floor lies on a slope.
-    normal = normals_of(floor, focal_px=(50, 50))[30, 4]
-    assert normal[1] > 0.3
-    assert abs(normal[0]) < 1e-5
-    np.testing.assert_allclose(np.linalg.norm(normal), 1, rtol=1e-5)
-
-
-def tilted_plane(normal, hw=(40, 60), focal_px=50.0):
-    """Distance float32 (H, W) of the plane normal · point = 1 (x right, y down, z forward)."""
-    x = (np.arange(hw[1]) - (hw[1] - 1) / 2) / focal_px
-    y = (np.arange(hw[0])[:, None] - (hw[0] - 1) / 2) / focal_px
-    return (1 / (normal[0] * x + normal[1] * y + normal[2])).astype(np.float32)
-
-
-@pytest.mark.parametrize("reach", [1, 6, 100])
-def test_a_planes_normal_is_exact_up_to_the_border(reach):
-    normal = np.array([0.2, -0.3, 0.9])
-    found = normals_of(tilted_plane(normal), focal_px=(50, 50), reach=reach)
-    towards = np.array([-0.2, -0.3, 0.9]) / np.linalg.norm(normal)
-    np.testing.assert_allclose(found, np.broadcast_to(towards, found.shape), atol=1e-4)
-
-
-def test_a_wider_reach_keeps_noise_out_of_the_normals():
-    plane = tilted_plane([0.2, -0.3, 0.9])
-    exact = normals_of(plane, focal_px=(50, 50))
-    noisy = plane * (1 + 0.003 * np.random.default_rng(0).standard_normal(plane.shape))
-    degrees = [
-        np.degrees(
-            np.arccos(
-                np.clip((exact * normals_of(noisy, focal_px=(50, 50), reach=reach)).sum(-1), -1, 1)
-            )
-        ).mean()
-        for reach in (1, 6)
-    ]
-    # Ends 6 times as far apart and the mean of 13: 6 √13 = 20 times less, fewer at the border.
-    assert degrees[1] < degrees[0] / 10
-
-
-@pytest.mark.parametrize("reach", [1, 6])
-def test_only_unknown_depth_and_its_rim_have_no_normal(reach):
-    plane = tilted_plane([0.2, -0.3, 0.9])
-    plane[10:13, 20:23] = np.nan
-    found = normals_of(plane, focal_px=(50, 50), reach=reach)
-    assert not found[10:13, 20:23].any()
-    found[9:14, 19:24] = 1  # a slope beside the hole may have lost one of its ends
-    assert found.any(-1).all()
-    np.testing.assert_allclose(found[8, 21], found[30, 50], atol=1e-4)
-
-
-def test_normals_are_written_as_colours(tmp_path):
-    values = np.full((8, 9), 3.0, np.float32)
-    values[0, 0] = np.nan
-    write(tmp_path / "n.png", SHAPE_WRITERS["normals"], depth_map(values))
-    pixels = cv2.imread(str(tmp_path / "n.png"))[..., ::-1]
-    np.testing.assert_array_equal(pixels[4, 4], [128, 128, 255])
-    np.testing.assert_array_equal(pixels[0, 0], [0, 0, 0])
-
-
 @pytest.mark.parametrize("kind", ["inverse_depth", "depth", "depth_m"])
 @pytest.mark.parametrize("values", [METRES, np.full_like(METRES, 3)], ids=["map", "constant"])
 def test_a_hole_in_16_bits_comes_back_as_a_hole(tmp_path, kind, values):
@@ -246,122 +100,6 @@ def test_a_hole_in_16_bits_comes_back_as_a_hole(tmp_path, kind, values):
         back.values[known], values[known], atol=facts["max_error"] * 1.01 + 1e-6
     )
     np.testing.assert_array_equal(np.isnan(read_map(path).decoded()), ~known)
-
-
-def test_depth_without_scale_becomes_a_shape_as_it_is():
-    depth = np.array([[0.5, 5.0, 0.0]], np.float32)
-    distance = depth_map(depth, kind="depth").distance()
-    np.testing.assert_array_equal(distance[0], [0.5, 5, np.nan])
-
-
-def test_relative_depth_becomes_a_shape_with_near_in_front():
-    inverse = np.array([[0.0, 5.0, 10.0]], np.float32)
-    distance = depth_map(inverse, kind="inverse_depth").distance()
-    np.testing.assert_allclose(distance[0], [10, 1 / 0.55, 1], rtol=1e-5)
-
-
-def test_the_focal_length_is_the_given_one_then_exifs_then_a_phones(tmp_path):
-    photo = tmp_path / "a.jpg"
-    exif = Image.Exif()
-    exif.get_ifd(0x8769)[0xA405] = 50
-    Image.new("RGB", (36, 24)).save(photo, exif=exif)
-    assert exif_focal_35mm(photo) == 50
-    assert Camera().focal_px((24, 36), photo) == (pytest.approx(50), "EXIF")
-    assert Camera(focal_35mm=28).focal_px((240, 360), photo) == (pytest.approx(280), "--focal")
-    wide = Camera(fov_deg=90).focal_px((24, 36), photo)
-    assert wide == (pytest.approx(18), "--fov")
-    focal_px, origin = Camera().focal_px((24, 36), None)
-    assert (focal_px, origin[:7]) == (pytest.approx(ASSUMED_FOCAL_35MM), "assumed")
-    # A portrait has the diagonal of a landscape, so it has its focal length too.
-    assert Camera().focal_px((36, 24), None)[0] == focal_px
-
-
-@pytest.mark.parametrize("size", ["48x48", "24x64", "96x64"])
-@pytest.mark.parametrize("camera", [["--fov", "60"], ["--focal", "28"], []])
-def test_a_stretched_map_shows_the_photographs_own_angles(size, camera, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    model = str(save_varied(tmp_path / "model"))
-    exif = Image.Exif()
-    exif.get_ifd(0x8769)[0xA405] = 35
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)).save(
-        "a.jpg", exif=exif
-    )
-    own, _ = Camera(
-        fov_deg=60 if "--fov" in camera else None, focal_35mm=28 if "--focal" in camera else None
-    ).focal_px((48, 64), Path("a.jpg"))
-    words = ["depth", "a.jpg", "-m", model, "-f", "ply", "-o", "a.ply", "--target-size", size]
-    assert main([*words, *camera, "-q"]) == 0
-    _, body = Path("a.ply").read_bytes().split(b"end_header\n")
-    points = np.frombuffer(body, [("xyz", "<f4", 3), ("rgb", "u1", 3)])["xyz"]
-    height, width = map(int, size.split("x"))
-    across, down = np.abs(points[:, :2] / points[:, 2:]).max(0)
-    told = json.loads(Path("a.json").read_text())
-    assert told["focal_px"] == pytest.approx(own * int(size.split("x")[1]) / 64, abs=1e-3)
-    assert told["focal_from"] == told["camera"]["from"]
-    # To the middle of the outermost pixels, so that half a pixel is missing on either side.
-    assert across == pytest.approx((32 / own) * (width - 1) / width, rel=1e-4)
-    assert down == pytest.approx((24 / own) * (height - 1) / height, rel=1e-4)
-
-
-SENSOR = {0x920A: 50.0, 0xA20E: 72.9, 0xA20F: 72.9, 0xA210: 2}  # 22.3 mm are 64 pixels
-
-
-@pytest.mark.parametrize(
-    ("size", "tags", "focal_px"),
-    [
-        ((64, 48), SENSOR, 143.5),
-        ((48, 64), SENSOR, 143.5),
-        ((32, 24), SENSOR | {0xA002: 64, 0xA003: 48}, 71.75),  # a smaller copy
-        ((24, 32), SENSOR | {0xA002: 64, 0xA003: 48}, 71.75),  # turned, too
-        ((64, 48), SENSOR | {0xA20E: 28.7, 0xA210: 3}, 143.5),
-        ((64, 48), SENSOR | {0xA20E: 2.87, 0xA210: 4}, 143.5),
-        ((64, 48), SENSOR | {0xA405: 0}, 143.5),
-    ],
-    ids=["landscape", "portrait", "smaller", "smaller and turned", "by cm", "by mm", "35 mm is 0"],
-)
-def test_a_lens_and_the_pixels_of_its_sensor_give_the_focal_length(tmp_path, size, tags, focal_px):
-    photo = tmp_path / "a.jpg"
-    exif = Image.Exif()
-    exif.get_ifd(0x8769).update(tags)
-    Image.new("RGB", size).save(photo, exif=exif)
-    width, height = size
-    found, origin = Camera().focal_px((height, width), photo)
-    assert (found, origin) == (pytest.approx(focal_px, rel=2e-3), "EXIF")
-    assert Camera().focal_px((2 * height, 2 * width), photo)[0] == pytest.approx(2 * found)
-
-
-@pytest.mark.parametrize(
-    "tags",
-    [{0x920A: 50.0}, SENSOR | {0xA20E: 0}, SENSOR | {0xA20E: 7000.0}, SENSOR | {0x920A: 0}],
-    ids=["no sensor", "resolution 0", "a sensor of 0.2 mm", "no lens"],
-)
-def test_half_of_what_a_focal_length_needs_is_not_enough(tmp_path, tags):
-    exif = Image.Exif()
-    exif.get_ifd(0x8769).update(tags)
-    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=exif)
-    assert exif_focal_35mm(tmp_path / "a.jpg") is None
-
-
-@pytest.mark.parametrize("broken", [b"", b"no image", b"\xff\xd8\xff\xe1\x00\x08Exif"])
-def test_a_photograph_without_a_usable_focal_length_is_no_error(tmp_path, broken):
-    (tmp_path / "a.jpg").write_bytes(broken)
-    assert exif_focal_35mm(tmp_path / "a.jpg") is None
-    assert exif_focal_35mm(tmp_path / "nowhere.jpg") is None
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"fov_deg": 0.0}, "--fov 0"),
-        ({"fov_deg": 180.0}, "--fov 180"),
-        ({"focal_35mm": -28.0}, "--focal -28"),
-        ({"fov_deg": 60.0, "focal_35mm": 28.0}, "leave one out"),
-        ({"fov_deg": math.nan}, "--fov nan"),
-    ],
-)
-def test_impossible_cameras_are_refused(given, said):
-    with pytest.raises(UsageError, match=said):
-        Camera(**given)
 
 
 @pytest.mark.parametrize(

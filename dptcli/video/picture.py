@@ -18,6 +18,8 @@ _UNSPECIFIED = (2, 3)
 _BT709, _BT601, _BT2020 = 1, 5, 9
 _TRANSFERS = {16: "pq", 18: "hlg"}
 _PRIMARIES_BT2020 = 9
+# Matrices and curves that come with BT.2020's primaries, where a file does not say its primaries.
+_MATRICES_BT2020, _TRANSFERS_BT2020 = (9, 10), (14, 15, 16, 18)
 _UNKNOWN_MATRICES = {10: "BT.2020 constant luminance", 14: "ICtCp", 15: "IPT (Dolby Vision)"}
 
 _SAME_ASPECT = Fraction(1, 100)  # closer to square: a rounding of the file's, not a shape
@@ -57,8 +59,11 @@ class PictureReader:
             scaling = {"width": width, "height": height, "interpolation": "BICUBIC"}
         scaling |= self._matrix(frame)
         transfer = _TRANSFERS.get(int(getattr(frame, "color_trc", self._stream_transfer)))
-        if transfer is None:
+        if transfer is None and frame.format.components[0].bits <= 8:
             picture = frame.reformat(format="rgb24", **scaling).to_ndarray()
+        elif transfer is None:  # straight to 8 bits, FFmpeg cuts off what it should round
+            codes = frame.reformat(format="rgb48le", **scaling).to_ndarray()
+            picture = ((codes.astype(np.uint32) + 128) // 257).astype(np.uint8)
         else:
             self._say(f"is HDR ({transfer.upper()}); it is tone-mapped to standard range")
             codes = frame.reformat(format="rgb48le", **scaling).to_ndarray()
@@ -81,7 +86,10 @@ class PictureReader:
 
     def _is_wide(self, frame: Any) -> bool:
         primaries = int(getattr(frame, "color_primaries", self._stream_primaries))
-        return primaries == _PRIMARIES_BT2020
+        if primaries not in _UNSPECIFIED:
+            return primaries == _PRIMARIES_BT2020
+        transfer = int(getattr(frame, "color_trc", self._stream_transfer))
+        return int(frame.colorspace) in _MATRICES_BT2020 or transfer in _TRANSFERS_BT2020
 
     def _say(self, what: str) -> None:
         if what not in self._said:

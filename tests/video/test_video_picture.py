@@ -152,6 +152,24 @@ def test_colours_are_decoded_by_the_files_matrix_or_its_size(size, says, matrix,
     assert np.abs(first(path)[20, 20] - color.astype(float)).max() <= 3
 
 
+def test_ten_bits_are_rounded_to_eight(tmp_path):
+    color = np.array([200, 60, 90])
+    path = coded(tmp_path / "in.mp4", (64, 96), color / 255, matrix=BT709, says=1, bits=10)
+    assert np.abs(first(path)[20, 20] - color.astype(float)).max() <= 1
+
+
+@pytest.mark.parametrize("says", [None, 9], ids=["curve", "curve-and-matrix"])
+def test_hdr_that_does_not_say_its_primaries_has_bt2020s(says, tmp_path):
+    def red(name, **tags):
+        path = coded(
+            tmp_path / name, (64, 96), (0.5, 0.3, 0.3), matrix=BT2020, bits=10, transfer=16, **tags
+        )
+        return first(path)[20, 20].astype(int)
+
+    whole, half = red("whole.mp4", says=9, primaries=9), red("half.mp4", says=says)
+    assert np.abs(whole - half).max() <= 1
+
+
 def pq(nits):
     power = (nits / 10000) ** 0.1593017578125
     return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375

@@ -17,6 +17,7 @@ UNSHOWN = -1  # the rank of packets whose frame is not part of the clip
 
 # Two frames nearer than this are not told apart in what we write (1/90000 s).
 _NEAREST = Fraction(1, 45000)
+_PAUSE_FRAMES = 10  # a frame that stands as long as so many others: the recording paused
 _JUMP_FRAMES = 10  # further back than reordering reaches: the clock began anew
 
 
@@ -89,11 +90,13 @@ def index_packets(
         times[place] = last
     in_order = sorted(shown, key=lambda place: (times[place], place))
     is_known = all(packets[place].pts is not None for place in shown)
-    is_doubtful = reorders and (
+    is_doubtful = (
         # Shown in the order of decoding: then the times are probably decoding's.
         (in_order == shown and not states_times and len(shown) > 1)
         # Two at one time: a guess has filled a gap, and which of the two is first is open.
         or len(set(times.values())) < len(times)
+        if reorders
+        else in_order != shown  # a time stepped back; the frames did not
     )
     is_timed = is_known and not is_doubtful
     if not is_timed:
@@ -173,6 +176,16 @@ def _apart(times: Sequence[int], step: Fraction, time_base: Fraction) -> Sequenc
             apart[moved] = times[first] + gap * (moved - first)
         place = end
     return apart
+
+
+def usual_rate(times: Sequence[int | Fraction], time_base: Fraction) -> Fraction | None:
+    """Frames a second between ascending times, without pauses; None where nothing tells it."""
+    steps = sorted(after - before for before, after in itertools.pairwise(times))
+    if not steps or not steps[len(steps) // 2]:
+        return None
+    longest = _PAUSE_FRAMES * steps[len(steps) // 2]
+    usual = steps[: bisect.bisect_right(steps, longest)]
+    return (len(usual) / (sum(usual, Fraction(0)) * time_base)).limit_denominator(1001)
 
 
 def _unique(names: Sequence[tuple[int | None, int]]) -> dict[tuple[int | None, int], int]:

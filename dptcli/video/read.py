@@ -19,10 +19,14 @@ from numpy.typing import NDArray
 from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.inputs.decode import printable
 from dptcli.inputs.find import ImageSource
-from dptcli.video.index import UNSHOWN, Packet, index_packets
+from dptcli.video.cut import ends_early
+from dptcli.video.index import UNSHOWN, Packet, index_packets, usual_rate
 from dptcli.video.picture import PictureReader
 
 logger = logging.getLogger(__name__)
+
+_MOST_REORDERED = 32  # packets by which a frame may come out behind its place; codecs allow 16
+_MOST_DOUBTS = 3  # holes looked behind: each look decodes from the start
 
 DEFAULT_FPS = Fraction(25)  # of clips made of images, and of files that do not say theirs
 
@@ -85,16 +89,18 @@ class Clip:
     """A video file: its frames' times, and their pixels.
 
     num_frames: those that the file holds and shows. num_missing: how many packets fewer the file
-    holds than it says, where it is cut off.
+    holds than it says, where it is cut off. is_cut: whether it is, though it may not say how many.
     """
 
     def __init__(self, path: Path) -> None:
         """Index the file without decoding it. Raises ImageError for what is no readable video."""
         self.path = path
         self._av = import_av()
+        if path.is_file() and not path.stat().st_size:
+            raise ImageError(f"{printable(path)} is empty (0 bytes); copy or download it again")
         try:
             with self._open() as container:
-                stream = container.streams.video[0]
+                stream = self._choose_stream(container)
                 rate = Fraction(stream.average_rate or DEFAULT_FPS)
                 self.has_audio = bool(container.streams.audio)
                 packets = self._packets(container, stream)
@@ -106,9 +112,9 @@ class Clip:
                     states_times=_states_times(container.format.name),
                 )
                 declared = int(stream.frames or 0)
+                if "mp4" in container.format.name:  # an edit list hides some of those
+                    declared = min(declared, len(stream.index_entries))
                 self._picture = PictureReader(path, stream)
-        except IndexError as error:
-            raise ImageError(f"{printable(path)} holds no video; name a file that does") from error
         except (self._av.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ImageError(
@@ -118,11 +124,13 @@ class Clip:
         if not self.num_frames:
             raise ImageError(f"{printable(path)} holds no video frames; check the file")
         # Of the times themselves: some containers state a rate that is only their clock's.
-        span = self.seconds(self.num_frames - 1) - self.seconds(0)
-        self.fps = ((self.num_frames - 1) / span).limit_denominator(1001) if span else rate
+        self.fps = usual_rate(self._index.times, self._index.time_base) or rate
         self.num_missing = max(0, declared - len(packets))
+        self.is_cut = self.num_missing > 0 or ends_early(path)
         self._is_timed = self._index.is_timed
         self._may_seek = len(self._index.keys) > 1
+        self._threads = "AUTO"
+        self._num_doubts = 0
         self._first = 0  # the frame that decoding began with
         self._frames: Iterator[tuple[int, Any]] | None = None
         self._held: tuple[int, Any] | None = None
@@ -130,6 +138,26 @@ class Clip:
 
     def _open(self) -> Any:
         return self._av.open(str(self.path), metadata_errors="replace")
+
+    def _choose_stream(self, container: Any) -> Any:
+        """The stream of the clip's frames. Raises ImageError where there is none."""
+        name, streams = printable(self.path), container.streams
+        if not len(streams):
+            raise ImageError(f"{name} is cut short, its index is missing; copy it again")
+        videos = [video for video in streams.video if not _is_cover(self._av, video)]
+        if not videos:
+            what = "sound and a cover picture" if streams.video else "no video"
+            raise ImageError(f"{name} holds {what}; name a file that holds video")
+        best = streams.best("video")
+        chosen = best if best in videos else videos[0]
+        if len(videos) > 1:
+            number = videos.index(chosen) + 1
+            logger.warning("%s has %d video streams: number %d is read", name, len(videos), number)
+        self._stream_index = chosen.index
+        return chosen
+
+    def _video(self) -> Any:
+        return self._container.streams[self._stream_index]
 
     def _packets(self, container: Any, stream: Any) -> list[Packet]:
         """All packets, those without content too, up to the end or the break in a damaged file."""
@@ -186,6 +214,15 @@ class Clip:
             self._start(0)
             frame = self._advance(index)
             self._may_seek = frame is None
+        if frame is None and self._num_doubts < _MOST_DOUBTS:
+            # A hole, unless the frame comes behind later ones: then its packet's time is wrong.
+            # Threads of a frame each lose frames around a damaged one.
+            self._num_doubts += 1
+            self._threads = "SLICE"
+            self._start(0)
+            self._advance(index + _MOST_REORDERED)
+            self._start(0)
+            frame = self._advance(index)
         return frame
 
     def _is_far(self, number: int, index: int) -> bool:
@@ -226,7 +263,7 @@ class Clip:
     def _reopen(self) -> None:
         self.close()
         self._container = self._open()
-        self._container.streams.video[0].thread_type = "AUTO"
+        self._video().thread_type = self._threads
 
     def _seek(self, key: tuple[int, int]) -> bool:
         """Stand before a key frame's packet; False where the container does not lead there."""
@@ -236,9 +273,8 @@ class Clip:
             if time is None:
                 continue
             self._reopen()
-            stream = self._container.streams.video[0]
             try:
-                self._container.seek(time, stream=stream, backward=True)
+                self._container.seek(time, stream=self._video(), backward=True)
             except self._av.FFmpegError:
                 continue
             packets = self._demux()
@@ -257,11 +293,14 @@ class Clip:
 
     def _demux(self) -> Iterator[Any]:
         """Packets with content, then the empty one that empties the decoder."""
-        packets = self._container.demux(self._container.streams.video[0])
+        packets = self._container.demux(self._video())
         while True:
             try:
                 packet = next(packets, None)
             except self._av.FFmpegError:  # the break in a damaged file
+                packet = self._av.Packet()  # what the decoder holds comes out
+                packet.stream = self._video()
+                yield packet
                 return
             if packet is None:
                 return
@@ -320,6 +359,11 @@ def _describe(packet: Any) -> Packet:
         is_key=packet.is_keyframe,
         is_discarded=packet.is_discard,
     )
+
+
+def _is_cover(av: Any, stream: Any) -> bool:
+    """Whether a stream of video is the one picture that sound has for its cover."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _states_times(format_name: str) -> bool:

@@ -1,15 +1,17 @@
 """Which frame is which: packets' times, seeks, and files whose times are odd."""
 
+import contextlib
 import subprocess
 import sys
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 from clips import number_in, numbered, write_clip
 from process import environment
 
-from dptcli.video.index import UNSHOWN, Packet, index_packets
+from dptcli.video.index import UNSHOWN, Packet, index_packets, usual_rate
 from dptcli.video.read import Clip
 
 NUM = 40
@@ -96,6 +98,122 @@ def test_an_edit_list_is_no_break(tmp_path):
     assert clip.num_missing == 0
     assert [number_in(clip.read(index)) for index in range(clip.num_frames)] == list(range(10, 30))
     clip.close()
+
+
+def write_packets(path, source, time_of):
+    """A clip's packets in a Matroska file that gives each another time, in ms."""
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        block_times = [time_of(round(1000 * packet.pts * packet.time_base)) for packet in packets]
+        with av.open(str(path), "w") as copy:
+            stream = copy.add_stream_from_template(container.streams.video[0])
+            for packet in packets:
+                packet.stream = stream
+                copy.mux(packet)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\x1fC\xb6u")  # the cluster
+    for packet, time in zip(packets, block_times, strict=True):
+        at = content.index(bytes(packet), at)
+        content[at - 3 : at - 1] = time.to_bytes(2, "big", signed=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("bf", "odd"), [("0", {520: 320}), ("0", {520: 720}), ("2", {520: 300}), ("2", {560: 700})]
+)
+def test_a_time_that_steps_back_moves_no_frame(bf, odd, tmp_path):
+    frames = [numbered(place) for place in range(NUM)]
+    source = write_clip(tmp_path / "in.mkv", frames, bf=bf, g="100")
+    clip = Clip(write_packets(tmp_path / "odd.mkv", source, lambda time: odd.get(time, time)))
+    assert [number_in(clip.read(index)) for index in range(NUM)] == list(range(NUM))
+    clip.close()
+
+
+@pytest.mark.parametrize(("ending", "options"), [("mkv", {}), ("webm", {}), ("mp4", {"frag": 1})])
+def test_a_file_shorter_than_it_says_is_told(ending, options, tmp_path):
+    whole = tmp_path / f"in.{ending}"
+    codec = "libvpx-vp9" if ending == "webm" else "libx264"
+    write_clip(whole, [numbered(place) for place in range(12)], codec=codec, g="4")
+    if options:
+        with av.open(str(whole)) as container:
+            moved = tmp_path / "frag.mp4"
+            flags = {"movflags": "frag_keyframe+empty_moov"}
+            with av.open(str(moved), "w", options=flags) as copy:
+                stream = copy.add_stream_from_template(container.streams.video[0])
+                for packet in container.demux(video=0):
+                    if packet.size:
+                        packet.stream = stream
+                        copy.mux(packet)
+        whole = moved
+    assert not Clip(whole).is_cut
+    cut = whole.with_stem("cut")
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    clip = Clip(cut)
+    assert clip.is_cut
+    assert 0 < clip.num_frames < 12
+
+
+def test_a_clip_of_unknown_length_is_not_called_cut(tmp_path):
+    live = write_clip(tmp_path / "in.mkv", [numbered(place) for place in range(3)])
+    content = bytearray(live.read_bytes())
+    at = content.index(b"\x18S\x80g") + 4
+    content[at : at + 8] = b"\x01" + b"\xff" * 7
+    live.write_bytes(content[:-20])
+    assert not Clip(live).is_cut
+
+
+def test_frames_in_front_of_a_damaged_end_are_all_there(tmp_path):
+    frames = [numbered(place) for place in range(30)]
+    whole = write_clip(tmp_path / "in.mp4", frames, g="5").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    clip = Clip(tmp_path / "cut.mp4")
+    assert clip.num_missing == 30 - clip.num_frames
+    with av.open(str(tmp_path / "cut.mp4")) as container:
+        container.streams.video[0].thread_type = "NONE"
+        num = 0
+        for packet in container.demux(video=0):
+            with contextlib.suppress(av.FFmpegError):
+                num += len(packet.decode())
+    assert [number_in(clip.read(index)) for index in range(num)] == list(range(num))
+    clip.close()
+
+
+def test_a_cover_picture_is_not_the_clip(tmp_path, caplog):
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        cover = container.add_stream("mjpeg")
+        cover.width, cover.height, cover.pix_fmt = 200, 200, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        video = container.add_stream("libx264", rate=25, options={"crf": "5"})
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        pictures = [(cover, 0, np.zeros((200, 200, 3), np.uint8))]
+        pictures += [(video, place, numbered(place)) for place in range(5)]
+        for stream, place, rgb in pictures:
+            frame = av.VideoFrame.from_ndarray(rgb)
+            frame.pts, frame.time_base = place, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        for stream in (cover, video):
+            container.mux(stream.encode(None))
+    clip = Clip(tmp_path / "in.mp4")
+    assert [number_in(clip.read(index)) for index in range(clip.num_frames)] == list(range(5))
+    assert not caplog.text
+    clip.close()
+
+
+def test_frames_before_the_clips_zero_are_not_missing(tmp_path):
+    frames = [numbered(place) for place in range(20)]
+    times = [40 * place - 200 for place in range(20)]
+    clip = Clip(write_clip(tmp_path / "in.mp4", frames, times=times, bf="0", g="4"))
+    assert [number_in(clip.read(index)) for index in range(clip.num_frames)] == list(range(5, 20))
+    assert not clip.is_cut
+    clip.close()
+
+
+def test_pauses_are_no_part_of_a_clips_rate():
+    times = [*range(0, 400, 40), *range(3_600_000, 3_600_400, 40)]
+    assert usual_rate(times, Fraction(1, 1000)) == 25
+    assert usual_rate([0, 33, 67, 100], Fraction(1, 1000)) == 30
+    assert usual_rate([5], Fraction(1, 1000)) is None
 
 
 def index(times, *, dts=None, keys=(0,), reorders=False, unit=1000):

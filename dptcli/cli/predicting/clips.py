@@ -67,10 +67,10 @@ def run_clip(
         work = _to_video if wanted.to_video else _to_folder
         reporter.left_out(left_out)
         code = work(request, outputs, shot, reporter) or (1 if left_out.folders else 0)
-    if clip is not None and clip.num_missing and (frames.stop or 1 << 60) > clip.num_frames:
-        total = clip.num_frames + clip.num_missing
+    if clip is not None and clip.is_cut and (frames.stop or 1 << 60) > clip.num_frames:
+        of = f" of {clip.num_frames + clip.num_missing}" if clip.num_missing else ""
         logger.error(
-            "%s breaks off after %d of %d frames; those are done", clip.path, clip.num_frames, total
+            "%s breaks off after %d%s frames; those are done", clip.path, clip.num_frames, of
         )
         return 1
     return code

@@ -19,7 +19,7 @@ from dptcli.cli.depth_outputs import (
 from dptcli.cli.depth_views import check_sees_views, check_views, in_one_scene
 from dptcli.cli.predicting import options as p
 from dptcli.cli.predicting.engine import Engine, read_engine
-from dptcli.cli.predicting.outputs import Needs, RunAll, RunOutputs, Watch
+from dptcli.cli.predicting.outputs import Joint, Needs, RunAll, RunOutputs, Watch
 from dptcli.cli.predicting.request import Request, read_request
 from dptcli.cli.predicting.run import run
 from dptcli.cli.terminal.console import say
@@ -80,6 +80,7 @@ def depth(
     fov: d.FieldOfView = None,
     focal: d.Focal = None,
     intrinsics: d.Intrinsics = None,
+    colmap: d.Colmap = None,
     max_points: d.MaxPoints = "1M",
     edge_cut: d.EdgeCut = None,
     strength: d.Strength = None,
@@ -199,7 +200,26 @@ def _run_outputs(
         needs=needs,
         run_all=_in_one_range(outputs) if in_one_range else None,
         views=_views(outputs),
+        **_of_colmap(outputs),
     )
+
+
+def _of_colmap(outputs: "DepthOutputs") -> dict[str, Any]:
+    """What a run does beside each photograph's depth where it is fitted to a COLMAP model."""
+    sparse = outputs.sparse
+    if sparse is None:
+        return {}
+    from dptcli.depth.splat import PARAMS_NAME, is_ours, write_params
+
+    params = Joint(
+        option="--colmap",
+        suffix=SIDECAR_SUFFIX,
+        path=lambda _folder: sparse.folder / PARAMS_NAME,
+        write=lambda stream, files, folder: write_params(stream, files, sparse, folder),
+        is_ours=is_ours,
+        is_elsewhere=True,
+    )
+    return {"joined": (params,), "choose": sparse.choose}
 
 
 def _views(outputs: "DepthOutputs") -> "Views | None":

@@ -22,8 +22,9 @@ Formats = Annotated[
         show_default=False,
         rich_help_panel=o.OUTPUT,
         help="One or more. For the eye: color, jpg, webp. For programs: png16, tiff, pfm, npy, "
-        "npz, exr; mm, x256 (16-bit metres); confidence (how sure it is). In space: ply (points), "
-        "glb (a mesh to turn), normals. In two views: sbs, tb, anaglyph, vr180, sbs-half, tb-half. "
+        "npz, exr; mm, x256 (16-bit metres); confidence (how sure it is); splat (for --colmap). "
+        "In space: ply (points), glb (a mesh to turn), normals. In two views: sbs, tb, anaglyph, "
+        "vr180, sbs-half, tb-half. "
         "Without it OUT's ending says it, or color, "
         "e.g. [cyan]-f color,npy[/]",
     ),
@@ -224,6 +225,17 @@ Sky = Annotated[
         rich_help_panel=PICTURE,
         help="The sky, where the model knows it: far away (the default), without a value, or as "
         "the network has it; of other models with --with-segments, e.g. [cyan]--sky mask[/]",
+    ),
+]
+Colmap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        show_default=False,
+        rich_help_panel=METRES,
+        help="For trainers of Gaussian splats: a COLMAP model, to whose points each photograph's "
+        "depth is fitted, and which has the cameras; writes DIR/depth_params.json too, "
+        "e.g. [cyan]images/ --colmap sparse/0 -o depths/[/]",
     ),
 ]
 MaxPoints = Annotated[

@@ -16,16 +16,25 @@ if TYPE_CHECKING:
     from dptcli.depth.boxes import Boxes
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.depth.prompts import Prompts
+    from dptcli.depth.sparse import Sparse
     from dptcli.depth.stereo import Stereo
     from dptcli.results.plan import Plan
     from dptcli.weights.load import LoadedModel
 
 MASK_SUFFIX = ".mask.png"
+SPLAT = "splat"
 
 
 def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs":
     """Check the options about results. Raises UsageError."""
-    formats = parse_formats(given["formats"], out=request.out)
+    _check_colmap(request, given)
+    default = None if given["colmap"] is None else SPLAT
+    formats = parse_formats(given["formats"] or default, out=request.out)
+    if (FORMATS[SPLAT] in formats) != (given["colmap"] is not None):
+        raise UsageError(
+            f"--format {SPLAT} and --colmap belong together: the one writes depth as trainers of "
+            "splats read it, and the other says what it is fitted to"
+        )
     num_bits = d.parse_bits(given["bits"])
     grey = "--grayscale" if given["grayscale"] else "--bits 16" if num_bits == 16 else None
     if given["colormap"] is not None and grey:
@@ -68,7 +77,7 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         colorbar=given["colorbar"],
         side_by_side=given["side_by_side"],
     )
-    known = _anchors(given)
+    known, sparse = _anchors(given), _sparse(given)
     if known is not None and look.value_range.kind == "global":
         raise UsageError(
             "--range global is in the model's values and anchors make metres; give the range in "
@@ -85,7 +94,9 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
             intrinsics=None
             if given["intrinsics"] is None
             else parse_intrinsics(given["intrinsics"]),
+            sparse=sparse,
         ),
+        sparse=sparse,
         mirrored=given["confidence"],
         max_points=max_points or 0,
         edge_cut_deg=edge_cut_deg,
@@ -94,6 +105,31 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         shows_things=given["show_things"],
         sky=d.check_sky(given["sky"]),
     )
+
+
+def _check_colmap(request: "Request", given: Mapping[str, Any]) -> None:
+    """Raise UsageError where what trainers need would not come about."""
+    if given["colmap"] is None:
+        return
+    if request.clip is not None:
+        raise UsageError("--colmap is for photographs, not for clips and sequences")
+    for option, why in (
+        ("anchor", "makes metres, and --colmap the model's own unit"),
+        ("anchors", "makes metres, and --colmap the model's own unit"),
+        ("views", "finds cameras by itself, and --colmap has them"),
+        ("suffix", "names depth otherwise than the photographs, by whose names trainers find it"),
+    ):
+        if given[option]:
+            raise UsageError(f"--{option} {why}; leave one out")
+
+
+def _sparse(given: Mapping[str, Any]) -> "Sparse | None":
+    """Read the COLMAP model. Raises UsageError."""
+    if given["colmap"] is None:
+        return None
+    from dptcli.depth.sparse import read_sparse
+
+    return read_sparse(given["colmap"])
 
 
 def _edge_cut(given: Mapping[str, Any], formats: tuple[Format, ...]) -> float | None:

@@ -9,7 +9,7 @@ from dptcli.cli import options as o
 from dptcli.cli import segment_options as s
 from dptcli.cli.predicting import options as p
 from dptcli.cli.predicting.engine import Engine, read_engine
-from dptcli.cli.predicting.outputs import Needs, RunOutputs
+from dptcli.cli.predicting.outputs import Joint, Needs, RunOutputs
 from dptcli.cli.predicting.request import Request, read_request
 from dptcli.cli.predicting.run import run
 from dptcli.cli.terminal.logs import set_up_logging
@@ -146,11 +146,24 @@ def read_run(given: Mapping[str, Any]) -> tuple[Request, RunOutputs, Engine]:
         make_save=make_save,
         suffixes=(".png", *(s.ALSO[kind] for kind in kinds)),
         needs=Needs(keep_rgb=main == "overlay", keep_scores="scores" in kinds),
-        joined=tuple(s.ALSO[kind] for kind in s.JOINED if kind in kinds)
+        joined=tuple(_joint(s.ALSO[kind]) for kind in s.JOINED if kind in kinds)
         if given["dataset"]
         else (),
     )
     return request, written, where
+
+
+def _joint(suffix: str) -> Joint:
+    """OUT/coco.json, of all NAME.coco.json."""
+    from dptcli.segments.dataset import is_ours, join_dataset
+
+    return Joint(
+        option="--dataset",
+        suffix=suffix,
+        path=lambda folder: folder / suffix.removeprefix("."),
+        write=join_dataset,
+        is_ours=is_ours,
+    )
 
 
 def _main_picture(

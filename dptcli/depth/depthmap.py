@@ -19,6 +19,25 @@ _FARTHEST_M = 1e6  # where depth ends that is not finite or not positive
 
 
 @dataclass(frozen=True)
+class SparseFit:
+    """What a COLMAP model's points say of a map: 1 / depth in its unit = factor · inverse + shift.
+
+    image: as the model calls it. first, last: of 1 / depth over the whole map. median_error: of the
+    points' depths, relative. warning: why there is no fit; then factor and shift change nothing.
+    """
+
+    image: str
+    factor: float
+    shift: float
+    first: float
+    last: float
+    num_points: int
+    num_outliers: int
+    median_error: float | None
+    warning: str | None
+
+
+@dataclass(frozen=True)
 class DepthMap:
     """values: float32 (H, W), inverse depth (large is near, no unit), or depth (large is far), in
     metres or without a scale.
@@ -28,7 +47,8 @@ class DepthMap:
     `values`, where a format needs it or it is known; extrinsics: its place in the world, world to
     camera, float32 (3, 4). confidence: float32 (H, W), large is sure. normals: float32 (H, W, 3) of
     length 1, in the network's own axes, where it knows them. facts: what to say of the image.
-    place: where the photograph lies on the ground, if its file says so.
+    place: where the photograph lies on the ground, if its file says so. sparse_fit: to the points
+    of a COLMAP model, where one is given.
     """
 
     values: NDArray[np.float32]
@@ -41,6 +61,7 @@ class DepthMap:
     normals: NDArray[np.float32] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     place: Place | None = None
+    sparse_fit: SparseFit | None = None
 
     @property
     def pinhole(self) -> dict[str, tuple[float, float]]:

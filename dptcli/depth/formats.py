@@ -57,6 +57,7 @@ FORMATS = {
             needs_sure=True,
         ),
         Format("exr", ".exr", "map", "float32 OpenEXR", extra=("OpenEXR", "exr")),
+        Format("splat", ".png", "map", "16-bit inverse depth, fitted to COLMAP's points"),
         Format("ply", ".ply", "shape", "coloured point cloud", needs_camera=True),
         Format("glb", ".glb", "shape", "textured mesh", needs_camera=True),
         Format("normals", ".normals.png", "shape", "surface normals as colours", needs_camera=True),
@@ -98,13 +99,19 @@ def parse_formats(text: str | None, *, out: str) -> tuple[Format, ...]:
     Raises UsageError for an unknown name and for a format whose optional dependency is missing.
     """
     if text is None:
-        by_ending = {item.suffix: item for item in FORMATS.values()}
+        by_ending = {item.suffix: item for item in reversed(FORMATS.values())}  # the first of each
         chosen: tuple[Format, ...] = (by_ending.get(ending(out), DEFAULT_FORMAT),)
     else:
         names = [word.strip().lower() for word in text.split(",") if word.strip()]
         chosen = tuple(dict.fromkeys(_find(name) for name in names))
     if not chosen:
         raise UsageError(f"--format {text!r} names no format, e.g. --format color,npy")
+    shared = [item.name for item in chosen if item.suffix == DEFAULT_FORMAT.suffix]
+    if len(shared) > 1:
+        raise UsageError(
+            f"--format {' and '.join(shared)} are both NAME{DEFAULT_FORMAT.suffix}; take webp or "
+            "jpg for the picture"
+        )
     for item in chosen:
         if item.extra is not None and importlib.util.find_spec(item.extra[0]) is None:
             raise UsageError(

@@ -1,13 +1,15 @@
-"""--intrinsics: a calibrated camera, as numbers, as JSON, or as COLMAP's cameras.txt."""
+"""--intrinsics: a calibrated camera, as numbers, as JSON, or as COLMAP's cameras file."""
 
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dptcli.depth.colmap_files import DISTORTED, CameraRow, read_cameras
 from dptcli.depth.lens import Lens, Size
 from dptcli.errors import ImageError, UsageError
 from dptcli.inputs.decode import printable
@@ -16,17 +18,10 @@ logger = logging.getLogger(__name__)
 
 OPTION = "--intrinsics"
 _EXAMPLE = "fx,fy,cx,cy in pixels, e.g. 1520,1520,960,540, a JSON or a COLMAP cameras.txt"
-# COLMAP's models that have a focal length and a principal point: where fx, fy, cx, cy stand among
-# the parameters, and how many are for distortion.
-_COLMAP = {
-    "SIMPLE_PINHOLE": ((0, 0, 1, 2), 0),
-    "PINHOLE": ((0, 1, 2, 3), 0),
-    "SIMPLE_RADIAL": ((0, 0, 1, 2), 1),
-    "OPENCV": ((0, 1, 2, 3), 4),
-}
 _NAMES = ("fx", "fy", "cx", "cy")
 _MATRICES = ("intrinsics", "K", "camera_matrix", "intrinsic_matrix")
 _SHAPE_SLACK = 0.01  # of two shapes that count as the same: sizes are rounded
+_ROW = re.compile(r"^\d+\s+[A-Z_]+\s+\d+\s+\d+\s", re.MULTILINE)  # of cameras.txt
 
 
 @dataclass(frozen=True)
@@ -81,6 +76,8 @@ def parse_intrinsics(text: str) -> Intrinsics:
             raise UsageError(f"{OPTION} {text!r} has {len(numbers)} numbers; give {_EXAMPLE}")
         return _made(numbers)
     path = Path(text)
+    if path.suffix == ".bin" and path.is_file():
+        return _from_colmap(path)
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -88,7 +85,11 @@ def parse_intrinsics(text: str) -> Intrinsics:
         raise UsageError(f"{OPTION} {printable(text)!r} {reason}; give {_EXAMPLE}") from error
     if content.lstrip()[:1] in ("{", "["):
         return _from_json(content, path)
-    return _from_colmap(content, path)
+    if not _ROW.search(content):
+        raise UsageError(
+            f"{OPTION} {printable(text)} is neither JSON nor COLMAP's; give {_EXAMPLE}"
+        )
+    return _from_colmap(path)
 
 
 def _from_json(content: str, path: Path) -> Intrinsics:
@@ -131,38 +132,26 @@ def _of_matrix(matrix: Any) -> tuple[float, float, float, float]:
     return rows[0][0], rows[1][1], rows[0][2], rows[1][2]
 
 
-def _from_colmap(content: str, path: Path) -> Intrinsics:
-    """The one camera of a cameras.txt: CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]."""
+def _from_colmap(path: Path) -> Intrinsics:
+    """The one camera of a cameras.txt or cameras.bin."""
     name = printable(path)
-    lines = [line.split() for line in content.splitlines()]
-    cameras = [words for words in lines if words and not words[0].startswith("#")]
+    try:
+        camera = _only([*read_cameras(path).values()], name)
+        numbers = camera.pinhole()
+    except UsageError as error:
+        raise UsageError(f"{OPTION} {error}") from error
+    if camera.is_distorted:
+        logger.warning("%s %s: %s", OPTION, name, DISTORTED)
+    return _made(numbers, camera.hw)
+
+
+def _only(cameras: Sequence[CameraRow], name: str) -> CameraRow:
     if len(cameras) != 1:
         raise UsageError(
-            f"{OPTION} {name} holds {len(cameras)} cameras; give a file with the photographs' own"
+            f"{name} holds {len(cameras)} cameras; give a file with the photographs' own, or the "
+            "whole model with --colmap"
         )
-    [words] = cameras
-    sizes = _numbers(words[2:4])
-    if len(words) < 5 or sizes is None or words[1].upper() != words[1]:
-        raise UsageError(f"{OPTION} {name} is neither JSON nor COLMAP's; give {_EXAMPLE}")
-    model = words[1]
-    if model not in _COLMAP:
-        raise UsageError(
-            f"{OPTION} {name}: the camera model {model!r} is none of {', '.join(_COLMAP)}; "
-            "undistort the photographs (colmap image_undistorter)"
-        )
-    places, num_distortion = _COLMAP[model]
-    params = _numbers(words[4:])
-    wanted = max(places) + 1 + num_distortion
-    if params is None or len(params) != wanted:
-        raise UsageError(f"{OPTION} {name}: {model} has {wanted} parameters, not {len(words) - 4}")
-    if any(params[max(places) + 1 :]):
-        logger.warning(
-            "%s %s: the lens's distortion is ignored; undistorted photographs would fit better",
-            OPTION,
-            name,
-        )
-    width, height = sizes
-    return _made([params[place] for place in places], (int(height), int(width)))
+    return cameras[0]
 
 
 def _made(numbers: Sequence[float], hw: Size | None = None) -> Intrinsics:

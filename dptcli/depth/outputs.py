@@ -23,6 +23,8 @@ from dptcli.depth.lens import Lens
 from dptcli.depth.picture import Look
 from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
+from dptcli.depth.sparse import Sparse
+from dptcli.depth.splat import FACT, fit_facts, fit_to_sparse
 from dptcli.depth.stereo import Stereo, write_stereo
 from dptcli.depth.things import describe_boxes, describe_things, draw_things
 from dptcli.errors import UsageError
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Sky = Literal["far", "mask", "keep"]
-TOLD = ("kind", "min", "max", "anchors", "segments", "things", "boxes", "shot_change")
+TOLD = ("kind", "min", "max", "anchors", "segments", "things", "boxes", "shot_change", FACT)
 """The facts of an image that its line of --json holds."""
 
 
@@ -58,6 +60,7 @@ class DepthOutputs:
     on_picture: takes each image's name and picture, whatever the formats, in the writer's thread.
     names: class id -> name, where classes are predicted too. mask_style: write their masks, each to
     the last of a job's files. sky: what becomes of it, None is "far" where the network knows it.
+    sparse: a COLMAP model, to whose points each photograph's depth is fitted.
     """
 
     formats: tuple[Format, ...] = (FORMATS["color"],)
@@ -76,6 +79,7 @@ class DepthOutputs:
     mask_style: Style | None = None
     sky: Sky | None = None
     mirrored: bool = False
+    sparse: Sparse | None = None
 
     @property
     def confidence(self) -> Literal["network", "mirrored"] | None:
@@ -127,7 +131,7 @@ class DepthOutputs:
         wrong = [
             f"--format {item.name}"
             for item in self.formats
-            if item.needs_metres or item.group in {"shape", "stereo"}
+            if item.needs_metres or item.group in {"shape", "stereo"} or item.name == "splat"
         ]
         wrong += [] if self.anchors is None else ["--anchor"]
         if wrong:
@@ -198,6 +202,11 @@ class DepthOutputs:
             **value_facts(values),
             **prediction.facts,
         }
+        sparse_fit = None
+        if self.sparse is not None:
+            seen = self.sparse.of(job.source)
+            sparse_fit = fit_to_sparse(values, kind, seen, prediction.source_hw)
+            facts[FACT] = fit_facts(sparse_fit, self.sparse)
         if prediction.labels is not None:
             facts["segments"] = describe_segments(values, prediction.labels, self.names)
             facts["things"] = describe_things(
@@ -230,6 +239,7 @@ class DepthOutputs:
             else normals_at(prediction.normals, (values.shape[0], values.shape[1])),
             facts=facts,
             place=prediction.about.place,
+            sparse_fit=sparse_fit,
         )
 
     def _lens(

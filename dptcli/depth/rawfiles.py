@@ -17,6 +17,7 @@ from PIL import Image, TiffImagePlugin, TiffTags
 
 from dptcli.depth.colormaps import finite_range, scale_to_levels
 from dptcli.depth.depthmap import DepthMap
+from dptcli.depth.splat import write_splat
 from dptcli.kinds import CONFIDENCE
 from dptcli.results.writers import save_png, write_array
 
@@ -186,4 +187,5 @@ RAW_WRITERS: Mapping[str, Callable[[BinaryIO, DepthMap], Facts]] = {
     "npz": write_npz,
     "exr": write_exr,
     "confidence": write_confidence,
+    "splat": write_splat,
 }

@@ -135,8 +135,9 @@ class RunReport:
         facts: dict[str, Any] = {"elapsed_s": round(outcome.elapsed_s, 4)}
         if outcome.error is not None:
             facts["error"] = outcome.error
-        if outcome.facts.get("notes"):
-            facts["notes"] = outcome.facts["notes"]
+        for name in ("notes", "colmap"):
+            if outcome.facts.get(name):
+                facts[name] = outcome.facts[name]
         if outcome.output_hw is not None:
             facts["height"], facts["width"] = outcome.output_hw
         self._add(outcome.job, "done" if outcome.error is None else "failed", facts)

@@ -5,9 +5,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import PurePath
 from typing import TypeVar
 
 from dptcli.errors import DptError, ImageError, TooLargeError
+from dptcli.inputs.decode import printable
 from dptcli.records.report import Outcome
 from dptcli.results.plan import Job
 
@@ -33,6 +35,12 @@ def ahead(
         yield waiting.popleft().result()
 
 
+def _names(reason: str, job: Job) -> bool:
+    """Whether a reason names the image, or a file of its own."""
+    own = [PurePath(str(path)).name for path in (job.source.name, *job.results)]
+    return any(name in reason or printable(name) in reason for name in own if name)
+
+
 def failure(job: Job, error: Exception, started: float) -> Outcome:
     """Say in one line why an image failed; the traceback of what we did not foresee is logged."""
     reason = str(error)
@@ -40,6 +48,7 @@ def failure(job: Job, error: Exception, started: float) -> Outcome:
         logger.debug("%s failed", job.source.name, exc_info=error)
         reason = f"{type(error).__name__}: {(reason.splitlines() or [''])[0]}"
     names_image = isinstance(error, ImageError) and not isinstance(error, TooLargeError)
-    if not names_image:
+    # An ImageError of what goes with an image (its camera, its prompt) knows no name.
+    if not (names_image and _names(reason, job)):
         reason = f"{job.source.name}: {reason}"
     return Outcome(job, reason, elapsed_s=time.perf_counter() - started)

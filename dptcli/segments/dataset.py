@@ -1,11 +1,14 @@
 """One COCO file of many photographs, gathered from each one's own."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dptcli import __version__
+
+logger = logging.getLogger(__name__)
 
 _MADE_BY = "dpt segment"
 # How each file of ours begins: we write them, in this order and without spaces.
@@ -21,6 +24,16 @@ def is_ours(path: Path) -> bool:
     """Whether a file is one of ours by its first bytes. Raises OSError."""
     with path.open("rb") as stream:
         return stream.read(len(_BEGIN)) == _BEGIN
+
+
+def join_dataset(stream: BinaryIO, files: Iterable[Path], folder: Path) -> None:
+    """Join a folder's files to one and warn of what it leaves out; see write_dataset."""
+    if num_left_out := write_dataset(stream, files):
+        logger.warning(
+            "what joins %s leaves out %d files: gone, with other classes, or a photograph's second",
+            folder,
+            num_left_out,
+        )
 
 
 def write_dataset(stream: BinaryIO, files: Iterable[Path]) -> int:

@@ -106,7 +106,7 @@ def _to_folder(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: 
         existing=request.existing,
         added=request.suffix,
     )
-    joined = [Joined(plan, suffix, existing=request.existing) for suffix in outputs.joined]
+    joined = [Joined(plan, joint, existing=request.existing) for joint in outputs.joined]
     reporter.planned(plan)
     if not plan.jobs:
         for one in joined:

@@ -1,44 +1,46 @@
-"""One file that joins what a folder's runs wrote of each image, kept up by every run's end."""
+"""A file that joins what a folder's runs wrote of each image, kept up by every run's end."""
 
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from dptcli.errors import UsageError
 from dptcli.remote.places import RemotePath
 
 if TYPE_CHECKING:
+    from dptcli.cli.predicting.outputs import Joint
     from dptcli.results.plan import Existing, Plan
-
-logger = logging.getLogger(__name__)
 
 _PATIENCE_S = 60.0
 
 
 class Joined:
-    """OUT/coco.json, of all OUT/…/NAME.coco.json.
+    """Such as OUT/coco.json, of all OUT/…/NAME.coco.json.
 
     What earlier runs and runs on other machines made of other images counts too, as the folder's
     record has it; in a store, which has no record, the images of this run alone.
-    Raises UsageError where a file of that name is not ours.
+    Raises UsageError where a file of that name is not ours, or cannot be written.
     """
 
-    def __init__(self, plan: "Plan", suffix: str, *, existing: "Existing") -> None:
+    def __init__(self, plan: "Plan", joint: "Joint", *, existing: "Existing") -> None:
         if plan.folder is None:
-            raise UsageError("--dataset is of a folder of results; name one, e.g. -o masks/")
+            raise UsageError(f"{joint.option} is of a folder of results; name one, e.g. -o out/")
         self._folder = plan.folder
-        self._suffix = suffix
+        self._joint = joint
         self._own = [
             path
             for job in (*plan.jobs, *plan.skipped)
             for path in job.results
-            if path.name.endswith(suffix)
+            if path.name.endswith(joint.suffix)
         ]
-        self._path = plan.folder / suffix.removeprefix(".")
+        self._path = joint.path(plan.folder)
+        from dptcli.results.plan import refuse_unwritable
+
+        if joint.is_elsewhere:
+            refuse_unwritable(self._path.parent)
         if existing != "overwrite" and self._path.exists() and not self._is_ours():
             raise UsageError(
                 f"{str(self._path)!r} is not as dpt wrote it; move it away, or replace it with "
@@ -48,7 +50,7 @@ class Joined:
     def write(self) -> None:
         """Write it whole. Raises ImageError where the disk does not let it."""
         if isinstance(self._folder, RemotePath):
-            self._write(self._own, lambda _path, _whole: None)
+            self._write(self._own, _unnoted)
         elif self._own or self._path.exists():
             with _alone(self._folder):
                 self._keep_up(self._folder)
@@ -58,13 +60,14 @@ class Joined:
 
         ledger = Ledger(folder, task="segment", work="")
         ledger.open()
+        note = _unnoted if self._joint.is_elsewhere else ledger.add_joined
         try:
             # Where a disk has no locks, another run may have joined its own since we looked.
             written = None
             for _ in range(5):
                 if (found := self._found(folder)) == written:
                     break
-                self._write([path for path, _ in found], ledger.add_joined)
+                self._write([path for path, _ in found], note)
                 written = found
         finally:
             ledger.close()
@@ -74,7 +77,7 @@ class Joined:
         from dptcli.records.ledger import read_records
 
         recorded = (folder / name for name in read_records(folder))
-        paths = {path for path in recorded if path.name.endswith(self._suffix)}
+        paths = {path for path in recorded if path.name.endswith(self._joint.suffix)}
         found = []
         for path in sorted(paths.union(self._own)):
             with contextlib.suppress(OSError):  # failed, or removed since
@@ -84,30 +87,20 @@ class Joined:
     def _write(self, files: Sequence[Path], note: Callable[[Path, Path], None]) -> None:
         from dptcli.results.files import watching
         from dptcli.results.writers import write_whole
-        from dptcli.segments.dataset import write_dataset
-
-        num_left_out = 0
-
-        def write(stream: BinaryIO) -> None:
-            nonlocal num_left_out
-            num_left_out = write_dataset(stream, files)
 
         with watching(note):
-            write_whole(self._path, write)
-        if num_left_out:
-            logger.warning(
-                "%s leaves out %d files: gone, with other classes, or a photograph's second",
-                self._path,
-                num_left_out,
-            )
+            write_whole(self._path, lambda stream: self._joint.write(stream, files, self._folder))
 
     def _is_ours(self) -> bool:
         from dptcli.records.ledger import known_results
-        from dptcli.segments.dataset import is_ours
 
-        if isinstance(self._folder, RemotePath):
-            return is_ours(self._path)
+        if self._joint.is_elsewhere or isinstance(self._folder, RemotePath):
+            return self._joint.is_ours(self._path)
         return known_results(self._folder)(self._path)
+
+
+def _unnoted(_path: Path, _whole: Path) -> None:
+    """Record nothing: a store has no record, and a folder's knows no file elsewhere."""
 
 
 @contextlib.contextmanager

@@ -128,6 +128,8 @@ class Reporter:
                 say(f"{counter}{outcome.job.source.name} -> {where} ({outcome.elapsed_s:.2f} s)")
                 if isinstance(fit := outcome.facts.get("anchors"), dict):
                     say(_fit_line(fit))
+                if isinstance(fit := outcome.facts.get("colmap"), dict) and fit["scale"]:
+                    say(_points_line(fit))
 
     def summary(self, report: "Report", plan: "Plan") -> None:
         """Close with the count, the rate, and every failure by name."""
@@ -176,6 +178,13 @@ def _fit_line(fit: Mapping[str, Any]) -> str:
     return (
         f"  metres by {fit['num_anchors']} anchors: {formula}; error {fit['median_error']:.1%} in "
         f"the middle, {fit['largest_error']:.1%} at most, {fit['num_outliers']} outliers"
+    )
+
+
+def _points_line(fit: Mapping[str, Any]) -> str:
+    return (
+        f"  fitted to {fit['num_points']} points: error {fit['median_error']:.1%} in the middle, "
+        f"{fit['num_outliers']} outliers"
     )
 
 

@@ -49,6 +49,8 @@ def _run_photographs(
     # Everything that may be refused is refused before torch is imported, in a fraction of a second.
     left_out = LeftOut()
     sources = find_sources(request, left_out)
+    if outputs.choose is not None:
+        sources = outputs.choose(sources, left_out)
     prompts = outputs.needs.prompts
     if prompts is not None:
         prompts.check_for(sources)
@@ -70,7 +72,7 @@ def _run_photographs(
         is_result=kept.results(),
         added=request.suffix,
     )
-    joined = [Joined(plan, suffix, existing=request.existing) for suffix in outputs.joined]
+    joined = [Joined(plan, joint, existing=request.existing) for joint in outputs.joined]
     reporter.left_out(left_out, plan)
     if not plan.jobs:
         for one in joined:

@@ -51,7 +51,7 @@ def check_watch(request: Request, outputs: RunOutputs) -> None:
             "--range global spans a run that ends; give values with --watch, e.g. --range 0:30"
         )
     if outputs.run_all is not None or outputs.joined:
-        option = "--dataset" if outputs.joined else "--views"
+        option = outputs.joined[0].option if outputs.joined else "--views"
         raise UsageError(f"{option} is about all images of a run that ends; leave --watch out")
     if request.out == "-" or is_address(request.out):
         raise UsageError(f"--watch fills a folder of this machine, not {request.out!r}; name one")

@@ -40,7 +40,7 @@ def is_usual(option: str, value: object) -> bool:
 
     Nothing is done again for it. Another runtime's results differ in their last digits at least.
     """
-    return (option, value) == ("runtime", "torch")
+    return (option, value) in {("runtime", "torch"), ("colmap", None)}
 
 
 def work_hash(
@@ -59,6 +59,10 @@ def work_hash(
             for text in sorted(path.rglob("*.txt")):
                 digest.update(os.fsencode(f"\0{text}"))
                 digest.update(text.read_bytes())
+    if "colmap" in options:
+        from dptcli.depth.sparse import sparse_digest
+
+        digest.update(sparse_digest(Path(options["colmap"])).encode())
     for source in sources:
         digest.update(os.fsencode(f"\0{source.relative}"))
         try:

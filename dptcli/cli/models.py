@@ -205,13 +205,18 @@ def _facts(entry: CatalogEntry) -> dict[str, Any]:
 
 
 def _facts_of_unlisted(name: str) -> dict[str, Any]:
-    """What config.json says of a folder or of a cached repository."""
-    folder = Path(name) if Path(name).is_dir() else hub.cached(hub_name(name))
+    """What is told of a folder, of an original file, or of a cached repository that holds one."""
+    folder = Path(name) if Path(name).exists() else hub.cached(hub_name(name))
     if folder is None:
         raise ModelError(
             f"{name} is not listed and not in the cache; `dpt models download {name}` fetches it"
         )
-    values = described_config(folder)
+    if folder.is_file():
+        from dptcli.weights.originals import read_original
+
+        values, files = read_original(folder).config, [folder]
+    else:
+        values, files = described_config(folder), files_of(folder)
     backbone = values.get("backbone_config")
     return {
         "name": name,
@@ -220,7 +225,7 @@ def _facts_of_unlisted(name: str) -> dict[str, Any]:
         "gives": _gives(values),
         "backbone": backbone.get("model_type") if isinstance(backbone, dict) else "vit",
         "architectures": values.get("architectures"),
-        "megabytes": round(sum(path.stat().st_size for path in files_of(folder)) / 1e6, 1),
+        "megabytes": round(sum(path.stat().st_size for path in files) / 1e6, 1),
         "cached": hub.is_cache(folder),
         "folder": str(folder),
     }

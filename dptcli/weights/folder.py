@@ -5,7 +5,7 @@ is built from them.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,17 @@ def shards_of(index: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelError(f"{index}: has no weight_map; fetch it again")
     return {str(name): str(file_name) for name, file_name in weight_map.items()}
+
+
+def originals_among(names: Iterable[str]) -> list[str]:
+    """Those of the names that are of authors' own files."""
+    return [name for name in names if name.lower().endswith(ORIGINAL_SUFFIXES)]
+
+
+def original_among(names: Iterable[str]) -> str | None:
+    """The file of the authors' own, where just one of the names is of one."""
+    found = originals_among(names)
+    return found[0] if len(found) == 1 else None
 
 
 def files_of(folder: Path, access: Access = HERE) -> list[Path]:

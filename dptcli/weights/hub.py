@@ -5,11 +5,10 @@ HF_TOKEN, HF_HUB_OFFLINE. It is imported when a function needs it, since that ta
 A model that is in the cache is used without asking the hub.
 """
 
-import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +22,8 @@ from dptcli.weights.folder import (
     PROCESSOR_NAME,
     authors_architecture,
     files_of,
+    original_among,
+    originals_among,
     processor_among,
     read_config,
     shards_of,
@@ -31,13 +32,12 @@ from dptcli.weights.folder import (
     weights_among,
 )
 from dptcli.weights.hub_errors import explained, quiet_disk_warning
+from dptcli.weights.hub_hash import digest_of
 
 logger = logging.getLogger(__name__)
 
 NEWEST = "main"
 NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
-READ_BYTES = 1 << 20
-GIT_HASH, SHA256_HASH = 40, 64  # hex digits
 
 _NOT_CACHED = (
     "model {name!r} is not in the cache, and offline mode forbids to download it; "
@@ -96,16 +96,34 @@ def parse_name(text: str) -> HubName | None:
 
 
 def cached(name: HubName) -> Path | None:
-    """The folder of a model that lies whole in the cache, else None. Asks nobody."""
+    """The folder or original file of a model that lies whole in the cache, else None.
+
+    Asks nobody.
+    """
     found = name.find(CONFIG_NAME)
     if found is None:
-        return None
+        return _cached_original(name)
     folder = found.parent
     try:
         files_of(folder, name.access)
     except ModelError:
         return None
     return folder
+
+
+def _cached_original(name: HubName) -> Path | None:
+    """The one file of the authors' own that a repository without config.json holds here."""
+    held = _cache_of(name).glob("snapshots/*/*")
+    only = original_among({path.name for path in held if name.find(path.name)})
+    return name.find(only) if only else None
+
+
+def _cache_of(name: HubName) -> Path:
+    """Where the client keeps what it fetched of a repository."""
+    from huggingface_hub import constants
+
+    cache = name.access.cache_dir or Path(constants.HF_HUB_CACHE)
+    return cache / f"models--{name.repository.replace('/', '--')}"
 
 
 def _lacking(name: HubName) -> str | None:
@@ -125,9 +143,7 @@ def _lacking(name: HubName) -> str | None:
 
 def lies_here(name: HubName) -> bool:
     """Whether anything of a repository is in the cache, told in a hundredth of `cached`'s time."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE, f"models--{name.repository.replace('/', '--')}").is_dir()
+    return _cache_of(name).is_dir()
 
 
 def fetch(
@@ -142,6 +158,7 @@ def fetch(
 ) -> Path:
     """The folder of a model: from the cache, else downloaded.
 
+    Of a repository in no layout of the hub it is the authors' own file, if it holds just one.
     task: refuse a model for another task before its weights are fetched. licence: as far as it is
     known already; otherwise the repository's page says it. hint: for an unknown name, the nearest
     known one. refresh: ask for a newer version though one is cached. bare: a model for no task
@@ -182,7 +199,7 @@ def fetch_original(
 
     Raises ModelError in one line that says what to do; what arrives is compared with its hash.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants
 
     found = name.find(file_name)
     if found is not None and not (refresh or name.access.force_download):
@@ -192,16 +209,26 @@ def fetch_original(
             return found
         raise MissingModelError(_NOT_CACHED.format(name=str(name)))
     with explained(name, hint=""), quiet_disk_warning():
-        info = HfApi(token=name.access.token).model_info(
-            name.repository, revision=name.revision or NEWEST, files_metadata=True
-        )
+        info = _described(name)
         files = {file.rfilename: file for file in info.siblings or ()}
         if file_name not in files:
             raise MissingModelError(f"{name} does not hold {file_name}; give a file of your own")
-        _show_licence(name, licence)
-        _require_space(name, files[file_name].size or 0)
-        _get_checked(name, file_name, commit=str(info.sha), file=files[file_name])
-        return name.download(file_name)
+        return _download_original(name, files[file_name], commit=str(info.sha), licence=licence)
+
+
+def _described(name: HubName) -> Any:
+    """What the hub says of a repository: its commit, its files with their hashes, its licence."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=name.access.token)
+    return api.model_info(name.repository, revision=name.revision or NEWEST, files_metadata=True)
+
+
+def _download_original(name: HubName, file: Any, *, commit: str, licence: str | None) -> Path:
+    _show_licence(name, licence)
+    _require_space(name, file.size or 0)
+    _get_checked(name, file.rfilename, commit=commit, file=file)
+    return name.download(file.rfilename)  # which points the branch or tag at the commit
 
 
 def remove(name: HubName) -> int:
@@ -225,7 +252,7 @@ def damaged_files(folder: Path) -> list[Path]:
     damaged = []
     for path in [folder] if folder.is_file() else files_of(folder):
         blob = path.resolve()
-        digest = _digest(blob, len(blob.name)) if blob.parent.name == "blobs" else None
+        digest = digest_of(blob, len(blob.name)) if blob.parent.name == "blobs" else None
         if digest not in (None, blob.name):
             damaged.append(path)
     return damaged
@@ -239,11 +266,7 @@ def is_cache(folder: Path) -> bool:
 
 def _download(name: HubName, *, task: str | None, licence: str | None, bare: bool) -> Path:
     """Fetch the files that loading reads, in the order in which they can be refused."""
-    from huggingface_hub import HfApi
-
-    info = HfApi(token=name.access.token).model_info(
-        name.repository, revision=name.revision or NEWEST, files_metadata=True
-    )
+    info = _described(name)
     inside = f"{name.access.subfolder}/" if name.access.subfolder else ""
     files = {
         file.rfilename.removeprefix(inside): file
@@ -256,7 +279,12 @@ def _download(name: HubName, *, task: str | None, licence: str | None, bare: boo
         "of this family; `dpt models` lists those that are"
     )
     if weights is None or CONFIG_NAME not in files:
-        raise foreign
+        original = None if inside or bare else original_among(files)
+        if original is None:
+            _refuse_several(name, files)
+            raise foreign
+        licence = licence or _card_licence(info)
+        return _download_original(name, files[original], commit=str(info.sha), licence=licence)
 
     def get(file_name: str) -> Path:
         return _get_checked(name, file_name, commit=str(info.sha), file=files[file_name])
@@ -292,7 +320,7 @@ def _get_checked(name: HubName, file_name: str, *, commit: str, file: Any) -> Pa
     if known is not None and not name.access.force_download:
         return path
     expected = file.lfs["sha256"] if file.lfs else file.blob_id
-    actual = _digest(path, len(expected or ""))
+    actual = digest_of(path, len(expected or ""))
     if actual is not None and actual != expected:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
@@ -308,10 +336,7 @@ def _get_resumed(name: HubName, file_name: str, *, commit: str) -> Path:
 
     Clients from 2.x resume by themselves and keep no part; older ones keep it and give up.
     """
-    from huggingface_hub import constants
-
-    cache = name.access.cache_dir or Path(constants.HF_HUB_CACHE)
-    blobs = cache / f"models--{name.repository.replace('/', '--')}" / "blobs"
+    blobs = _cache_of(name) / "blobs"
     kept_before = 0
     while True:
         try:
@@ -323,18 +348,13 @@ def _get_resumed(name: HubName, file_name: str, *, commit: str) -> Path:
             kept_before = kept
 
 
-def _digest(path: Path, digits: int) -> str | None:
-    """The hash of a file as the hub counts it: sha256, or git's own for small files."""
-    if digits == GIT_HASH:
-        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    elif digits == SHA256_HASH:
-        digest = hashlib.sha256()
-    else:
-        return None
-    with path.open("rb") as stream:
-        while block := stream.read(READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+def _refuse_several(name: HubName, files: Collection[str]) -> None:
+    found = originals_among(files)
+    if found:
+        raise MissingModelError(
+            f"{name} holds several files of its authors' own, {', '.join(found)}; fetch one of "
+            "them and give its path"
+        )
 
 
 def _refuse_other_models(name: HubName, config: Mapping[str, Any], *, task: str | None) -> None:

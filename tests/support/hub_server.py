@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 GOOD_TOKEN = "hf_good"
-LARGE = (".safetensors", ".bin")
+LARGE = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 
 @dataclass

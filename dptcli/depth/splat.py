@@ -48,7 +48,7 @@ def fit_to_sparse(
     ones. Where there is no fit, the scale is 0. Raises ImageError for points of another shape.
     """
     seen.lens(source_hw)
-    found, warning = Line(1.0, 0.0, np.empty(0), 0), None
+    found, warning = _NO_LINE, None
     try:
         found = _line(values, kind, seen, source_hw)
     except UsageError as error:
@@ -94,10 +94,10 @@ def fit_facts(fit: SparseFit, sparse: Sparse) -> dict[str, Any]:
 def write_splat(stream: BinaryIO, depth: DepthMap) -> dict[str, Any]:
     """Write 1 / depth in the model's unit over 65,536 levels, from far to near.
 
-    What is beyond infinity or has no value is as far as can be.
+    What is beyond infinity or has no value is as far as can be. Without a fit the unit is the
+    map's own.
     """
-    fit = depth.sparse_fit
-    assert fit is not None
+    fit = depth.sparse_fit or _unfitted(depth)
     inverse = _inverse(depth.values, depth.kind) * np.float32(fit.factor) + np.float32(fit.shift)
     levels = scale_to_levels(inverse, lo=fit.first, hi=fit.last, levels=_TOP + 1)
     levels[~np.isfinite(inverse)] = 0
@@ -177,6 +177,21 @@ def _inverse(values: NDArray[np.float32], kind: Kind) -> NDArray[np.float32]:
     return np.minimum(inverse, np.float32(_NEAREST) * np.median(known))
 
 
+def _unfitted(depth: DepthMap) -> SparseFit:
+    first, last = _span(_inverse(depth.values, depth.kind), _NO_LINE, fitted=False)
+    return SparseFit(
+        image="",
+        factor=_NO_LINE.factor,
+        shift=_NO_LINE.shift,
+        first=first,
+        last=last,
+        num_points=0,
+        num_outliers=0,
+        median_error=None,
+        warning="no points were given",
+    )
+
+
 class Line(NamedTuple):
     """1 / depth = factor · inverse + shift; errors: of the points' depths, relative (N,)."""
 
@@ -184,6 +199,9 @@ class Line(NamedTuple):
     shift: float
     errors: NDArray[np.float64]
     num_outliers: int
+
+
+_NO_LINE = Line(1.0, 0.0, np.empty(0), 0)
 
 
 def _line(

@@ -134,7 +134,10 @@ def test_a_format_whose_library_is_missing_says_what_to_install(monkeypatch):
 
 
 def test_every_format_has_a_suffix_of_its_own_and_a_writer():
-    assert len({item.suffix for item in FORMATS.values()}) == len(FORMATS)
+    assert len({item.suffix for item in FORMATS.values()}) == len(FORMATS) - 1
+    with pytest.raises(UsageError, match=r"splat and color are both NAME\.png"):
+        parse_formats("splat,color", out="x/")
+    assert parse_formats(None, out="x.png") == (FORMATS["color"],)
     for item in FORMATS.values():
         writers = {
             "map": RAW_WRITERS,

@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from dptcli.cli.help_pages import arrange
+
 # In the order of `dpt --help`, each with the first sentence of its own help. The module of the
 # same name adds the command by `register`.
 COMMANDS: Mapping[str, str] = {
@@ -65,6 +67,7 @@ def load_command(name: str) -> Any:
     command: Any = group.commands[name]
     get_params = command.get_params
     command.get_params = lambda ctx: without_pydantic(get_params(ctx))
+    arrange(command)
     return command
 
 

@@ -10,6 +10,8 @@ from dptcli.errors import UsageError
 PICTURE = "Depth picture"
 SPACE = "Points and meshes"
 METRES = "Metres"
+CAMERA = "The camera"
+SCENES = "Scenes and splats"
 STEREO = "Two views"
 CLASSES = "Classes too"
 
@@ -162,8 +164,8 @@ AnchorScale = Annotated[
         metavar="N",
         show_default=False,
         rich_help_panel=METRES,
-        help="Levels per metre of such a PNG, 1000 (millimetres) by default, "
-        "e.g. [cyan]--anchor-scale 256[/]",
+        help="Levels per metre of --anchors' and --prompt's PNG, 1000 (millimetres) by default, "
+        "e.g. [cyan]--anchors kitti.png --anchor-scale 256[/]",
     ),
 ]
 FieldOfView = Annotated[
@@ -171,7 +173,7 @@ FieldOfView = Annotated[
     typer.Option(
         metavar="DEGREES",
         show_default=False,
-        rich_help_panel=SPACE,
+        rich_help_panel=CAMERA,
         help="How wide the camera saw, left to right; else what the network or EXIF says, else a "
         "phone's 27 mm, "
         "e.g. [cyan]-f glb --fov 65[/]",
@@ -182,18 +184,18 @@ Focal = Annotated[
     typer.Option(
         metavar="MM",
         show_default=False,
-        rich_help_panel=SPACE,
+        rich_help_panel=CAMERA,
         help="The same as a focal length on 35 mm film, e.g. [cyan]-f ply --focal 28[/]",
     ),
 ]
 Intrinsics = Annotated[
     str | None,
     typer.Option(
-        metavar="FX,FY,CX,CY|FILE",
+        metavar="CAMERA",
         show_default=False,
-        rich_help_panel=SPACE,
-        help="The calibrated camera, in pixels of the photograph: numbers, JSON or COLMAP's "
-        "cameras.txt, e.g. [cyan]-f glb --intrinsics cameras.txt[/]",
+        rich_help_panel=CAMERA,
+        help="The calibrated camera, in pixels of the photograph: fx,fy,cx,cy, or a file, JSON "
+        "or COLMAP's cameras.txt, e.g. [cyan]-f glb --intrinsics 1450,1450,960,540[/]",
     ),
 ]
 Confidence = Annotated[
@@ -202,15 +204,16 @@ Confidence = Annotated[
         "--confidence",
         rich_help_panel=o.OUTPUT,
         metavar="",
-        help="How sure any model is, for -f confidence and npz: it sees the mirrored photograph "
-        "too, and where both agree it is sure, e.g. [cyan]-f npy,confidence --confidence[/]",
+        help="Ask any model how sure it is, for -f confidence and npz: it sees the mirrored "
+        "photograph too, and is sure where both agree, "
+        "e.g. [cyan]-f npy,confidence --confidence[/]",
     ),
 ]
 Views = Annotated[
     bool,
     typer.Option(
         "--views",
-        rich_help_panel=SPACE,
+        rich_help_panel=SCENES,
         metavar="",
         help="The photographs show one scene: depth that agrees, each camera's place, a cloud of "
         "all (scene.ply) and COLMAP's files (colmap/), "
@@ -220,11 +223,12 @@ Views = Annotated[
 Sky = Annotated[
     str | None,
     typer.Option(
-        metavar="far|mask|keep",
+        metavar="HOW",
         show_default=False,
         rich_help_panel=PICTURE,
-        help="The sky, where the model knows it: far away (the default), without a value, or as "
-        "the network has it; of other models with --with-segments, e.g. [cyan]--sky mask[/]",
+        help="The sky, where the model knows it: far (away, the default), mask (it has no value) "
+        "or keep (as the network has it); of other models with --with-segments, "
+        "e.g. [cyan]--sky mask[/]",
     ),
 ]
 Colmap = Annotated[
@@ -232,7 +236,7 @@ Colmap = Annotated[
     typer.Option(
         metavar="DIR",
         show_default=False,
-        rich_help_panel=METRES,
+        rich_help_panel=SCENES,
         help="For trainers of Gaussian splats: a COLMAP model, to whose points each photograph's "
         "depth is fitted, and which has the cameras; writes DIR/depth_params.json too, "
         "e.g. [cyan]images/ --colmap sparse/0 -o depths/[/]",
@@ -253,8 +257,9 @@ EdgeCut = Annotated[
         metavar="DEGREES",
         show_default=False,
         rich_help_panel=SPACE,
-        help="What is steeper is a gap between two things: no mesh spans it (84 by default; 90 is "
-        "one piece) and, if given, no point of a cloud floats in it, e.g. [cyan]--edge-cut 75[/]",
+        help="Cut where a surface would be steeper than this, between two things: no mesh spans "
+        "it (84 by default; 90 keeps one piece) and, if you give it, no point of a cloud floats "
+        "there, e.g. [cyan]-f ply --edge-cut 75[/]",
     ),
 ]
 Strength = Annotated[
@@ -274,7 +279,7 @@ EyeDistance = Annotated[
         metavar="MM",
         show_default=False,
         rich_help_panel=STEREO,
-        help="The distance of the eyes instead, where depth is in metres, "
+        help="How far apart the eyes are instead, where depth is in metres, "
         "e.g. [cyan]-m zoedepth-nyu -f sbs --ipd 63[/]",
     ),
 ]

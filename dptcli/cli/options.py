@@ -87,8 +87,8 @@ Optimize = Annotated[
         "--optimize/--no-optimize",
         rich_help_panel=MODEL,
         show_default=False,
-        help="Take the cheaper steps to the same result (the default), or the plain ones, e.g. "
-        "[cyan]--no-optimize[/]",
+        help="The cheaper steps to the same result are taken, unless you want the plain ones, "
+        "e.g. [cyan]--no-optimize[/]",
     ),
 ]
 Offline = Annotated[

@@ -99,8 +99,9 @@ Dataset = Annotated[
         "--dataset",
         metavar="",
         rich_help_panel=BESIDE,
-        help="Write one COCO file of all photographs too, OUT/coco.json, gathered from each one's "
-        "own when a run ends; polygons.json by e.g. [cyan]--dataset --also polygons[/]",
+        help="Write one COCO file of all photographs too, gathered from each one's own when a "
+        "run ends: OUT/coco.json, and OUT/polygons.json with --also polygons, "
+        "e.g. [cyan]photos/ -o masks/ --dataset[/]",
     ),
 ]
 

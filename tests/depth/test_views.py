@@ -154,7 +154,7 @@ def test_one_photograph_has_its_camera_and_how_sure_it_is(
         float(output.intrinsics[0, 1, 1]) * 120 / 56, 1e-4
     )
     with np.load(tmp_path / "out" / "b.npz") as arrays:
-        np.testing.assert_allclose(arrays["extrinsics"], output.extrinsics.numpy(), atol=1e-5)
+        np.testing.assert_allclose(arrays["extrinsics"], output.extrinsics.numpy(), atol=1e-4)
         assert arrays["depth"].shape == arrays["conf"].shape == (1, 120, 180)
         assert 1 <= arrays["conf"].min() < arrays["conf"].max()
 

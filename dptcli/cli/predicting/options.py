@@ -80,7 +80,7 @@ MaxPixels = Annotated[
 Levels = Annotated[
     str | None,
     typer.Option(
-        metavar="BLACK:WHITE",
+        metavar="RANGE",
         show_default=False,
         rich_help_panel=o.INPUT,
         help="The values that become black and white in pictures of more than 8 bits, the same for "

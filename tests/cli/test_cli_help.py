@@ -1,0 +1,64 @@
+"""The help of the long commands, in a terminal of 80 columns."""
+
+import re
+
+import pytest
+
+from dptcli.cli import main
+from dptcli.cli.commands import load_command
+from dptcli.cli.help_pages import RARE
+
+LONG = ["depth", "segment"]
+
+
+@pytest.fixture
+def panels(monkeypatch, capsys):
+    """Returns a command's help as {title of a panel: its lines}."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def read(command):
+        assert main([command, "--help"]) == 0
+        found = {}
+        for line in capsys.readouterr().out.splitlines():
+            assert len(line) <= 80
+            if title := re.fullmatch(r"╭─ (.+?) ─+╮", line):
+                lines = found.setdefault(title[1], [])
+            elif line.startswith("│"):
+                lines.append(line)
+        return found
+
+    return read
+
+
+@pytest.mark.parametrize("command", LONG)
+def test_every_option_stands_in_one_panel_and_the_rarely_needed_last(panels, command):
+    found = panels(command)
+    assert [*found][:3] == ["Arguments", "Input", "Output"]
+    assert [*found][-2:] == ["Messages", RARE]
+    shown = [
+        word for lines in found.values() for word in re.findall(r"\n│ (--[\w-]+)", _text(lines))
+    ]
+    declared = [param for param in load_command(command).params if param.opts[0].startswith("--")]
+    wanted = ["--no-optimize" if p.name == "optimize" else p.opts[0] for p in declared]
+    assert sorted(shown) == sorted([*wanted, "--help"])
+
+
+@pytest.mark.parametrize("command", LONG)
+def test_half_of_the_width_at_least_is_for_sentences(panels, command):
+    for title, lines in panels(command).items():
+        text = _text(lines)
+        assert "<" not in text, title  # names of types
+        begin = min(len(line) - len(line[2:].lstrip()) for line in lines if line[3] == " ")
+        assert begin <= 40, title
+
+
+def test_what_help_shows_is_no_other_parser(panels, tmp_path, capsys):
+    panels("depth")
+    words = ["depth", str(tmp_path / "gone.png"), "-o", str(tmp_path / "x.png")]
+    for given in ("--optimize", "--no-optimize"):
+        assert main([*words, given]) == 2
+        assert "no such file" in capsys.readouterr().err
+
+
+def _text(lines):
+    return "".join(f"\n{line}" for line in lines)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -66,16 +67,28 @@ def on_checks(name: str) -> Callable[[], Image.Image]:
     return show
 
 
-def scene(name: str) -> Callable[[], Image.Image]:
-    """Show a mesh's vertices as a camera to the right of the photographer and above sees them."""
+def scene(*names: str, aside: float = 0.22) -> Callable[[], Image.Image]:
+    """Show points, or meshes' vertices, side by side, as a camera to the right and above sees them.
+
+    aside: how far to the right of the photographer, as a share of the distance.
+    """
 
     def show() -> Image.Image:
+        width = MAX_SIZE[0] // len(names)
+        left = (MAX_SIZE[0] - width) // 2
+        return Image.fromarray(np.hstack([view(name)[:, left : left + width] for name in names]))
+
+    def view(name: str) -> NDArray[np.uint8]:
         import trimesh
 
-        [mesh] = trimesh.load(name).geometry.values()
-        colours = np.asarray(mesh.visual.to_color().vertex_colors)[:, :3]
+        loaded = trimesh.load(name)
+        if isinstance(loaded, trimesh.PointCloud):
+            mesh, colours = loaded, np.asarray(loaded.colors)[:, :3]
+        else:
+            [mesh] = loaded.geometry.values()
+            colours = np.asarray(mesh.visual.to_color().vertex_colors)[:, :3]
         middle = float(np.median(mesh.vertices[:, 2]))  # negative: the camera looks along -z
-        eye = np.array([-0.22 * middle, -0.1 * middle, 0])
+        eye = np.array([-aside * middle, -0.1 * middle, 0])
         ahead = np.array([0, 0, middle]) - eye
         ahead /= np.linalg.norm(ahead)
         right = np.cross(ahead, [0, 1, 0])
@@ -91,7 +104,7 @@ def scene(name: str) -> Callable[[], Image.Image]:
             y, x = down[far_first] + step[0], across[far_first] + step[1]
             inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
             picture[y[inside], x[inside]] = colours[far_first][inside]
-        return Image.fromarray(picture)
+        return picture
 
     return show
 
@@ -147,7 +160,8 @@ def page(name: str) -> Callable[[], Image.Image]:
 
 @dataclass(frozen=True)
 class Picture:
-    """commands: run one after another in a folder with the sample photographs and clip.mp4.
+    """commands: run one after another in a folder with the sample photographs, clip.mp4 and
+    known.csv, distances in room.jpg.
 
     show: draws the stored picture from what they wrote; None: what the last command leaves on the
     terminal. needs: a program without which it cannot be drawn.
@@ -181,6 +195,13 @@ PICTURES = {
         ),
         opened("metres.webp"),
     ),
+    "calibrated": Picture(
+        (
+            "dpt calibrate dpt-small known.csv -o my-metres/",
+            "dpt depth photos/ -o far/ -m my-metres/ --colorbar --range 0.5:5",
+        ),
+        beside("far/room.png", "far/coffee.png"),
+    ),
     "normals": Picture(
         ("dpt depth courtyard.jpg -o maps/ --format color,normals,png16",),
         beside("maps/courtyard.png", "maps/courtyard.normals.png"),
@@ -191,6 +212,13 @@ PICTURES = {
             "--anchor 330,400=1.1 --anchor 520,440=0.9",
         ),
         scene("room.glb"),
+    ),
+    "cut": Picture(
+        (
+            "dpt depth astronaut.jpg -o whole.ply",
+            "dpt depth astronaut.jpg -o cut.ply --edge-cut 80",
+        ),
+        scene("whole.ply", "cut.ply", aside=0.3),
     ),
     "stereo": Picture(
         ("dpt depth astronaut.jpg -o stereo/ --refine-edges -f sbs,anaglyph",),
@@ -243,7 +271,7 @@ def make(name: str) -> Image.Image:
 
 @contextlib.contextmanager
 def workplace(folder: Path) -> Iterator[None]:
-    """Put the sample photographs and a short clip into a folder, and work there."""
+    """Put the sample photographs, a short clip and distances into a folder, and work there."""
     from clips import write_clip
 
     (folder / "photos").mkdir()
@@ -254,6 +282,9 @@ def workplace(folder: Path) -> Iterator[None]:
     with Image.open(SAMPLES / "pavilion.jpg") as photo:
         wide = np.asarray(photo.convert("RGB").resize((320, 214)))
     write_clip(folder / "clip.mp4", [wide[:, 20 * step : 20 * step + 240] for step in range(4)])
+    known = ("160,280,3", "330,400,1.1", "520,440,0.9")
+    rows = "".join(f"room.jpg,{place}\n" for place in known)
+    (folder / "known.csv").write_text(f"image,x,y,metres\n{rows}")
     before = Path.cwd()
     os.chdir(folder)
     try:

@@ -45,6 +45,7 @@ _OTHERS = {
 }
 _NAME_OF = {number: name for name, (number, *_) in {**_LENSES, **_OTHERS}.items()}
 _SEEN = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
+_POINT = struct.Struct("<Q3d3BdQ")  # number, place, colour, error, how many see it
 _MAX_NAME = 4096
 
 
@@ -192,10 +193,7 @@ def read_points(path: Path) -> PointRows:
     numbers: list[int] = []
     places: list[tuple[float, ...]] = []
     if path.suffix == ".bin":
-        binary = _Binary(path)
-        for _ in range(binary.count()):
-            number, *xyz, _r, _g, _b, _error, num_seen = binary.take("<Q3d3BdQ")
-            binary.skip(8 * num_seen)
+        for number, *xyz, _r, _g, _b, _error, _num_seen in _Binary(path).rows(_POINT, tail=8):
             numbers.append(number)
             places.append(tuple(xyz))
     else:
@@ -263,6 +261,22 @@ class _Binary:
         start = self._at
         self.skip(rows.itemsize * number)
         return np.frombuffer(self._data, rows, number, start)
+
+    def rows(self, layout: struct.Struct, *, tail: int) -> Iterator[tuple[Any, ...]]:
+        """As many rows as a count before them says; the last value of each counts what follows it.
+
+        tail: the bytes of one of these.
+        """
+        unpack, size, data = layout.unpack_from, layout.size, self._data  # a scene has millions
+        number, at = self.count(), self._at
+        for _ in range(number):
+            if at + size > len(data):
+                raise self._cut()
+            row = unpack(data, at)
+            at += size + tail * row[-1]
+            yield row
+        self._at = at
+        self.skip(0)
 
     def skip(self, number: int) -> None:
         self._at += number

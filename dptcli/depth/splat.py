@@ -138,6 +138,16 @@ def write_params(stream: BinaryIO, files: Iterable[Path], sparse: Sparse, depths
             printable(depths),
             printable(missing[0]),
         )
+    scales = {key: entry["scale"] for key, entry in entries.items() if entry["scale"]}
+    middle = float(np.median([*scales.values()]))
+    odd = [key for key, scale in scales.items() if not middle / 5 <= scale <= 5 * middle]
+    if odd:
+        logger.warning(
+            "%d scales are 5 times the others' median or more, or a fifth of it, the first is "
+            "that of %s; trainers leave such depth out",
+            len(odd),
+            printable(odd[0]),
+        )
     stream.write(json.dumps(entries, indent=2).encode() + b"\n")
 
 

@@ -16,7 +16,7 @@ from dptcli.cli import main
 from dptcli.depth.colmap_files import read_images
 from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.sparse import read_sparse
-from dptcli.depth.splat import fit_to_sparse, write_splat
+from dptcli.depth.splat import fit_to_sparse, write_params, write_splat
 from dptcli.errors import UsageError
 from dptcli.running.answer import Answer
 from dptcli.running.network import Network
@@ -255,6 +255,18 @@ def test_lenses_are_taken_as_far_as_they_are_pinholes(tmp_path, caplog, lens, nu
     assert (camera.fx, camera.fy) == (110, numbers[1] if lens == "OPENCV" else 110)
     assert (camera.cx, camera.cy) == (64, 48)
     assert (said is not None) == ("distortion is ignored" in caplog.text)
+
+
+def test_scales_that_trainers_would_not_take_are_told(sparse, tmp_path, caplog):
+    model, files = read_sparse(str(sparse)), []
+    for number, (name, scale) in enumerate(zip(NAMES, (0.2, 0.03, 0.25), strict=True)):
+        about = {"scale": scale, "offset": 0, "num_points": 9, "num_outliers": 0}
+        about |= {"image": name, "model": model.digest, "median_error": 0.1}
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps({"colmap": about}))
+    write_params(io.BytesIO(), files, model, tmp_path)
+    assert "1 scales are 5 times the others' median or more" in caplog.text
+    assert "that of a/1;" in caplog.text
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
 from dptcli.errors import ImageError
-from dptcli.inputs import jpeg, linear, png, raw, tiff
+from dptcli.inputs import jpeg, linear, png, pnm, raw, tiff
 from dptcli.inputs.colours import to_rgb as to_rgb
 from dptcli.inputs.formats import BASE_FORMATS, Kind, kind_of
 from dptcli.inputs.levels import Meaning
@@ -114,6 +114,8 @@ def _read(stream: BinaryIO, reading: Reading) -> Image.Image:
             return _read_png(stream, reading)
         case "pillow":
             return _read_by_pillow(stream, _plugin(kind), reading)
+        case "pnm":
+            return _read_pnm(stream, _plugin(kind), reading)
         case "tiff":
             return tiff.read_tiff(stream, reading)
         case "heif":
@@ -153,10 +155,26 @@ def _read_by_pillow(
     return _upright_rgb(image, reading)
 
 
+def _read_pnm(stream: BinaryIO, plugin: type[ImageFile.ImageFile], reading: Reading) -> Image.Image:
+    data = stream.read()
+    starts = pnm.pictures(data)
+    image = plugin(io.BytesIO(data[starts[reading.choose_page(len(starts), "picture")] :]))
+    reading.check_size(*image.size)
+    image.load()
+    return _upright_rgb(image, reading)
+
+
 def _read_jpeg(stream: BinaryIO, reading: Reading) -> Image.Image:
     try:
         image: Image.Image = JpegImagePlugin.JpegImageFile(stream)
         reading.check_size(*image.size)
+        number = 0
+        if reading.wanted.page is not None or "mp" in image.info:
+            views = jpeg.views(stream) if "mp" in image.info else [0]
+            number = views[reading.choose_page(len(views), "picture")]
+        if number:
+            image = jpeg.view(stream, number)
+            reading.check_size(*image.size)
         _check_scans(image, stream, reading)
         image.load()
     except (ImageError, MemoryError):

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-How = Literal["pillow", "jpeg", "png", "tiff", "heif", "exr", "hdr", "raw", "none"]
+How = Literal["pillow", "jpeg", "png", "pnm", "tiff", "heif", "exr", "hdr", "raw", "none"]
 
 BASE_FORMATS = "JPEG, PNG, WebP, AVIF, JPEG 2000, BMP, TIFF, PNM or GIF"
 
@@ -47,7 +47,7 @@ KINDS = (
         "pillow",
         "Jpeg2KImagePlugin.Jpeg2KImageFile",
     ),
-    Kind(rb"P[1-6y]\s|P0CMYK\s|Pf\s", "a PNM image", "pillow", "PpmImagePlugin.PpmImageFile"),
+    Kind(rb"P[1-6y]\s|P0CMYK\s|Pf\s", "a PNM image", "pnm", "PpmImagePlugin.PpmImageFile"),
     Kind(rb"\x76\x2f\x31\x01", "an OpenEXR picture", "exr"),
     Kind(rb"#\?(RADIANCE|RGBE)\s", "a Radiance HDR picture", "hdr"),
     # What people hand in by mistake, so that the message can say what the file really is.

@@ -1,13 +1,14 @@
-"""JPEG beyond Pillow: a file without its end, and one whose side data is broken.
+"""JPEG beyond Pillow: a file without its end, one whose side data is broken, one of several views.
 
-Source: ITU-T T.81, annex B.
+Source: ITU-T T.81, annex B; CIPA DC-007 (Multi-Picture Format).
 """
 
 import io
 import re
 from collections.abc import Iterator
+from typing import BinaryIO
 
-from PIL import Image, ImageChops, JpegImagePlugin
+from PIL import Image, ImageChops, JpegImagePlugin, MpoImagePlugin
 
 _END = b"\xff\xd9"
 
@@ -35,6 +36,34 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             end = found.start() if found else len(data)
         yield marker, at, end
         at = end
+
+
+def views(stream: BinaryIO) -> list[int]:
+    """The numbers of a multi-picture file's pictures of the first one's size, which comes first.
+
+    Smaller ones are previews, and maps that brighten the first. Only the first where others are
+    broken. The stream is left at its start.
+    """
+    stream.seek(0)
+    same = [0]
+    try:
+        image = MpoImagePlugin.MpoImageFile(stream)
+        size = image.size
+        for number in range(1, image.n_frames):
+            image.seek(number)
+            same += [number] if image.size == size else []
+    except Exception:  # the first is whole all the same
+        return [0]
+    finally:
+        stream.seek(0)
+    return same
+
+
+def view(stream: BinaryIO, number: int) -> Image.Image:
+    """A picture of a multi-picture file, by its number from 0."""
+    image = MpoImagePlugin.MpoImageFile(stream)
+    image.seek(number)
+    return image
 
 
 def unsupported(data: bytes) -> str | None:

@@ -64,9 +64,8 @@ def read_exr(stream: BinaryIO, reading: Reading) -> Image.Image:
         (left, top), (right, bottom) = header["dataWindow"]
         reading.check_size(int(right) - int(left) + 1, int(bottom) - int(top) + 1)
         parts = openexr.File(str(path), separate_channels=True).parts
-    if len(parts) > 1:
-        reading.say(f"has {len(parts)} parts: the first part is read, the others are left out")
-    channels = {name: channel.pixels for name, channel in parts[0].channels.items()}
+    part = parts[reading.choose_page(len(parts), "part")]
+    channels = {name: channel.pixels for name, channel in part.channels.items()}
     return Image.fromarray(tone_map(_exr_colours(channels, reading)))
 
 
@@ -100,6 +99,7 @@ def read_hdr(stream: BinaryIO, reading: Reading) -> Image.Image:
 
     Source: Greg Ward, Real Pixels (Graphics Gems II), and Radiance's file format manual.
     """
+    reading.choose_page(1)
     data = stream.read()
     head, separator, _ = data.partition(b"\n\n")
     size = _SIZE.match(data, len(head) + 2) if separator else None

@@ -25,6 +25,7 @@ def kind_of_tiff(found: list[Directory], stream: BinaryIO) -> str:
 def read_raw(stream: BinaryIO, reading: Reading, *, kind: str = ANY) -> Image.Image:
     """Develop a raw file to upright RGB. Raises ImageError without rawpy, and for damaged files."""
     rawpy = reading.extra("rawpy", extra="raw", kind=kind)
+    reading.choose_page(1)
     stream.seek(0)
     try:
         with rawpy.imread(stream) as file:

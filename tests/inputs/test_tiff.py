@@ -209,6 +209,60 @@ def test_frames_that_are_left_out_are_said_and_another_can_be_read(caplog, fmt):
     assert np.abs(third.astype(int) - (0, 200, 0)).max() <= 6
 
 
+PICTURES = [np.full((6, 10, 3), level, np.uint8) for level in (0, 100, 200)]
+
+
+def netpbm(kind, values, largest=255):
+    height, width = values.shape[:2]
+    head = f"{kind}\n# made here\n{width} {height}\n"
+    return (head + ("" if kind == "P4" else f"{largest}\n")).encode() + values.tobytes()
+
+
+def pnm_of(fmt):
+    if fmt == "P4":
+        bits = [np.packbits(np.full((6, 10), level == 0), axis=1) for level in (1, 1, 0)]
+        return b"".join(netpbm("P4", row).replace(b"\n2 6\n", b"\n10 6\n") for row in bits)
+    if fmt == "P5":
+        return b"".join(netpbm("P5", rgb[..., 0].astype(">u2") * 257, 65535) for rgb in PICTURES)
+    if fmt == "P6":
+        return b"".join(netpbm("P6", rgb) for rgb in PICTURES)
+    stream = io.BytesIO()
+    first, *others = map(Image.fromarray, PICTURES)
+    first.save(stream, "MPO", save_all=True, append_images=others)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("fmt", ["P4", "P5", "P6", "MPO"])
+def test_pictures_that_are_left_out_are_said_and_another_can_be_read(caplog, fmt):
+    data = pnm_of(fmt)
+    first, third = decode_image(data), decode_image(data, wanted=Wanted(page=3))
+    assert "has 3 pictures: the first picture is read, 2 are left out" in caplog.text
+    assert first.shape == third.shape == (6, 10, 3)
+    expected = (255, 0) if fmt == "P4" else (0, 200)
+    assert (int(first.mean()), int(third.mean())) == expected
+    with pytest.raises(ImageError, match="has 3 pictures, no picture 4"):
+        decode_image(data, wanted=Wanted(page=4))
+
+
+def test_what_follows_a_picture_is_not_always_another(caplog):
+    whole = netpbm("P6", PICTURES[1])
+    for more in (b"\n", b"P6\n10 6\n255\nshort", b"P5 0 0 255\n"):
+        assert (decode_image(whole + more) == 100).all()
+    stream = io.BytesIO()  # a preview behind the photograph
+    preview = Image.new("RGB", (5, 3))
+    Image.fromarray(PICTURES[1]).save(stream, "MPO", save_all=True, append_images=[preview])
+    decode_image(stream.getvalue())
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "BMP", "PPM", "PNG", "TIFF"])
+def test_a_page_that_a_file_of_one_picture_has_not_is_refused(fmt):
+    stream = io.BytesIO()
+    Image.fromarray(PICTURES[1]).save(stream, fmt)
+    with pytest.raises(ImageError, match="has one"):
+        decode_image(stream.getvalue(), wanted=Wanted(page=2))
+
+
 def test_a_chain_of_pages_that_bites_its_tail_ends():
     data = bytearray(pages((COLOUR, 0), (COLOUR, 0)))
     with tifffile.TiffFile(io.BytesIO(data)) as file:

@@ -26,11 +26,13 @@ class StoredMap:
     """values (H, W) as stored, and what the file or its sidecar NAME.json says about them.
 
     facts may hold "kind" (depth_m, depth, inverse_depth, labels), "scale", and "first" and "last":
-    the values of level 0 and of the top level of a picture that spreads a range.
+    the values of level 0 and of the top level of a picture that spreads a range. has_colours:
+    whether the values are the numbers of a palette's colours.
     """
 
     values: NDArray[Any]
     facts: dict[str, Any] = field(default_factory=dict)
+    has_colours: bool = False
 
     def decoded(self) -> NDArray[np.float64]:
         """Return the values (H, W) as float64, levels turned back into what they stand for.
@@ -54,6 +56,7 @@ def read_map(path: Path) -> StoredMap:
     """
     name = printable(path)
     facts: dict[str, Any] = {}
+    has_colours = False
     try:
         if path.suffix.lower() in (".npy", ".npz"):
             values, facts = _read_numpy(path)
@@ -62,7 +65,7 @@ def read_map(path: Path) -> StoredMap:
         elif path.suffix.lower() == ".exr":
             values = _read_exr(path)
         else:
-            values, facts = _read_picture(path)
+            values, facts, has_colours = _read_picture(path)
     except FileNotFoundError as error:
         raise ImageError(f"{name} does not exist; check the path") from error
     except ImageError:
@@ -76,7 +79,7 @@ def read_map(path: Path) -> StoredMap:
         raise ImageError(f"{name} has shape {values.shape}; a map needs (height, width)")
     if values.dtype.kind not in "buif":
         raise ImageError(f"{name} holds {values.dtype}; a map needs integers or floats")
-    return StoredMap(values, facts_about(path, facts))
+    return StoredMap(values, facts_about(path, facts), has_colours)
 
 
 def _read_numpy(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
@@ -121,7 +124,7 @@ def _read_exr(path: Path) -> NDArray[Any]:
     return values
 
 
-def _read_picture(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
+def _read_picture(path: Path) -> tuple[NDArray[Any], dict[str, Any], bool]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # broken metadata does not matter to the values
         with Image.open(path) as image:
@@ -133,7 +136,9 @@ def _read_picture(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
                 )
             values = np.asarray(image)
             facts = own_facts(image)
-    return values, facts
+            palette = image.getpalette() if image.mode == "P" else None
+    greys = [level for level in range(256) for _ in "rgb"]
+    return values, facts, palette is not None and palette != greys[: len(palette)]
 
 
 def own_facts(image: Image.Image) -> dict[str, Any]:

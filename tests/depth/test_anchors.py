@@ -189,6 +189,37 @@ def test_a_map_of_another_shape_is_refused_with_both_sizes(map_hw, tmp_path):
         sample_at(np.ones((48, 64), np.float32), anchors, (48, 64))
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("mm.npy", np.full((4, 6), 1950.0), "holds 1950 m in the middle; floats must be metres"),
+        ("bytes.png", np.full((4, 6), 200, np.uint8), "--anchor-scale says how many"),
+        ("metres.png", np.full((4, 6), 3, np.uint16), "--anchor-scale says how many"),
+        ("colours.png", None, "is a coloured picture"),
+    ],
+)
+def test_a_map_of_another_unit_is_refused_before_metres_are_made_of_it(
+    name, values, reason, tmp_path
+):
+    path = tmp_path / name
+    if values is None:
+        picture = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6)).convert("P")
+        picture.putpalette([level * 7 % 256 for level in range(768)])
+        picture.save(path)
+    elif path.suffix == ".npy":
+        np.save(path, values)
+    else:
+        Image.fromarray(values).save(path)
+    with pytest.raises(UsageError, match=reason):
+        read_anchors([], path)
+
+
+def test_a_map_of_bytes_is_taken_by_its_own_scale(tmp_path):
+    Image.fromarray(np.full((4, 6), 200, np.uint8)).save(tmp_path / "map.png")
+    anchors = read_anchors([], tmp_path / "map.png", levels_per_metre=50)
+    assert anchors.metres.tolist() == [4.0] * 24
+
+
 def test_words_beside_a_map_are_pixels_of_the_photograph(tmp_path):
     Image.fromarray(np.full((24, 32), 2000, np.uint16)).save(tmp_path / "m.png")
     anchors = read_anchors(["63,47=3"], tmp_path / "m.png")

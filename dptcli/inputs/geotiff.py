@@ -64,5 +64,7 @@ def read_place(tags: Mapping[int, Any], hw: tuple[int, int]) -> Place | None:
             isinstance(value, tuple) and all(isinstance(item, int | float) for item in value)
         ):
             found[tag] = value
-    has_place = _MATRIX in found or (_PIXEL_SCALE in found and _TIE_POINTS in found)
+    # Three tie points and more need no scale: ground control points.
+    num_ties = len(found.get(_TIE_POINTS, ())) // 6
+    has_place = _MATRIX in found or num_ties >= (1 if _PIXEL_SCALE in found else 3)
     return Place(hw, found) if has_place and len(found.get(_PIXEL_SCALE, (1, 1))) >= 2 else None

@@ -63,6 +63,17 @@ def test_a_file_without_a_place_has_none():
     assert isinstance(read_place({33550: SCALE, 33922: TIES}, (4, 4)), Place)
 
 
+def test_control_points_stay_on_their_pixels():
+    points = [(0, 0, 5e5, 4.6e6), (64, 0, 5.1e5, 4.6e6), (64, 48, 5.1e5, 4.5e6)]
+    ties = tuple(float(value) for i, j, x, y in points for value in (i, j, 0, x, y, 0))
+    place = read_place({33922: ties, 34735: UTM}, (48, 64))
+    assert place is not None
+    moved = np.reshape(place.scaled((24, 16))[33922], (3, 6))
+    assert moved[:, :2].tolist() == [[0, 0], [16, 0], [16, 24]]
+    assert (moved[:, 3:] == np.reshape(ties, (3, 6))[:, 3:]).all()
+    assert read_place({33922: ties[:12], 34735: UTM}, (48, 64)) is None
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_a_depth_tiff_carries_the_photographs_place(tmp_path, monkeypatch, model, kind):
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,14 @@ from dptcli.model.checks import require_bool, require_int
 
 logger = logging.getLogger(__name__)
 
+# Values that the reference's configurations share and that shape nothing here: kept when given.
+_SHARED = frozenset(
+    {"architectures", "attn_implementation", "chunk_size_feed_forward", "dtype", "finetuning_task"}
+    | {"is_decoder", "name_or_path", "output_attentions", "output_hidden_states", "problem_type"}
+    | {"return_dict", "task_specific_params", "tie_word_embeddings", "torch_dtype", "torchscript"}
+    | {"transformers_version", "use_bfloat16", "_name_or_path", "_attn_implementation"}
+)
+
 
 class _Signature:
     """The parameters of a configuration, for `help` and `inspect`: its fields and defaults."""
@@ -239,11 +247,17 @@ class Config:
 
         pretrained_model_name_or_path: the folder, a file, a name that `dpt models` lists, or
         `owner/name[@revision]`. Among the overrides, those of `Access` (revision, token, …) say
-        how to reach it and are never kept.
+        how to reach it and are never kept, nor are unknown ones.
         """
         access, changes = split_access(overrides)
         values = cls._read(pretrained_model_name_or_path, access)
-        return cls.from_dict(values, return_unused_kwargs=return_unused_kwargs, **changes)
+        found = cls.from_dict(values, return_unused_kwargs=return_unused_kwargs, **changes)
+        config = found[0] if return_unused_kwargs else found
+        # Whatever it was meant for, a key to somewhere perhaps: no file of the model gets it.
+        for name in changes.keys() & config.extra.keys() - values.keys() - _SHARED:
+            logger.warning("%s: unknown %r is left out", cls.__name__, name)
+            del config.extra[name]
+        return found
 
     @classmethod
     def _read(cls, source: str | Path, access: Access) -> dict[str, Any]:

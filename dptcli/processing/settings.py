@@ -5,6 +5,7 @@ What the parameters mean, and which values are allowed, stands in config.py.
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from dptcli.model.access import NEVER_KEPT, Access, split_access
 from dptcli.model.base_config import refuse_push
 from dptcli.processing.config import ProcessorConfig
 from dptcli.results.files import write_text
+
+logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "preprocessor_config.json"
 WHOLE_NAME = "processor_config.json"
@@ -94,21 +97,33 @@ class Settings:
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], **overrides: Any
-    ) -> Self:
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        return_unused_kwargs: bool = False,
+        **overrides: Any,
+    ) -> Any:
         """Read preprocessor_config.json in a local folder (or that file itself).
 
         pretrained_model_name_or_path: also a name that `dpt models` lists, or
         `owner/name[@revision]` on the hub. Among the overrides, those of `Access` (revision,
-        token, …) say how to reach it and are never kept. Raises ModelError where there is none and
+        token, …) say how to reach it and are never kept, nor are unknown ones.
+        return_unused_kwargs: give (processor, those). Raises ModelError where there is none and
         ConfigError where it says something wrong.
         """
         access, changes = split_access(overrides)
         path, values = read_settings(pretrained_model_name_or_path, access)
         try:
-            return cls.from_dict(values, **changes)
+            found = cls.from_dict(values, **changes)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
+        unknown = changes.keys() & found.extra.keys() - values.keys()
+        unused = {name: found.extra.pop(name) for name in unknown}
+        if return_unused_kwargs:
+            return found, unused
+        for name in unused:
+            logger.warning("%s: unknown %r is left out", cls.__name__, name)
+        return found
 
     def save_pretrained(
         self,
@@ -136,7 +151,8 @@ class Settings:
     @classmethod
     def from_json_file(cls, json_file: str | os.PathLike[str]) -> Self:
         """The processor that a file describes. Raises ModelError and ConfigError."""
-        return cls.from_pretrained(json_file)
+        found: Self = cls.from_pretrained(json_file)
+        return found
 
 
 def read_settings(source: str | os.PathLike[str], access: Access) -> tuple[Path, dict[str, Any]]:

@@ -112,6 +112,15 @@ def test_unknown_keys_are_kept_and_written_back(tmp_path: Path) -> None:
         _ = config.no_such_key
 
 
+def test_unknown_words_beside_a_file_are_left_out_and_shared_ones_kept(tmp_path: Path) -> None:
+    DPTConfig().save_pretrained(tmp_path)
+    given = {"hf_api_key": "hf_secret", "output_attentions": True, "problem_type": "depth"}
+    config = DPTConfig.from_pretrained(tmp_path, **given)
+    assert "secret" not in config.to_json_string()
+    assert config.output_attentions
+    assert config.problem_type == "depth"
+
+
 def test_labels_agree_in_every_spelling() -> None:
     named = DPTConfig(id2label={"0": "sky", "1": "ground", "2": "tree"})
     assert named.num_labels == 3

@@ -54,6 +54,18 @@ def test_another_familys_processor_is_refused():
         DPTImageProcessor.from_dict({"image_processor_type": "ZoeDepthImageProcessor"})
 
 
+def test_unknown_words_to_reach_a_file_are_left_out_of_it(tmp_path, caplog):
+    DPTImageProcessor(size=32).save_pretrained(tmp_path)
+    given = {"hf_api_key": "hf_secret", "do_pad": True}
+    processor = DPTImageProcessor.from_pretrained(tmp_path, **given)
+    processor.save_pretrained(tmp_path / "again")
+    assert "secret" not in (tmp_path / "again/preprocessor_config.json").read_text()
+    assert caplog.messages == ["DPTImageProcessor: unknown 'hf_api_key' is left out"]
+    again, unused = DPTImageProcessor.from_pretrained(tmp_path, return_unused_kwargs=True, **given)
+    assert (again, unused) == (processor, {"hf_api_key": "hf_secret"})
+    assert again.do_pad
+
+
 def test_unknown_keys_travel_through_files(tmp_path):
     ours = DPTImageProcessor(crop_pct=0.9, nested={"a": [1, None]}, size=100, image_mean=0.4)
     ours.save_pretrained(tmp_path / "new" / "folder")

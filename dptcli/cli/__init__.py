@@ -6,6 +6,7 @@ file is left.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -85,6 +86,10 @@ def about(
     """
 
 
+# What a command did not foresee and people can mend: permissions, a full or read-only disk.
+_OF_THE_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dpt` with the arguments given (the process's by default) and return its exit code."""
     open_missing()
@@ -108,6 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             if isinstance(error, OSError) and is_of_stream(error):
                 failed_output()
                 return _complain_of_output(error)
+            if isinstance(error, OSError) and error.errno in _OF_THE_DISK and error.filename:
+                _complain(f"cannot use {str(error.filename)!r}: {error.strerror}")
+                return EXIT_USAGE
             return _report_bug(error)
         if code in {EXIT_INTERRUPTED, 128 + signal.SIGTERM, 128 + SIGHUP}:
             _complain("interrupted; finished results are kept")

@@ -1,6 +1,7 @@
 """Files that are whole or absent: everything `dpt` writes goes through here."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -29,8 +30,10 @@ def place_over(temporary: Path, path: Path) -> None:
     """Give a whole file its name, in place of what stands there. Raises OSError."""
     if isinstance(path, RemotePath):
         store.write(temporary, str(path))
-    else:
-        temporary.replace(path)
+        return
+    if path.exists() and not os.access(path, os.W_OK):  # the folder alone would let it be replaced
+        raise PermissionError(errno.EACCES, "the file there is read-only", str(path))
+    temporary.replace(path)
 
 
 _placer: ContextVar[Callable[[Path, Path], object]] = ContextVar("placer", default=place_over)

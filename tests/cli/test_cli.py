@@ -1,5 +1,6 @@
 """The installed `dpt` as a process: what lands on disk, on the streams and in the exit code."""
 
+import errno
 import io
 import json
 import os
@@ -15,6 +16,8 @@ import pytest
 from PIL import Image
 from process import DPT, environment, hear_ctrl_c, warm_dpt
 from tiny import LABELS, save_tiny
+
+from dptcli.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +295,15 @@ def test_an_unforeseen_error_is_one_line_and_v_shows_the_traceback(models):
         assert done.returncode == 2
         assert (b"Traceback" in done.stderr) == traceback
         assert b"dpt: unexpected ZeroDivisionError: boom; run with -v" in done.stderr
+
+
+def test_a_disk_that_refuses_is_one_line_for_any_command(models, tmp_path, monkeypatch, capsys):
+    def refuse(path, *_args, **_options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert main(["convert", models["depth"], str(tmp_path / "new")]) == 2
+    assert capsys.readouterr().err == f"dpt: cannot use '{tmp_path}/new': Permission denied\n"
 
 
 def test_the_version_names_torch_and_python():

@@ -47,6 +47,17 @@ def disk(request, monkeypatch):
         monkeypatch.setattr(os, "link", refuse)
 
 
+def test_a_file_that_is_read_only_stays_though_its_folder_is_not(photos, monkeypatch):
+    kept = photos / "kept.png"
+    kept.write_bytes(b"kept")
+    # As for anybody but root, whom no file refuses.
+    monkeypatch.setattr(os, "access", lambda path, mode: path != kept or mode != os.W_OK)
+    with pytest.raises(ImageError, match=r"kept.png.*: the file there is read-only"):
+        write_whole(kept, lambda stream: stream.write(b"new"))
+    assert kept.read_bytes() == b"kept"
+    assert not [*photos.glob(".*")]
+
+
 @pytest.mark.parametrize("existing", ["refuse", "skip"])
 @pytest.mark.usefixtures("disk")
 def test_a_name_that_was_taken_since_the_plan_is_refused(photos, existing):

@@ -17,18 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptcli.depth.measured import FARTHEST_M, read_metres
 from dptcli.errors import ImageError, UsageError
-from dptcli.evaluation.maps import read_map
 from dptcli.inputs.decode import printable
 from dptcli.kinds import Kind
 
 _MAX_SAMPLED = 20_000  # anchors that a fit takes of a dense map: more change nothing
 _MAX_PAIRS = 500
 _HUBER = 1.345  # 95 % of least squares' efficiency where the errors are Gaussian
-_FARTHEST_M = 1000.0
 _NEAREST_M = 0.001
-_TOO_NEAR_M = 0.03  # half of an integer map nearer than this: its levels are not what was said
-_TOO_NEAR_FOR_BYTES_M = 0.5
 _SAME_SHAPE = 0.02  # what maps' aspects differ by when they show one photograph
 _BAD_RESIDUAL = 0.15  # a typical error above this share of the distance is no fit
 
@@ -168,34 +165,6 @@ def _read_csv(path: Path) -> list[tuple[float, float, float]]:
     return rows
 
 
-def read_metres(path: Path, *, levels_per_metre: float) -> NDArray[np.float64]:
-    """Read a measured depth map (h, w) in metres; 0 and non-finite values: not measured.
-
-    levels_per_metre: of integers; floats are metres. Raises ImageError for what is no such map, and
-    where half of its pixels would lie nearer or farther than anything is measured.
-    """
-    stored = read_map(path)
-    if stored.facts.get("kind") in ("inverse_depth", "disparity", "labels"):
-        raise ImageError(f"{printable(path)} holds {stored.facts['kind']}, not depth in metres")
-    if stored.has_colours:
-        raise ImageError(f"{printable(path)} is a coloured picture, not depth in metres")
-    metres = stored.decoded()
-    is_integer = stored.values.dtype.kind in "bui"
-    if is_integer and "last" not in stored.facts:
-        metres = metres * (1 / levels_per_metre)  # for millimetres ·0.001, as the reference does
-    known = metres[np.isfinite(metres) & (metres > 0)]
-    usual = float(np.median(known)) if known.size else 1.0
-    is_near = is_integer and usual < _TOO_NEAR_M
-    if stored.values.dtype == np.uint8 and "last" not in stored.facts:
-        is_near |= 255 / levels_per_metre < _TOO_NEAR_FOR_BYTES_M
-    if is_near or usual > _FARTHEST_M:
-        remedy = "floats must be metres"
-        if is_integer:
-            remedy = f"--anchor-scale says how many levels make a metre, here {levels_per_metre:g}"
-        raise ImageError(f"{printable(path)} holds {usual:.4g} m in the middle; {remedy}")
-    return metres
-
-
 def _read_sparse(
     path: Path, levels_per_metre: float
 ) -> tuple[list[tuple[float, float, float]], tuple[int, int]]:
@@ -326,7 +295,7 @@ def apply_fit(values: NDArray[np.float32], fit: Fit, *, inverse: bool) -> NDArra
     scaled += np.float32(fit.shift)
     if not inverse:
         return np.maximum(scaled, np.float32(_NEAREST_M))
-    return np.asarray(1 / np.maximum(scaled, np.float32(1 / _FARTHEST_M)), np.float32)
+    return np.asarray(1 / np.maximum(scaled, np.float32(1 / FARTHEST_M)), np.float32)
 
 
 def _robust_line(values: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, float]:
@@ -391,7 +360,7 @@ def _judged(
     fitted = scale * values + shift
     if (fitted <= 0).any():
         warnings.append(f"{int((fitted <= 0).sum())} anchors come out behind infinity")
-    residuals = 1 / np.maximum(fitted, 1 / _FARTHEST_M) / metres - 1
+    residuals = 1 / np.maximum(fitted, 1 / FARTHEST_M) / metres - 1
     return _with_warnings(scale, shift, residuals, warnings)
 
 

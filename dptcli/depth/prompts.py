@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptcli.depth.anchors import read_metres, same_shape
+from dptcli.depth.anchors import same_shape
 from dptcli.depth.complete import complete, is_measured
+from dptcli.depth.measured import read_metres
 from dptcli.errors import ImageError, UsageError
 from dptcli.evaluation.maps import MAP_SUFFIXES
 from dptcli.inputs.content import content_hash

@@ -40,7 +40,7 @@ def is_usual(option: str, value: object) -> bool:
 
     Nothing is done again for it. Another runtime's results differ in their last digits at least.
     """
-    return (option, value) in {("runtime", "torch"), ("colmap", None)}
+    return (option, value) in (("runtime", "torch"), ("colmap", None))  # values may be lists
 
 
 def work_hash(

@@ -17,6 +17,7 @@ from dptcli.errors import ImageError
 from dptcli.inputs import jpeg, linear, png, pnm, raw, tiff
 from dptcli.inputs.colours import to_rgb as to_rgb
 from dptcli.inputs.formats import BASE_FORMATS, Kind, kind_of
+from dptcli.inputs.gpano import read_gpano
 from dptcli.inputs.levels import Meaning
 from dptcli.inputs.reading import DEFAULT_MAX_PIXELS as DEFAULT_MAX_PIXELS
 from dptcli.inputs.reading import TRANSPOSE, WHITE, Colour, Reading, Wanted
@@ -232,17 +233,19 @@ def _read_whole_png(stream: BinaryIO, reading: Reading) -> Image.Image:
         image.seek(frame)
     image.load()
     if is_deep and not frame:
-        return _turned(image, png.deep_to_rgb(image, stream, reading))
+        return _turned(image, png.deep_to_rgb(image, stream, reading), reading)
     return _upright_rgb(image, reading)
 
 
 def _upright_rgb(image: Image.Image, reading: Reading) -> Image.Image:
     whole = _WHOLE_16_BITS if image.format in ("PPM", "JPEG2000") else None
-    return _turned(image, to_rgb(image, reading.background, reading=reading, meaning=whole))
+    rgb = to_rgb(image, reading.background, reading=reading, meaning=whole)
+    return _turned(image, rgb, reading)
 
 
-def _turned(image: Image.Image, rgb: Image.Image) -> Image.Image:
-    """The picture as EXIF says that the camera was held."""
+def _turned(image: Image.Image, rgb: Image.Image, reading: Reading) -> Image.Image:
+    """The picture as EXIF says that the camera was held; notes what it says as a panorama."""
+    reading.gpano = read_gpano(image.info)
     try:
         # After loading, because PNG may keep its EXIF behind the pixels.
         turn = TRANSPOSE.get(image.getexif().get(0x0112, 1))

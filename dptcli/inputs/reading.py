@@ -10,6 +10,7 @@ from PIL import Image
 
 from dptcli.errors import ImageError, PixelLimitError
 from dptcli.inputs.geotiff import Place
+from dptcli.inputs.gpano import Gpano
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +48,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class About:
-    """What was noticed about a picture, clauses that follow its name; its place on the ground."""
+    """What was noticed about a picture, clauses that follow its name; its place on the ground.
+
+    gpano: what it says of itself as a panorama.
+    """
 
     notes: tuple[str, ...] = ()
     place: Place | None = None
+    gpano: Gpano | None = None
 
 
 NOTHING_NOTICED = About()
@@ -73,11 +78,12 @@ class Reading:
     background: Colour = WHITE
     notes: list[str] = field(default_factory=list)
     place: Place | None = None
+    gpano: Gpano | None = None
 
     def keep_about(self, picture: Image.Image) -> None:
         """Let a picture carry what was noticed; see about_of."""
-        if self.notes or self.place is not None:
-            picture.info[_ABOUT] = About(tuple(self.notes), self.place)
+        if self.notes or self.place is not None or self.gpano is not None:
+            picture.info[_ABOUT] = About(tuple(self.notes), self.place, self.gpano)
 
     def say(self, note: str) -> None:
         """Warn of something about the picture; a clause that follows its name."""

@@ -27,12 +27,12 @@ from torch import Tensor
 
 from dptcli.depth.colormaps import finite_range
 from dptcli.depth.prompts import Prompt, prompt_remedy
-from dptcli.errors import ImageError, ModelError, UsageError
+from dptcli.errors import ModelError, UsageError
 from dptcli.fast.memory import hold_reserve, settle_memory
 from dptcli.inputs.find import ImageSource, decode_picture, source_of
+from dptcli.inputs.gpano import Gpano
 from dptcli.inputs.reading import about_of
-from dptcli.processing.postprocess import crop_padding, label_map
-from dptcli.processing.processor import Prepared
+from dptcli.processing.postprocess import label_map
 from dptcli.processing.sky import mask_at
 from dptcli.processing.target_size import target_hw
 from dptcli.records.report import Clock, Outcome, Report
@@ -40,16 +40,25 @@ from dptcli.results.claims import claiming
 from dptcli.results.plan import Job
 from dptcli.running.agreement import agreement
 from dptcli.running.answer import Answer
+from dptcli.running.asking import ask
 from dptcli.running.batches import BatchSizes, gather
-from dptcli.running.canvas import make_canvas
-from dptcli.running.ending import at_size, end_depth, lens_by, lens_for, told_of
+from dptcli.running.ending import (
+    at_size,
+    end_depth,
+    lens_by,
+    lens_for,
+    told_of,
+    without_padding,
+)
 from dptcli.running.items import Item, predict_clip, shape_of
 from dptcli.running.jobs import ahead, failure
 from dptcli.running.machine import usable_cores
-from dptcli.running.network import Network, Size, grid_of, sized
+from dptcli.running.network import Network, Size, sized
 from dptcli.running.options import Options as Options
+from dptcli.running.preparing import noted, prepare, prepare_sphere
 from dptcli.running.seen import Prediction as Prediction
-from dptcli.running.seen import Sample, Seen, view_of
+from dptcli.running.seen import Sample, Seen
+from dptcli.running.sphere import finish_sphere, known_as
 from dptcli.running.windows import refuse_mirrored, refuse_tiles
 from dptcli.runtimes.opening import open_model
 from dptcli.weights.load import LoadedModel
@@ -234,80 +243,63 @@ class Pipeline:
                 picture = decode_picture(source, wanted=self.options.wanted)
             if self.options.prompts is not None and isinstance(source, ImageSource):
                 prompt = self.options.prompts.read(source)
-        sample = self.prepare(picture, prompt=prompt)
+        about = about_of(picture)
+        name = source.name if isinstance(source, ImageSource) else "the image"
+        sample = self.prepare(picture, prompt=prompt, gpano=about.gpano, name=name)
+        about = replace(about, notes=(*about.notes, *sample.about.notes))
         lens = lens_for(self.loaded, self.options.camera, sample.prepared.source_hw, source)
-        return replace(sample, about=about_of(picture), lens=lens)
+        return replace(sample, about=about, lens=lens)
 
     def prepare(
-        self, picture: "NDArray[np.uint8] | Image", *, prompt: Prompt | None = None
+        self,
+        picture: "NDArray[np.uint8] | Image",
+        *,
+        prompt: Prompt | None = None,
+        gpano: Gpano | None = None,
+        name: str = "the image",
     ) -> Sample:
         """Resize and normalise a picture, RGB uint8 (H, W, 3) or Pillow's, for the network.
 
-        Raises ImageError where the model takes a prompt and none is given, or one of another shape.
+        gpano: what its file says of it as a panorama. Raises ImageError where the model takes a
+        prompt and none is given, or one of another shape, and for what can be no panorama.
         """
-        processor, canvas = self.loaded.processor, None
-        if self.loaded.takes_prompt and prompt is None:
-            raise ImageError(
-                f"no prompt: model {self.loaded.name!r} reads a depth sensor's map of each "
-                "photograph, dpt depth --prompt"
-            )
+        options = self.options
+        hw = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
+        known = known_as((hw[0], hw[1]), gpano, options.panoramas, name=name)
         with self.clock.stage("preprocess"):
-            prepared = processor.prepare(picture)
-            if prompt is not None:
-                prompt.check_shape(prepared.source_hw)
-            if self.options.tile is not None:
-                canvas = make_canvas(
-                    processor, picture, self.options.tile, multiple=grid_of(self.loaded)
+            if known.extent is not None:
+                sample = prepare_sphere(picture, known, self.loaded, options)
+            else:
+                sample = prepare(
+                    picture, self.loaded, options, prompt=prompt, keep_rgb=options.keep_rgb
                 )
-        rgb = None
-        if self.options.keep_rgb:
-            rgb = picture if isinstance(picture, np.ndarray) else np.array(picture)
-        if canvas is None:
-            return Sample(prepared, rgb, prompt=prompt)
-        return Sample(
-            canvas.prepared, rgb, tile_hw=canvas.tile_hw, overview=prepared, prompt=prompt
-        )
+        return sample if known.note is None else noted(sample, known.note, name=name)
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Answer]:
         """Run the network on samples of one shape: depth or logits each, at the network's scale."""
         with self.clock.stage("network"):
-            answers = self._answers(samples)
+            answers = ask(self.network, samples, self.loaded, self.options)
             if self.options.confidence == "mirrored":
-                turned = self._answers([sample.mirrored() for sample in samples])
+                turned = ask(
+                    self.network, [one.mirrored() for one in samples], self.loaded, self.options
+                )
                 for place, (answer, other) in enumerate(zip(answers, turned, strict=True)):
                     sure = agreement(answer.depth, other.depth.flip(-1), self.loaded.kind)
                     answers[place] = answer.with_map("confidence", sure)
             return answers
 
-    def _answers(self, samples: Sequence[Sample]) -> list[Answer]:
-        if samples[0].tile_hw is not None:
-            return [self._predict_tiled(sample) for sample in samples]
-        return self.network.run([sample.view for sample in samples])
-
-    def _predict_tiled(self, sample: Sample) -> Answer:
-        overview = sample.overview
-        assert sample.tile_hw is not None
-        assert overview is not None
-        [whole] = self.network.run([view_of(overview, sample.prompt_m)])
-        whole = replace(whole, maps=self._crop(whole.maps, overview))
-        return self.network.run_tiled(sample.view, whole, tile_hw=sample.tile_hw)
-
-    def _crop(self, output: Tensor, prepared: Prepared) -> Tensor:
-        return crop_padding(
-            output,
-            padding=prepared.padding,
-            network_hw=prepared.padded_hw,
-            mode=self.loaded.processor.depth_mode if self.loaded.task == "depth" else "bilinear",
-        )
-
     @torch.inference_mode()
     def finish(self, output: Answer, sample: Sample) -> Prediction:
         """Bring the network's map to the size that was asked for: crop, resize, argmax."""
         with self.clock.stage("postprocess"):
+            if sample.sphere is not None:
+                wanted = self.options.target_size
+                return finish_sphere(output, sample, kind=self.loaded.kind, target_size=wanted)
             prepared = sample.prepared
             is_depth = self.loaded.task == "depth"
-            cropped, sky, sure = self._crop(output.maps, prepared), None, None
+            cropped = without_padding(output.maps, prepared, self.loaded)
+            sky = sure = None
             lens = normals = None
             if is_depth:
                 if sample.lens is None:  # an array's

@@ -21,13 +21,14 @@ PACKAGE = ROOT.name
 COMMON = {"errors", "kinds", "remote"}
 # Who may import whom, a line a package; a package may always import itself. Files may import each
 # other across two packages both ways, as long as no circle of files comes of it (tested below).
-VALUES = {"inputs", "processing", "results", "depth", "segments", "evaluation"}
+VALUES = {"inputs", "processing", "results", "depth", "segments", "evaluation", "panorama"}
 NETWORK = {"model", "fast", "weights"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "kinds": set(),
     "remote": set(),
     "inputs": set(),
+    "panorama": set(),
     "processing": {"inputs", "results", "model"},
     "model": set(),
     "fast": {"model"},
@@ -40,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "running": {*VALUES, *NETWORK, "records", "pipeline"},
     "runtimes": {"fast", "model", "weights", "results", "running", "export"},
     "pipeline": {*VALUES, *NETWORK, "records", "running", "runtimes"},
-    "predict": {"depth", "processing", "weights", "pipeline"},
+    "predict": {"depth", "panorama", "processing", "weights", "pipeline"},
     "video": {"inputs", "results", "records", "running", "pipeline"},
     "gallery": {"inputs", "results", "depth", "evaluation", "records", "running"},
     "engine_ray": {"inputs", "results", "records", "running", "pipeline"},

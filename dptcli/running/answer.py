@@ -56,8 +56,8 @@ class SeenCamera:
 class Answer:
     """maps: depth (h, w); the logits of classes (C, h, w); or several (K, h, w), depth first.
 
-    Float32, on the CPU. beside: what the last of several are, of MAPS_BESIDE. camera: where the
-    network estimates it.
+    Of a panorama: the depth of each of its views (N, h, w). Float32, on the CPU. beside: what the
+    last of several are, of MAPS_BESIDE. camera: where the network estimates it.
     """
 
     maps: Tensor

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +14,8 @@ from dptcli.depth.lens import Lens
 from dptcli.depth.prompts import Prompt
 from dptcli.inputs.find import ImageSource
 from dptcli.kinds import near_is_large
-from dptcli.processing.postprocess import resize_depth
+from dptcli.processing.postprocess import crop_padding, resize_depth
+from dptcli.processing.processor import Prepared
 from dptcli.processing.sky import sky_far
 from dptcli.running.answer import Answer
 from dptcli.running.seen import Sample
@@ -69,6 +71,29 @@ def told_of(loaded: LoadedModel, prompt: Prompt | None, lens: Lens | None) -> di
         return told
     about = {"focal_px": round(lens.mean_focal_px, 3), "focal_from": lens.origin}
     return {**told, "metres_by": about}
+
+
+def without_padding(maps: Tensor, prepared: Prepared, loaded: LoadedModel) -> Tensor:
+    """The network's maps (…, h, w) without what the picture was padded with."""
+    return crop_padding(
+        maps,
+        padding=prepared.padding,
+        network_hw=prepared.padded_hw,
+        mode=loaded.processor.depth_mode if loaded.task == "depth" else "bilinear",
+    )
+
+
+def depth_of_view(answer: Answer, sample: Sample, loaded: LoadedModel, *, keep_sky: bool) -> Tensor:
+    """What the network says of a panorama's view -> its depth (h, w), of the model's kind."""
+    cropped = without_padding(answer.maps, sample.prepared, loaded)
+    depth, _ = end_depth(
+        replace(answer, maps=cropped),
+        loaded,
+        keep_sky=keep_sky,
+        lens=sample.lens,
+        network_hw=(sample.overview or sample.prepared).network_hw,
+    )
+    return at_size(depth, (depth.shape[0], depth.shape[1]), loaded)
 
 
 def end_depth(

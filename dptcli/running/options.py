@@ -11,6 +11,7 @@ from dptcli.depth.camera import Camera
 from dptcli.depth.prompts import Prompts
 from dptcli.inputs.find import ImageSource
 from dptcli.inputs.reading import Wanted
+from dptcli.panorama.wanted import Panoramas
 from dptcli.processing.target_size import TargetSize
 from dptcli.running.batches import BatchSize
 from dptcli.running.canvas import Tile
@@ -37,6 +38,7 @@ class Options:
     camera: what is known of it, before what a network estimates; the metres of some rest on it.
     confidence: hand on how sure the network is: by itself, where it says so, or "mirrored", of any
     network, in two passes (running/agreement.py).
+    panoramas: which photographs are equirectangular panoramas; None is none.
     normals: have a network that knows surface normals hand them on.
     read: takes the place of decode_picture; for frames of video, and to note what is read.
     """
@@ -51,6 +53,7 @@ class Options:
     sky: Literal["far", "keep"] = "far"
     camera: Camera | None = None
     confidence: Literal["network", "mirrored"] | None = None
+    panoramas: Panoramas | None = None
     normals: bool = False
     in_order: bool = False
     read: "Callable[[ImageSource], NDArray[np.uint8] | Image] | None" = None

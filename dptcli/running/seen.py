@@ -13,6 +13,8 @@ from torch import Tensor
 from dptcli.depth.lens import Lens
 from dptcli.depth.prompts import Prompt
 from dptcli.inputs.reading import NOTHING_NOTICED, About
+from dptcli.panorama.cutting import Sphere
+from dptcli.panorama.geometry import Extent
 from dptcli.processing.processor import Prepared
 
 Pixels = Tensor | NDArray[np.float32]
@@ -27,7 +29,8 @@ class Sample:
 
     tile_hw: with it `prepared` is a canvas to cut tiles from, and overview is the whole, smaller.
     prompt: what the model is told beside the photograph. about: what was noticed about its file.
-    lens: the photograph's camera, where the network's metres need it.
+    lens: the photograph's camera, where the network's metres need it. sphere: of a panorama, which
+    the network sees cut into views; then `prepared` and `overview` are those of the first one.
     """
 
     prepared: Prepared
@@ -37,6 +40,7 @@ class Sample:
     prompt: Prompt | None = None
     about: About = NOTHING_NOTICED
     lens: Lens | None = None
+    sphere: Sphere | None = None
 
     @property
     def prompt_m(self) -> NDArray[np.float32] | None:
@@ -64,6 +68,8 @@ class Sample:
     def shape(self) -> tuple[int, ...]:
         """What samples of one batch have in common: (3, H, W), and the size of the prompt."""
         prepared = self.prepared
+        if self.sphere is not None:
+            return (len(self.sphere.views), *prepared.pixel_values.shape)
         if self.prompt is None:
             return prepared.pixel_values.shape
         padding = prepared.padding if any(prepared.padding) else ()
@@ -92,7 +98,8 @@ class Prediction:
     confidence: float32 (h, w) at the network's scale, large is sure, where it was wanted. normals:
     float32 (3, h, w) of length 1, likewise, of a network that knows them. lens: the photograph's
     camera, where it is given or the network estimates it or its metres rest on it; extrinsics:
-    world to camera, float32 (3, 4). facts: what else to say about the image.
+    world to camera, float32 (3, 4). extent: what a panorama shows of the sphere; its values are
+    along the rays. facts: what else to say about the image.
     """
 
     values: NDArray[Any]
@@ -107,6 +114,7 @@ class Prediction:
     normals: NDArray[np.float32] | None = None
     lens: Lens | None = None
     extrinsics: NDArray[np.float32] | None = None
+    extent: Extent | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     about: About = NOTHING_NOTICED
 

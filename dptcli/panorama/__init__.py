@@ -1,0 +1,1 @@
+"""Equirectangular panoramas: cut into perspective views, and their depth joined on the sphere."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dptcli.depth.prompts import prompt_of
 from dptcli.errors import UsageError
+from dptcli.panorama.wanted import Panoramas
 from dptcli.pipeline import ImageInput, Options, open_pipeline
 from dptcli.processing.target_size import parse_target_size
 from dptcli.weights import DEFAULT_MODEL
@@ -30,7 +31,11 @@ class Wanted(TypedDict, total=False):
 
 @overload
 def predict_depth(
-    image: ImageInput, *, prompt: NDArray[np.floating] | None = None, **wanted: Unpack[Wanted]
+    image: ImageInput,
+    *,
+    prompt: NDArray[np.floating] | None = None,
+    panorama: bool = False,
+    **wanted: Unpack[Wanted],
 ) -> Floats: ...
 
 
@@ -39,6 +44,7 @@ def predict_depth(
     image: ImageInputs,
     *,
     prompt: Sequence[NDArray[np.floating]] | None = None,
+    panorama: bool = False,
     **wanted: Unpack[Wanted],
 ) -> list[Floats]: ...
 
@@ -52,22 +58,29 @@ def predict_depth(
     size: int | tuple[int, int] | None = None,
     target_size: str = "original",
     prompt: Any = None,
+    panorama: bool = False,
 ) -> Floats | list[Floats]:
     """Return the depth of one photograph, float32 (H, W); of a list of them, a list.
 
     image: a file, its bytes, an address (https://, s3://, gs://), or RGB uint8 (H, W, 3). prompt:
     for a model that takes one, a depth sensor's map (h, w) in metres of the whole photograph, 0
-    where nothing was measured; for a list, a list of them. `LoadedModel.kind` says what the values
-    are: inverse depth (large is near, no unit), metres, or depth without a scale. For many calls
-    load the model once and pass that. Raises ModelError, ImageError, and UsageError for a prompt
-    that is missing or of no use.
+    where nothing was measured; for a list, a list of them. panorama: the images are
+    equirectangular; their values are along the rays, not along an axis.
+    `LoadedModel.kind` says what the values are: inverse depth (large is near, no unit), metres, or
+    depth without a scale. For many calls load the model once and pass that. Raises ModelError,
+    ImageError, and UsageError for a prompt that is missing or of no use.
     """
+    if panorama and prompt is not None:
+        raise UsageError("prompt: it is for plain photographs, not for panoramas; leave one out")
     prompts: list[Any] = [None]
     if isinstance(image, list | tuple):
         prompts = [None] * len(image) if prompt is None else list(prompt)
         if len(prompts) != len(image):
             raise UsageError(f"prompt: {len(prompts)} maps for {len(image)} images; give one each")
-    options = Options(target_size=parse_target_size(target_size))
+    options = Options(
+        target_size=parse_target_size(target_size),
+        panoramas=Panoramas(all_are=True) if panorama else None,
+    )
     pipeline = open_pipeline(
         model,
         task="depth",

@@ -16,6 +16,7 @@ from dptcli.cli.depth_outputs import (
     read_prompts,
     with_classes,
 )
+from dptcli.cli.depth_panorama import check_gives_distances, read_panoramas
 from dptcli.cli.depth_views import check_sees_views, check_views, in_one_scene
 from dptcli.cli.predicting import options as p
 from dptcli.cli.predicting.engine import Engine, read_engine
@@ -87,6 +88,8 @@ def depth(
     ipd: d.EyeDistance = None,
     convergence: d.Convergence = None,
     views: d.Views = False,
+    panorama: d.Panorama = False,
+    no_panorama: d.NoPanorama = False,
     sky: d.Sky = None,
     confidence: d.Confidence = False,
     with_segments: d.WithSegments = False,
@@ -147,6 +150,7 @@ def read_run(
     request = read_request("depth", given)
     where = read_engine(given, in_order=request.clip is not None)
     outputs = read_outputs(request, given)
+    panoramas = read_panoramas(request, outputs, given)
     if given["views"]:
         check_views(request, given)
     segment_model = check_classes(request, outputs, given)
@@ -161,6 +165,7 @@ def read_run(
         camera=outputs.camera,
         confidence=outputs.confidence,
         normals=any(item.name == "normals" for item in outputs.formats),
+        panoramas=panoramas,
     )
     work = _run_outputs(request, outputs, needs, masks=given["masks"])
     if given["views"]:
@@ -189,6 +194,7 @@ def _run_outputs(
         )
 
     def make_save(loaded: "LoadedModel", plan: "Plan") -> "Save":
+        check_gives_distances(needs.panoramas, loaded)
         if needs.segment_model is None:
             return _save_of(outputs, loaded)
         return _save_of(with_classes(outputs, loaded, plan, request, masks=masks), loaded)

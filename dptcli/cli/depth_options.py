@@ -220,6 +220,25 @@ Views = Annotated[
         "e.g. [cyan]photos/ -o scene/ --views -m depth-anything-3-small[/]",
     ),
 ]
+Panorama = Annotated[
+    bool,
+    typer.Option(
+        "--panorama",
+        rich_help_panel=CAMERA,
+        metavar="",
+        help="The photographs are equirectangular panoramas: distances along the rays, no seam at "
+        "±180°. A file whose XMP says so is one without it, e.g. [cyan]--panorama[/]",
+    ),
+]
+NoPanorama = Annotated[
+    bool,
+    typer.Option(
+        "--no-panorama",
+        rich_help_panel=CAMERA,
+        metavar="",
+        help="They are plain pictures, whatever their XMP says, e.g. [cyan]--no-panorama[/]",
+    ),
+]
 Sky = Annotated[
     str | None,
     typer.Option(

@@ -27,6 +27,7 @@ ASKED: Mapping[str, tuple[str, ...]] = {
         *("refine_edges", "colorbar", "side_by_side", "sky", "anchor", "anchors", "anchor_scale"),
         *("prompt", "fov", "focal", "intrinsics", "max_points", "edge_cut", "confidence"),
         *("strength", "ipd", "convergence", *_BOTH),
+        *("panorama", "no_panorama"),
     ),
     "segment": (
         *("overlay", "layer", "outlines", "palette", "classes", "label_offset", "also", *_BOTH),

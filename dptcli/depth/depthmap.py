@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dptcli.depth.lens import Lens
 from dptcli.inputs.geotiff import Place
 from dptcli.kinds import Kind, near_is_large
+from dptcli.panorama.geometry import Extent
 
 # For a shape in space relative depth needs a scale and a shift that nobody knows: the nearest point
 # is put at 1 and the farthest at this many times it, which suits rooms and streets alike.
@@ -48,7 +49,8 @@ class DepthMap:
     camera, float32 (3, 4). confidence: float32 (H, W), large is sure. normals: float32 (H, W, 3) of
     length 1, in the network's own axes, where it knows them. facts: what to say of the image.
     place: where the photograph lies on the ground, if its file says so. sparse_fit: to the points
-    of a COLMAP model, where one is given.
+    of a COLMAP model, where one is given. extent: what a panorama shows of the sphere; its values
+    are along the rays.
     """
 
     values: NDArray[np.float32]
@@ -62,6 +64,7 @@ class DepthMap:
     facts: Mapping[str, Any] = field(default_factory=dict)
     place: Place | None = None
     sparse_fit: SparseFit | None = None
+    extent: Extent | None = None
 
     @property
     def pinhole(self) -> dict[str, tuple[float, float]]:
@@ -76,6 +79,8 @@ class DepthMap:
 
     def distance(self) -> NDArray[np.float32]:
         """Return distance along the optical axis, float32 (H, W), positive: metres, or arbitrary.
+
+        Of a panorama: along the rays.
 
         Depth is taken as it is. Inverse depth spans 1 … RELATIVE_FAR: right in order, only
         plausible in shape. What is not finite or not positive comes back as NaN.

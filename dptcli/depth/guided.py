@@ -17,6 +17,8 @@ from dptcli.kinds import Kind, near_is_large
 # the same. A window of 17×17 of them spans the blur of the network's edges.
 _COARSENESS = 2
 _RADIUS = 8
+REACH = 2 * (_RADIUS + 1) * _COARSENESS
+"""How far from a pixel of the network's others have a say in it: windows of windows."""
 # Contrast below a tenth of the full range (its square) is taken for texture, not for an edge.
 _REGULAR = 0.01
 _BAND_PIXELS = 1_000_000  # applied at once: bounds the memory beyond the result

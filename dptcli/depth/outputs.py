@@ -18,12 +18,12 @@ from dptcli.depth.confidence import confidence_at, confidence_facts, normals_at
 from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.facts import meaning, value_facts
 from dptcli.depth.formats import FORMATS, Format
-from dptcli.depth.guided import refine_edges
 from dptcli.depth.lens import Lens
 from dptcli.depth.picture import Look
 from dptcli.depth.rawfiles import RAW_WRITERS
 from dptcli.depth.shapes import DEFAULT_MAX_POINTS, SHAPE_WRITERS
 from dptcli.depth.sparse import Sparse
+from dptcli.depth.sphere import along_rays, refined
 from dptcli.depth.splat import FACT, fit_facts, fit_to_sparse
 from dptcli.depth.stereo import Stereo, write_stereo
 from dptcli.depth.things import describe_boxes, describe_things, draw_things
@@ -180,9 +180,7 @@ class DepthOutputs:
         limits = prediction.limits
         sky = self._sky_of(prediction, values.shape)
         if self.refine and prediction.rgb is not None:
-            values = refine_edges(
-                values, prediction.rgb, kind=kind, network_hw=prediction.network_hw
-            )
+            values = refined(values, prediction, kind=kind)
             model_facts = {**model_facts, "edges": "moved to the photograph's by a guided filter"}
         if self.anchors is not None:
             values, limits, fitted = _to_metres(
@@ -193,6 +191,8 @@ class DepthOutputs:
         if sky is not None:
             values, limits, told = self._with_sky(values, limits, sky, kind)
             model_facts = {**model_facts, "sky": told}
+        if prediction.extent is not None:
+            model_facts = {**model_facts, "values": along_rays(kind)}
         facts = {
             **model_facts,
             "source": job.source.given,
@@ -240,12 +240,15 @@ class DepthOutputs:
             facts=facts,
             place=prediction.about.place,
             sparse_fit=sparse_fit,
+            extent=prediction.extent,
         )
 
     def _lens(
         self, prediction: "Prediction", source: ImageSource, hw: tuple[int, int]
     ) -> Lens | None:
         """The camera in pixels of a map of `hw`, where it is known already or a format needs it."""
+        if prediction.extent is not None:
+            return None
         lens = prediction.lens
         by_eyes = self.stereo.ipd_mm is not None
         if lens is None and (by_eyes or any(item.needs_camera for item in self.formats)):

@@ -13,6 +13,8 @@ from PIL import Image
 from dptcli import __version__
 from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.geometry import EDGE_CUT_DEG, normals_of, points_from, stride_for, triangles_of
+from dptcli.depth.sphere import points_around, shell_of
+from dptcli.depth.surface import Surface, places_of
 from dptcli.results.writers import save_png
 
 Facts = dict[str, Any]
@@ -40,22 +42,17 @@ def write_ply(
     between two things; None keeps all.
     """
     stride = stride_for(depth.values.shape, max_points)
-    grid = points_from(depth.distance(), **depth.pinhole, stride=stride)
-    points = grid.reshape(-1, 3)
+    points = _points(depth, stride).reshape(-1, 3)
     colors = _photo(depth, depth.values.shape)[::stride, ::stride].reshape(-1, 3)
     known = np.isfinite(points).all(-1)
     if edge_cut_deg is not None:
-        joined = np.zeros(len(points), np.bool_)
-        focal_px = depth.pinhole["focal_px"]
-        triangles = triangles_of(grid, focal_px=focal_px, stride=stride, edge_cut_deg=edge_cut_deg)
-        joined[triangles] = True
-        known &= joined
+        known &= _surface(depth, stride, edge_cut_deg).joined(len(points))
     vertices = np.empty(int(known.sum()), dtype=[("xyz", "<f4", 3), ("rgb", "u1", 3)])
     vertices["xyz"], vertices["rgb"] = points[known], colors[known]
     header = [
         "ply",
         "format binary_little_endian 1.0",
-        f"comment dptcli {__version__}; {_unit(depth)}; x right, y up, camera looks along -z",
+        f"comment dptcli {__version__}; {_unit(depth)}; x right, y up, {_ahead(depth)}",
         f"element vertex {len(vertices)}",
         *(f"property float {axis}" for axis in "xyz"),
         *(f"property uchar {channel}" for channel in ("red", "green", "blue")),
@@ -80,32 +77,21 @@ def write_glb(
     """
     cut_deg = EDGE_CUT_DEG if edge_cut_deg is None else edge_cut_deg
     stride = stride_for(depth.values.shape, max_points)
-    points = points_from(depth.distance(), **depth.pinhole, stride=stride)
-    focal_px = depth.pinhole["focal_px"]
-    triangles = triangles_of(points, focal_px=focal_px, stride=stride, edge_cut_deg=cut_deg)
-    used = np.unique(triangles)
-    renumbered = np.zeros(points.shape[0] * points.shape[1], np.uint32)
-    renumbered[used] = np.arange(len(used), dtype=np.uint32)
-    height, width = depth.values.shape
-    row, column = np.divmod(used, points.shape[1])
-    place = np.stack(
-        [(column * stride + 0.5) / width, (row * stride + 0.5) / height], axis=-1
-    ).astype(np.float32)
+    surface = _surface(depth, stride, cut_deg).used()
+    num_vertices, num_triangles = len(surface.points), len(surface.triangles)
     texture = io.BytesIO()
     photo = Image.fromarray(_photo(depth, None))
     photo.thumbnail((_MAX_TEXTURE_SIDE, _MAX_TEXTURE_SIDE))
     photo.save(texture, "JPEG", quality=90)
-    vertices = points.reshape(-1, 3)[used]
-    if not len(triangles):  # glTF has no empty buffer: one triangle without an area
-        vertices, place = np.zeros((3, 3), np.float32), np.zeros((3, 2), np.float32)
-        renumbered, triangles = np.arange(3, dtype=np.uint32), np.array([[0, 1, 2]])
-    stream.write(
-        _glb(vertices, place, renumbered[triangles], texture.getvalue(), extras=_unit(depth))
-    )
+    if not num_triangles:  # glTF has no empty buffer: one triangle without an area
+        nothing = np.zeros((3, 3), np.float32)
+        one = np.array([[0, 1, 2]], np.uint32)
+        surface = Surface(nothing, nothing[:, :2], one, np.zeros(3, np.int64))
+    stream.write(_glb(surface, texture.getvalue(), extras=_unit(depth)))
     return {
         **_shape_facts(depth),
-        "num_vertices": len(used),
-        "num_triangles": len(triangles) if len(used) else 0,
+        "num_vertices": num_vertices,
+        "num_triangles": num_triangles,
         "every_nth_pixel": stride,
         "edge_cut_deg": cut_deg,
     }
@@ -153,6 +139,30 @@ def _photo(depth: DepthMap, hw: tuple[int, int] | None) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(depth.rgb).resize(hw[::-1], Image.Resampling.BILINEAR))
 
 
+def _points(depth: DepthMap, stride: int) -> NDArray[np.float32]:
+    """A point for every `stride`-th pixel, float32 (h, w, 3)."""
+    if depth.extent is not None:
+        return points_around(depth.distance(), depth.extent, stride=stride)
+    return points_from(depth.distance(), **depth.pinhole, stride=stride)
+
+
+def _surface(depth: DepthMap, stride: int, cut_deg: float) -> Surface:
+    """The points joined to triangles, which stop at depth jumps."""
+    if depth.extent is not None:
+        return shell_of(depth.distance(), depth.extent, stride=stride, edge_cut_deg=cut_deg)
+    points, focal_px = _points(depth, stride), depth.pinhole["focal_px"]
+    triangles = triangles_of(points, focal_px=focal_px, stride=stride, edge_cut_deg=cut_deg)
+    pixel = np.arange(points.shape[0] * points.shape[1])
+    place = places_of(pixel, depth.values.shape, stride=stride)
+    return Surface(points.reshape(-1, 3), place, triangles, pixel)
+
+
+def _ahead(depth: DepthMap) -> str:
+    if depth.extent is None:
+        return "camera looks along -z"
+    return "longitude 0 (the middle of a whole panorama) along -z"
+
+
 def _unit(depth: DepthMap) -> str:
     if depth.kind == "depth_m":
         return "metres"
@@ -163,15 +173,9 @@ def _shape_facts(depth: DepthMap) -> Facts:
     return {"unit": _unit(depth)}
 
 
-def _glb(
-    vertices: NDArray[np.float32],
-    place: NDArray[np.float32],
-    triangles: NDArray[np.uint32],
-    texture: bytes,
-    *,
-    extras: str,
-) -> bytes:
+def _glb(surface: Surface, texture: bytes, *, extras: str) -> bytes:
     """Return a glTF 2.0 binary of one textured mesh. Source: the glTF 2.0 specification."""
+    vertices, place, triangles = surface.points, surface.place, surface.triangles
     binary, views = _pack([vertices.tobytes(), place.tobytes(), triangles.tobytes(), texture])
     for view, target in zip(views, (_VERTICES, _VERTICES, _INDICES), strict=False):
         view["target"] = target

@@ -18,6 +18,7 @@ import torch
 
 from dptcli.depth.picture import merged_range
 from dptcli.inputs.find import decode_image
+from dptcli.panorama.resize import resized
 from dptcli.pipeline import Pipeline, Prediction, Save
 from dptcli.processing.target_size import TargetSize, target_hw
 from dptcli.records.report import Outcome, Report
@@ -125,4 +126,6 @@ def _restore(pipeline: Pipeline, job: Job, item: _Spooled) -> Prediction:
             known = replace(known, confidence=np.load(sure))
             sure.unlink()
         hw = target_hw(known.source_hw, (depth.shape[0], depth.shape[1]), options.target_size)
+        if known.extent is not None:
+            return replace(known, values=resized(depth.numpy(), hw, known.extent), rgb=rgb)
         return replace(known, values=at_other_size(depth, hw, pipeline.loaded).numpy(), rgb=rgb)

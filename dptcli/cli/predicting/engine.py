@@ -122,6 +122,7 @@ def options_for(request: "Request", needs: "Needs", **more: Any) -> "Options":
         camera=needs.camera,
         confidence=needs.confidence,
         normals=needs.normals,
+        panoramas=needs.panoramas,
         **more,
     )
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dptcli.depth.prompts import Prompts
     from dptcli.inputs.find import ImageSource
     from dptcli.inputs.search import LeftOut
+    from dptcli.panorama.wanted import Panoramas
     from dptcli.pipeline import Pipeline, Save
     from dptcli.records.report import Outcome, Report
     from dptcli.results.plan import Plan
@@ -23,7 +24,7 @@ class Needs:
 
     keep_rgb, keep_scores: as in pipeline.Options. segment_model: a model that predicts classes
     beside depth, on the same backbone. prompts: a depth sensor's maps, for a model that takes them.
-    sky, camera, confidence, normals: as in pipeline.Options.
+    sky, camera, confidence, normals, panoramas: as in pipeline.Options.
     """
 
     keep_rgb: bool = False
@@ -34,6 +35,7 @@ class Needs:
     camera: "Camera | None" = None
     confidence: Literal["network", "mirrored"] | None = None
     normals: bool = False
+    panoramas: "Panoramas | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,8 @@ def is_usual(option: str, value: object) -> bool:
 
     Nothing is done again for it. Another runtime's results differ in their last digits at least.
     """
-    return (option, value) in (("runtime", "torch"), ("colmap", None))  # values may be lists
+    usual = {"runtime": "torch", "colmap": None, "panorama": False, "no_panorama": False}
+    return option in usual and usual[option] == value
 
 
 def work_hash(

@@ -85,6 +85,15 @@ class FrameSource(ImageSource):
         return f"{super().name} frame {self.index}"
 
 
+def frame_sources(path: Path, num_frames: int, frames: FrameRange) -> list[FrameSource]:
+    """The frames of a range as inputs. Raises UsageError for a range behind the end."""
+    wanted = frames.of(num_frames)
+    if not wanted:
+        raise UsageError(f"{printable(path)} has {num_frames} frames, none from {frames.start} on")
+    digits = max(6, len(str(num_frames)))
+    return [FrameSource(path, Path(f"{i:0{digits}d}.png"), i) for i in wanted]
+
+
 class Clip:
     """A video file: its frames' times, and their pixels.
 
@@ -178,13 +187,7 @@ class Clip:
 
     def sources(self, frames: FrameRange) -> list[FrameSource]:
         """The frames of a range as inputs. Raises UsageError for a range behind the end."""
-        wanted = frames.of(self.num_frames)
-        if not wanted:
-            raise UsageError(
-                f"{printable(self.path)} has {self.num_frames} frames, none from {frames.start} on"
-            )
-        digits = max(6, len(str(self.num_frames)))
-        return [FrameSource(self.path, Path(f"{i:0{digits}d}.png"), i) for i in wanted]
+        return frame_sources(self.path, self.num_frames, frames)
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """One frame as RGB uint8 (H, W, 3), as players show it; fast in ascending order.

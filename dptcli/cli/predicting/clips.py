@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dptcli.inputs.find import ImageSource
     from dptcli.inputs.search import LeftOut
     from dptcli.pipeline import Pipeline
+    from dptcli.video.animation import Animation
     from dptcli.video.read import Clip, FrameRange
 
 logger = logging.getLogger(__name__)
@@ -28,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Shot:
-    """The frames to work on, in order. clip: the video they are of; None for images."""
+    """The frames to work on, in order. clip: what they are of; None for images."""
 
     wanted: ClipRequest
     sources: "list[ImageSource]"
-    clip: "Clip | None"
+    clip: "Clip | Animation | None"
 
     def open(self, request: "Request", outputs: "RunOutputs") -> "Pipeline":
         """Load the model, for frames in their order."""
@@ -87,6 +88,11 @@ def _shot(
             raise UsageError("a video is worked on alone; run the inputs one after another")
         clip = Clip(found[0].path)
         return Shot(wanted, [*clip.sources(frames)], clip)
+    if len(found) == 1 and found[0].path is not None:
+        from dptcli.video.animation import open_animation
+
+        if (animation := open_animation(found[0].path)) is not None:
+            return Shot(wanted, [*animation.sources(frames)], animation)
     chosen = [found[place] for place in frames.of(len(found))]
     if not chosen:
         raise UsageError(f"there are {len(found)} images, none from {frames.start} on")
@@ -139,7 +145,7 @@ def _to_folder(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: 
 def _to_video(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: "Reporter") -> int:
     from dptcli.records.report import Report
     from dptcli.results.plan import Job, Plan
-    from dptcli.video.read import DEFAULT_FPS
+    from dptcli.video.read import DEFAULT_FPS, Clip
     from dptcli.video.write import VideoWriter
 
     wanted, sources, clip = shot.wanted, shot.sources, shot.clip
@@ -181,13 +187,17 @@ def _to_video(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: "
     if clip is not None and wanted.audio and not clip.has_audio:
         logger.warning("%s has no sound; the video is written without", clip.path)
     writer.finish(
-        sound_of=clip if wanted.audio else None, start=start, stop=start + seconds[-1] + 1 / fps
+        sound_of=clip if wanted.audio and isinstance(clip, Clip) else None,
+        start=start,
+        stop=start + seconds[-1] + 1 / fps,
     )
     reporter.summary(report, plan)
     return 1 if report.failed else 0
 
 
-def _seconds(sources: "list[ImageSource]", clip: "Clip | None", fps: Fraction) -> list[Fraction]:
+def _seconds(
+    sources: "list[ImageSource]", clip: "Clip | Animation | None", fps: Fraction
+) -> list[Fraction]:
     """When each frame is shown: as in the clip, or evenly."""
     if clip is None:
         return [place / fps for place in range(len(sources))]

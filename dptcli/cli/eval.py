@@ -12,9 +12,11 @@ import typer
 from dptcli.cli import eval_options as e
 from dptcli.cli import options as o
 from dptcli.cli.commands import Group
+from dptcli.cli.predicting.runtime import runtime_found
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.kinds import check_gives
+from dptcli.runtimes.known import AUTO, TORCH, check_runtime
 from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Request:
     size: int | tuple[int, int] | None
     device: str
     dtype: str
+    runtime: str
     predictions: str | None
     to: "Destination"
 
@@ -79,6 +82,7 @@ def depth(
     offline: o.Offline = False,
     device: o.Device = "auto",
     dtype: o.DType = "auto",
+    runtime: o.Runtime = AUTO,
     output: e.ReportFolder = None,
     overwrite: e.Overwrite = False,
     no_plots: e.NoPlots = False,
@@ -96,7 +100,7 @@ def depth(
     [cyan]dpt eval depth pairs.csv --predictions out/ --prediction-kind inverse_depth[/]
     """
     set_up_logging(verbose=verbose, quiet=quiet)
-    request = _request(locals())
+    request = _request("depth", locals())
     _check_depth_options(locals())
 
     from dptcli.cli.eval_report import close, progress, tell_depth
@@ -141,6 +145,7 @@ def segment(
     offline: o.Offline = False,
     device: o.Device = "auto",
     dtype: o.DType = "auto",
+    runtime: o.Runtime = AUTO,
     output: e.ReportFolder = None,
     overwrite: e.Overwrite = False,
     no_plots: e.NoPlots = False,
@@ -158,7 +163,7 @@ def segment(
     [cyan]dpt eval segment camvid/ --predictions masks/[/]
     """
     set_up_logging(verbose=verbose, quiet=quiet)
-    request = _request(locals())
+    request = _request("segment", locals())
 
     from dptcli.cli.eval_report import close, progress, tell_segments
     from dptcli.evaluation.labelmaps import read_label_map, same_labels
@@ -184,7 +189,7 @@ def segment(
     return close(report)
 
 
-def _request(given: Mapping[str, Any]) -> Request:
+def _request(task: str, given: Mapping[str, Any]) -> Request:
     """Check the shared options before anything heavy is loaded. Raises UsageError."""
     from dptcli.cli.eval_report import Destination
 
@@ -196,6 +201,11 @@ def _request(given: Mapping[str, Any]) -> Request:
         folder = o.read_folder(output, holds="report.json", what="a report", overwrite=overwrite)
     facts = {name: given[name] for name in ("model", "size", "dtype")}
     facts |= {} if given.get("gives") is None else {"gives": given["gives"]}
+    runtime, device, dtype = given["runtime"], given["device"], given["dtype"]
+    check_runtime(runtime, device=device, dtype=dtype, optimize=True)
+    if runtime == AUTO:
+        runtime = TORCH if given["predictions"] is not None else runtime_found(task, given)
+    facts |= {} if runtime == TORCH else {"runtime": runtime}
     if given["predictions"] is not None:
         facts = {"predictions": given["predictions"]}
     facts |= {} if given.get("scale") is None else {"scale": given["scale"]}
@@ -207,6 +217,7 @@ def _request(given: Mapping[str, Any]) -> Request:
         size=o.parse_size(given["size"]),
         device=o.check_device(given["device"]),
         dtype=o.check_dtype(given["dtype"]),
+        runtime=runtime,
         predictions=given["predictions"],
         to=Destination(
             folder=folder,
@@ -319,4 +330,5 @@ def _open(request: Request, *, task: Literal["depth", "segment"]) -> "Pipeline":
         offline=request.offline,
         gives=request.gives,
         size=request.size,
+        runtime=request.runtime,
     )

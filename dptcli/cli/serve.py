@@ -2,17 +2,20 @@
 
 import contextlib
 import importlib.util
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from dptcli.cli import options as o
 from dptcli.cli import serve_options as s
+from dptcli.cli.predicting.runtime import runtime_found
 from dptcli.cli.terminal.console import say, stderr_console
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.cli.terminal.signals import Stopped
 from dptcli.errors import DptError, ModelError, UsageError
 from dptcli.kinds import check_gives
+from dptcli.runtimes.known import AUTO, TORCH, check_runtime
 from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ def serve(
     device: o.Device = "auto",
     dtype: o.DType = "auto",
     optimize: o.Optimize = True,
+    runtime: o.Runtime = AUTO,
     batch_size: s.BatchSize = "auto",
     host: s.Host = "127.0.0.1",
     port: s.Port = "8000",
@@ -63,6 +67,11 @@ def serve(
         if importlib.util.find_spec(module) is None:
             raise UsageError(f"dpt serve needs {module}; pip install 'dptcli[serve]'")
     tasks = _TASKS if task is None else (o.check_task(task),)
+    check_runtime(runtime, device=device, dtype=dtype, optimize=optimize)
+    runtimes = dict.fromkeys(tasks, runtime)
+    if runtime == AUTO:
+        given = locals()
+        runtimes = {each: runtime_found(each, given) if optimize else TORCH for each in tasks}
     wanted: dict[str, Any] = {
         "gives": check_gives(gives),
         "offline": offline,
@@ -94,7 +103,7 @@ def serve(
     with contextlib.closing(listen(host, port_number)) as listener:
         shown = stderr_console()
         with shown.status(f"loading {model}") if shown.is_terminal else contextlib.nullcontext():
-            pipelines = _open(model, tasks, size=network_size, batch_size=at_once, **wanted)
+            pipelines = _open(model, runtimes, size=network_size, batch_size=at_once, **wanted)
 
         from dptcli.cli.serve_orders import OrderReader
         from dptcli.serving.app import make_app
@@ -128,23 +137,34 @@ def serve(
 
 def _open(
     model: str,
-    tasks: tuple[str, ...],
+    runtimes: Mapping[str, str],
     *,
     size: int | tuple[int, int] | None,
     batch_size: object,
     gives: str | None,
-    **wanted: object,
+    **wanted: Any,
 ) -> "dict[str, Pipeline]":
-    """The model for each task that it is for. Raises ModelError where it is for none."""
+    """The model for each task that it is for, run as `runtimes` says, {task: runtime}.
+
+    Raises ModelError where it is for none.
+    """
     from dptcli.pipeline import Options, open_pipeline
-    from dptcli.weights.load import load_model
+    from dptcli.runtimes.opening import open_model
 
     pipelines: dict[str, Pipeline] = {}
     refused: DptError | None = None
-    for task in tasks:
+    for task, runtime in runtimes.items():
         try:
             own = gives if task == "depth" else None
-            loaded = load_model(model, task=task, gives=own, **wanted)  # type: ignore[arg-type]
+            loaded = open_model(
+                model,
+                runtime=runtime,
+                in_order=False,
+                normals=False,
+                task=task,
+                gives=own,
+                **wanted,
+            )
         except ModelError as error:
             refused = refused or error
             continue

@@ -27,13 +27,18 @@ def settle_runtime(task: str, given: Mapping[str, Any]) -> str:
     # What was found holds for this machine, and for a network of its own.
     if not given["optimize"] or given["engine"] != "local" or given.get("with_segments"):
         return TORCH
-    from dptcli.runtimes.choice import chosen
-
-    size = o.parse_size(given["size"])
     # Of photographs, whose models may tell more of a clip, or normals, by PyTorch alone.
     if read_clip(given) is not None or "normals" in str(given.get("formats")):
         return TORCH
-    found = chosen(given["model"], task, device=device, dtype=dtype, size=size)
+    return runtime_found(task, given)
+
+
+def runtime_found(task: str, given: Mapping[str, Any]) -> str:
+    """What `dpt bench --choose` found fastest here for a model, device, dtype and size; torch."""
+    from dptcli.runtimes.choice import chosen
+
+    wanted = {name: given[name] for name in ("device", "dtype")}
+    found = chosen(given["model"], task, size=o.parse_size(given["size"]), **wanted)
     if found != TORCH and not given["quiet"]:
         title = RUNTIMES[found].title
         say(f"{title}, which dpt bench --choose found faster here; --runtime torch is PyTorch")

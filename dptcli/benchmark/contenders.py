@@ -22,7 +22,8 @@ import torch
 
 from dptcli.depth.facts import model_facts
 from dptcli.depth.outputs import DepthOutputs
-from dptcli.errors import ModelError, UsageError
+from dptcli.depth.prompts import Prompts
+from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.inputs.find import find_images
 from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
 from dptcli.results.plan import Job, photo_facts, plan_outputs
@@ -41,7 +42,8 @@ class Spec:
     """What a contender runs: the model's folder or name, the task, what the network sees.
 
     images: the photographs. out: a folder for results. export: the network as an ONNX file.
-    runtime: what runs our own loop's network.
+    runtime: what runs our own loop's network. prompt: where a depth sensor's map of each photograph
+    lies, as `Prompts`; one file serves them all.
     """
 
     name: str
@@ -56,6 +58,12 @@ class Spec:
     batch_size: int = 1
     export: str | None = None
     runtime: str = "torch"
+    prompt: str | None = None
+
+    @property
+    def prompts(self) -> Prompts | None:
+        """Where the sensor's maps lie. Raises UsageError."""
+        return None if self.prompt is None else Prompts(self.prompt)
 
     def to_json(self) -> str:
         """All fields."""
@@ -85,7 +93,8 @@ class Ours:
             optimized=spec.optimize,
             size=spec.size,
             runtime=spec.runtime,
-            options=Options(batch_size=spec.batch_size),
+            prompted=spec.prompt is not None,
+            options=Options(batch_size=spec.batch_size, prompts=spec.prompts),
         )
         self.load_s = self.pipeline.clock.seconds["load"]
         sources = find_images(list(spec.images), recursive=False)
@@ -112,8 +121,13 @@ class Ours:
         on_gpu = loaded.device.type == "cuda"
         arithmetic = {}
         if self.spec.runtime == "torch":
-            gflop = count_gflop(loaded.model.config, type(loaded.model), tuple(hw))
-            arithmetic["gflop"] = gflop
+            prompt = self.sample.view.prompt
+            arithmetic["gflop"] = count_gflop(
+                loaded.model.config,
+                type(loaded.model),
+                tuple(hw),
+                prompt_hw=None if prompt is None else (prompt.shape[-2], prompt.shape[-1]),
+            )
         return {
             "network_hw": list(hw),
             "runtime": loaded.runtime,
@@ -157,8 +171,8 @@ class Ours:
         )
         found: list[dict[str, float]] = []
         for source in find_images(list(self.spec.images), recursive=False)[:MOST_COMPARED]:
-            pixels = self.pipeline.decode(source).prepared.pixel_values
-            narrow, exact = (network.run([pixels])[0].maps for network in networks)
+            view = self.pipeline.decode(source).view
+            narrow, exact = (network.run([view])[0].maps for network in networks)
             if loaded.task == "segment":
                 same = (narrow.argmax(0) == exact.argmax(0)).float().mean()
                 found.append({"same_labels": float(same)})
@@ -263,18 +277,24 @@ class OnnxRuntime:
         self.session.run(None, {self.input: self.pixels})
 
 
-CONTENDERS: Mapping[str, Callable[[Spec], Any]] = {
-    "dpt": Ours,
+PEERS: Mapping[str, Callable[[Spec], Any]] = {
     "transformers": Transformers,
     "openvino": OpenVINO,
     "onnxruntime": OnnxRuntime,
 }
+CONTENDERS = {"dpt": Ours, **PEERS}
 
 
 def _plain_pipeline(spec: Spec, *, device: str) -> Pipeline:
     task: Any = spec.task
     return open_pipeline(
-        spec.model, task=task, device=device, dtype="float32", optimized=False, size=spec.size
+        spec.model,
+        task=task,
+        device=device,
+        dtype="float32",
+        optimized=False,
+        size=spec.size,
+        prompted=spec.prompt is not None,
     )
 
 
@@ -286,15 +306,18 @@ def _network_input(spec: Spec) -> torch.Tensor:
     return torch.from_numpy(np.stack([pixels] * spec.batch_size))
 
 
-def count_gflop(config: Any, model_class: Any, hw: tuple[int, int]) -> float:
+def count_gflop(
+    config: Any, model_class: Any, hw: tuple[int, int], *, prompt_hw: tuple[int, int] | None = None
+) -> float:
     """Multiplications and additions of the plain model for one image, in 10⁹; nothing is run."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
         model = model_class(config).eval()
         pixels = torch.empty(1, 3, *hw)
+        beside = {} if prompt_hw is None else {"prompt_depth": torch.empty(1, 1, *prompt_hw)}
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model(pixels)
+        model(pixels, **beside)
     return counter.get_total_flops() / 1e9
 
 
@@ -349,8 +372,15 @@ def main() -> int:
             else:
                 contender.forward()
             answer(elapsed_s=time.perf_counter() - started, **found)
-    except (ModelError, UsageError) as error:
+    except (ModelError, UsageError, ImageError) as error:
         answer(error=str(error))
+        return 1
+    except Exception as error:
+        if spec.name not in PEERS:
+            raise
+        # Another program's: what it says is all that is known.
+        said = next(iter(str(error).strip().splitlines()), "")
+        answer(error=f"--against {spec.name}: it does not run this model: {said or repr(error)}")
         return 1
     return 0
 

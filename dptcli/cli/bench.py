@@ -93,6 +93,15 @@ def bench(
             help="Show where the network's time goes, by kind of operation.",
         ),
     ] = False,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            show_default=False,
+            help="For a prompted model a depth sensor's map, one for all photographs, or a folder "
+            "or a path with {name} as in dpt depth, e.g. [cyan]--prompt lidar.png[/]",
+        ),
+    ] = None,
     size: o.Size = None,
     device: o.Device = "auto",
     dtype: o.DType = "auto",
@@ -136,6 +145,11 @@ def bench(
     if choose and num_batch != 1:
         raise UsageError("--choose compares one image at a time; leave out --batch-size")
 
+    if prompt is not None and (peers or choose):
+        raise UsageError(
+            "--prompt: other runtimes take no sensor's map; leave out --against and --choose"
+        )
+
     from dptcli.benchmark.choose import choose as choose_fastest
     from dptcli.benchmark.choose import runtimes_here
     from dptcli.benchmark.measure import run_benchmark
@@ -148,6 +162,7 @@ def bench(
         "dtype": o.check_dtype(dtype, optimize=optimize),
         "optimize": optimize,
         "batch_size": num_batch,
+        "prompt": prompt,
     }
     left_out: list[str] = []
     runtimes: list[str] = []

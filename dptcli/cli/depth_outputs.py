@@ -205,10 +205,11 @@ def read_prompts(request: "Request", given: Mapping[str, Any]) -> "Prompts | Non
 
     from dptcli.depth.prompts import Prompts
 
-    return Prompts(given["prompt"], levels_per_metre=_levels_per_metre(given))
+    return Prompts(given["prompt"], levels_per_metre=levels_per_metre(given))
 
 
-def _levels_per_metre(given: Mapping[str, Any]) -> float:
+def levels_per_metre(given: Mapping[str, Any]) -> float:
+    """Return what --anchor-scale says. Raises UsageError."""
     scale = o.parse_number("--anchor-scale", given["anchor_scale"], example="256")
     if not scale > 0:
         raise UsageError(f"--anchor-scale {given['anchor_scale']!r} must be above 0, e.g. 256")
@@ -217,7 +218,7 @@ def _levels_per_metre(given: Mapping[str, Any]) -> float:
 
 def _anchors(given: Mapping[str, Any]) -> "Anchors | None":
     """Read the known distances. Raises UsageError."""
-    scale = _levels_per_metre(given)
+    scale = levels_per_metre(given)
     if not given["anchor"] and given["anchors"] is None:
         return None
 

@@ -21,8 +21,10 @@ from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from dptcli.cli.eval_report import Destination
+    from dptcli.depth.prompts import Prompts
     from dptcli.evaluation.measure import PredictDepth, PredictLabels
     from dptcli.evaluation.pairs import LabelRules, Pair, PairSet
+    from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,8 @@ def depth(
     seed: e.Seed = 0,
     baseline: e.Baseline = True,
     model: o.ModelName = DEFAULT_MODEL,
+    prompt: e.Prompt = None,
+    anchor_scale: e.AnchorScale = "1000",
     gives: o.Gives = None,
     size: o.Size = None,
     offline: o.Offline = False,
@@ -98,10 +102,12 @@ def depth(
     [cyan]dpt eval depth pairs.csv[/]
     [cyan]dpt eval depth rooms/ streets/ -m ./my-model -o report/[/]
     [cyan]dpt eval depth pairs.csv --predictions out/ --prediction-kind inverse_depth[/]
+    [cyan]dpt eval depth rooms/ -m prompt-depth-anything-vits --prompt lidar/[/]
     """
     set_up_logging(verbose=verbose, quiet=quiet)
     request = _request("depth", locals())
     _check_depth_options(locals())
+    prompts = _prompts(locals())
 
     from dptcli.cli.eval_report import close, progress, tell_depth
     from dptcli.evaluation.measure import evaluate_depth
@@ -122,7 +128,9 @@ def depth(
         logger.warning("%s", assumed)
         to = replace(request.to, facts={**request.to.facts, "assumed": assumed})
         request = replace(request, to=to)
-    source = _depth_source(request, sets, kind=prediction_kind, scale=prediction_scale)
+    source = _depth_source(
+        request, sets, kind=prediction_kind, scale=prediction_scale, prompts=prompts
+    )
     own = own_protocol(source.kind)
     protocol = replace(protocol, space=own.space)
     if align == "auto":
@@ -208,7 +216,7 @@ def _request(task: str, given: Mapping[str, Any]) -> Request:
     facts |= {} if runtime == TORCH else {"runtime": runtime}
     if given["predictions"] is not None:
         facts = {"predictions": given["predictions"]}
-    facts |= {} if given.get("scale") is None else {"scale": given["scale"]}
+    facts |= {name: given[name] for name in ("scale", "prompt") if given.get(name) is not None}
     return Request(
         pairs=given["pairs"],
         model=given["model"],
@@ -250,6 +258,19 @@ def _check_depth_options(given: Mapping[str, Any]) -> None:
             raise UsageError(f"{option} {number} must be above 0, e.g. 1000 for millimetres")
 
 
+def _prompts(given: Mapping[str, Any]) -> "Prompts | None":
+    """Return where the sensor's maps lie, if any. Raises UsageError."""
+    if given["prompt"] is None:
+        return None
+    if given["predictions"] is not None:
+        raise UsageError("--prompt is read by a model; leave it or --predictions out")
+
+    from dptcli.cli.depth_outputs import levels_per_metre
+    from dptcli.depth.prompts import Prompts
+
+    return Prompts(given["prompt"], levels_per_metre=levels_per_metre(given))
+
+
 def _classes(sets: "Sequence[PairSet]") -> tuple[str, ...]:
     """Return the class names that all sets share."""
     for pairs in sets[1:]:
@@ -280,7 +301,12 @@ class _LabelSource:
 
 
 def _depth_source(
-    request: Request, sets: "Sequence[PairSet]", *, kind: str | None, scale: float | None
+    request: Request,
+    sets: "Sequence[PairSet]",
+    *,
+    kind: str | None,
+    scale: float | None,
+    prompts: "Prompts | None",
 ) -> _DepthSource:
     from dptcli.evaluation.measure import DepthPrediction
     from dptcli.evaluation.predictions import StoredPredictions
@@ -290,11 +316,15 @@ def _depth_source(
         return _DepthSource(
             name=request.predictions, predict=stored.depth, kind=stored.depth_kind()
         )
-    pipeline = _open(request, task="depth")
+    sources = None if prompts is None else _prompt_sources(prompts, sets)
+    pipeline = _open(request, task="depth", prompted=prompts is not None)
     given = pipeline.loaded.kind
 
     def predict(pair: "Pair") -> DepthPrediction:
-        values = pipeline.predict_one(pair.image).values
+        known = None
+        if prompts is not None and sources is not None:
+            known = prompts.read(sources[pair])
+        values = pipeline.predict_one(pair.image, prompt=known).values
         return DepthPrediction(values, given)
 
     return _DepthSource(name=request.model, predict=predict, kind=given)
@@ -319,7 +349,24 @@ def _label_source(request: Request, sets: "Sequence[PairSet]") -> _LabelSource:
     )
 
 
-def _open(request: Request, *, task: Literal["depth", "segment"]) -> "Pipeline":
+def _prompt_sources(prompts: "Prompts", sets: "Sequence[PairSet]") -> "Mapping[Pair, ImageSource]":
+    """Under which name each photograph has its map. Raises UsageError where none has one."""
+    from dptcli.evaluation.predictions import places_of
+    from dptcli.inputs.find import ImageSource
+
+    found = {}
+    for pairs in sets:
+        for pair in pairs.pairs:
+            places = places_of(pair, set_name=pairs.name, alone=len(sets) == 1)
+            named = [ImageSource(pair.image, Path(place)) for place in places]
+            found[pair] = prompts.first_of(named)
+    prompts.check_for(list(found.values()))
+    return found
+
+
+def _open(
+    request: Request, *, task: Literal["depth", "segment"], prompted: bool = False
+) -> "Pipeline":
     from dptcli.pipeline import open_pipeline
 
     return open_pipeline(
@@ -331,4 +378,5 @@ def _open(request: Request, *, task: Literal["depth", "segment"]) -> "Pipeline":
         gives=request.gives,
         size=request.size,
         runtime=request.runtime,
+        prompted=prompted,
     )

@@ -28,6 +28,27 @@ Predictions = Annotated[
         "paths in the set, below DIR/SET for several sets, e.g. [cyan]--predictions out/[/]",
     ),
 ]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="A depth sensor's map of each photograph, for a prompted model: a folder with maps at "
+        "the photographs' paths in the set, below PATH/SET for several sets, or a path with "
+        "{name}, e.g. [cyan]--prompt lidar/[/]",
+    ),
+]
+AnchorScale = Annotated[
+    str,
+    typer.Option(
+        metavar="N",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="Levels per metre of such a map's integers, 1000 (millimetres) by default, "
+        "e.g. [cyan]--anchor-scale 256[/]",
+    ),
+]
 ReportFolder = Annotated[
     str | None,
     typer.Option(

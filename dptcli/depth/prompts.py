@@ -105,6 +105,16 @@ class Prompts:
         others = f" (nor with {', '.join(MAP_SUFFIXES[:-1])})" if len(candidates) > 1 else ""
         raise ImageError(f"has no prompt: {printable(candidates[-1])} does not exist{others}")
 
+    def first_of(self, sources: Sequence[ImageSource]) -> ImageSource:
+        """Of the names that one photograph may have, the first with a map; else the first one."""
+        for source in sources:
+            try:
+                self.file_of(source)
+            except ImageError:
+                continue
+            return source
+        return sources[0]
+
     def read(self, source: ImageSource) -> Prompt:
         """Read and complete a photograph's map. Raises ImageError."""
         path = self.file_of(source)
@@ -141,6 +151,6 @@ def prompt_remedy(name: str, *, takes_prompt: bool) -> str:
     if not takes_prompt:
         return f"model {name!r} takes no --prompt; --anchors makes metres of sparse depth instead"
     return (
-        f"model {name!r} reads a depth sensor's map of each photograph: give dpt depth --prompt, "
-        "e.g. --prompt lidar.png (dpt eval measures what that writes, --predictions)"
+        f"model {name!r} reads a depth sensor's map of each photograph: give --prompt, e.g. "
+        "--prompt lidar/, to dpt depth, dpt eval depth or dpt bench"
     )

@@ -115,14 +115,8 @@ class StoredPredictions:
 
     def _candidates(self, pair: Pair) -> list[Path]:
         """Where a prediction may lie, without its suffix."""
-        inside = PurePosixPath(pair.name)
-        if inside.is_absolute() or ".." in inside.parts:
-            inside = PurePosixPath(inside.name)  # never look outside the folder
-        places = [inside]
-        if len(inside.parts) > 1 and inside.parts[0] == "images":
-            places.append(inside.relative_to("images"))  # `dpt depth SET/images` leaves it out
-        roots = [self.folder / self._sets[pair]] + ([self.folder] if self._alone else [])
-        return [root / place.with_suffix("") for root in reversed(roots) for place in places]
+        places = places_of(pair, set_name=self._sets[pair], alone=self._alone)
+        return [(self.folder / place).with_suffix("") for place in places]
 
     def _find(self, pair: Pair) -> Path | None:
         for base in self._candidates(pair):
@@ -131,6 +125,21 @@ class StoredPredictions:
                 if path.is_file():
                     return path
         return None
+
+
+def places_of(pair: Pair, *, set_name: str, alone: bool) -> list[PurePosixPath]:
+    """Where, below a folder of maps for these sets, the map of a photograph may lie, best first.
+
+    SET/a.jpg or, where there is one set alone, a.jpg too; with the photograph's suffix.
+    """
+    inside = PurePosixPath(pair.name)
+    if inside.is_absolute() or ".." in inside.parts:
+        inside = PurePosixPath(inside.name)  # never look outside the folder
+    places = [inside]
+    if len(inside.parts) > 1 and inside.parts[0] == "images":
+        places.append(inside.relative_to("images"))  # `dpt depth SET/images` leaves it out
+    roots = [PurePosixPath(), PurePosixPath(set_name)] if alone else [PurePosixPath(set_name)]
+    return [root / place for root in roots for place in places]
 
 
 def _read_names(path: Path) -> dict[int, str]:

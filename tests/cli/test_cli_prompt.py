@@ -252,7 +252,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out"
     for words, said in (
-        ([photos / "0.png", "-m", model], "give dpt depth --prompt"),
+        ([photos / "0.png", "-m", model], "give --prompt"),
         ([photos / "0.png", "-m", plain, "--prompt", one], "takes no --prompt"),
         ([photos, "-m", model, "--prompt", one], "one map and there are 2 photographs"),
         ([photos, "-m", model, "--prompt", tmp_path / "empty"], "no photograph has a map"),
@@ -265,3 +265,66 @@ def test_what_cannot_be_meant_is_refused_in_one_line(
         assert said in error
         assert len(error.splitlines()) == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("where", ["lidar", "lidar/{name}.png"])
+def test_eval_measures_what_a_run_with_the_same_maps_writes(
+    model: Path, tmp_path: Path, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = draw_photos(tmp_path / "images", [(90, 67), (64, 48)])
+    for index in range(2):
+        save_map(tmp_path / "lidar" / f"{index}.png", millimetres((12, 16), seed=index))
+    words = [photos, "-m", model, "--prompt", tmp_path / "lidar", "-o", tmp_path / "out", *PLAIN]
+    assert main(["depth", *map(str, words)]) == 0
+    (tmp_path / "depth").mkdir()
+    for index in range(2):  # what was written is the truth, but for a tenth
+        np.save(tmp_path / f"depth/{index}.npy", 1.1 * np.load(tmp_path / f"out/{index}.npy"))
+    capsys.readouterr()
+    words = [tmp_path, "-m", model, "--prompt", tmp_path / where, "--json", *PLAIN[:4]]
+    assert main(["eval", "depth", *map(str, words)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["mean"]["scores"]["abs_rel"] == pytest.approx(1 - 1 / 1.1, abs=1e-5)
+    assert report["prompt"] == str(tmp_path / where)
+
+
+def test_of_several_sets_each_has_a_folder_of_maps(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("rooms", "streets"):
+        draw_photos(tmp_path / name / "images", [(60, 50)])
+        (tmp_path / name / "depth").mkdir()
+        np.save(tmp_path / name / "depth/0.npy", np.full((50, 60), 2, np.float32))
+    save_map(tmp_path / "lidar/streets/0.png", millimetres((10, 12)))
+    words = [tmp_path / "rooms", tmp_path / "streets", "-m", model, "--prompt", tmp_path / "lidar"]
+    assert main(["eval", "depth", *map(str, words), *PLAIN[:4]]) == 1
+    said = capsys.readouterr()
+    assert "has no prompt" in said.err
+    assert "streets" in said.out
+
+
+def test_eval_refuses_maps_that_it_could_not_use(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_photos(tmp_path / "images", [(60, 50), (60, 50)])
+    (tmp_path / "depth").mkdir()
+    for index in range(2):
+        np.save(tmp_path / f"depth/{index}.npy", np.full((50, 60), 2, np.float32))
+    one = save_map(tmp_path / "lidar.png", millimetres((10, 12)))
+    for words, said in (
+        (["-m", model], "give --prompt"),
+        (["-m", model, "--prompt", one], "one map and there are 2 photographs"),
+        (["--prompt", one, "--predictions", tmp_path / "depth"], "leave it or --predictions out"),
+    ):
+        assert main(["eval", "depth", str(tmp_path), *map(str, words)]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_bench_runs_with_one_map_for_all_photographs(model: Path, tmp_path: Path) -> None:
+    photos = draw_photos(tmp_path / "photos", [(60, 50), (60, 50)])
+    one = save_map(tmp_path / "lidar.png", millimetres((10, 12)))
+    words = ("bench", model, "-i", photos, "--rounds", "1", "--device", "cpu", "--json", "--quiet")
+    done = dpt(*words, "--prompt", one, "--dtype", "float32")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["contenders"][0]["network_hw"] == [42, 56]
+    refused = dpt(*words, "--prompt", one, "--against", "transformers")
+    assert "leave out --against" in refused.stderr

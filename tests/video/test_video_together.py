@@ -9,6 +9,7 @@ from PIL import Image
 from video_depth import frames, save_original
 
 from dptcli.cli import main
+from dptcli.video.smoothing import flicker
 
 NUM_FRAMES = 36
 
@@ -47,3 +48,23 @@ def test_frames_share_a_range_and_smoothing_0_gives_each_its_own(
         assert shades.min() < 10  # the bicubic resize may fall short of the network's own ends
         assert shades.max() > 245
     assert files(tmp_path / "one") != files(tmp_path / "each")
+
+
+def test_a_still_clip_is_steadied_by_option_alone(words: list[str], tmp_path: Path) -> None:
+    """Its flicker is measured as that of the other models: as the change from frame to frame."""
+    rng = np.random.default_rng(0)
+    still = frames(1, 48, 48)[0].astype(float)
+    for place in range(6):
+        noisy = (still + rng.normal(0, 4, still.shape)).clip(0, 255).astype(np.uint8)
+        (tmp_path / "still").mkdir(exist_ok=True)
+        Image.fromarray(noisy).save(tmp_path / f"still/{place}.png")
+    run = ["depth", str(tmp_path / "still"), *words[2:], "--sequence", "-f", "npy", "-q", "-o"]
+    changes = {}
+    for name, more in {"own": [], "off": ["0"], "steadied": ["0.8"]}.items():
+        smoothing = ["--smoothing", *more] if more else []
+        assert main([*run, f"{tmp_path / name}/", *smoothing]) == 0
+        maps = [np.load(path) for path in sorted((tmp_path / name).glob("*.npy"))]
+        assert len(maps) == 6
+        changes[name] = flicker(maps)
+    assert changes["own"] == changes["off"] > 0
+    assert changes["steadied"] < 0.7 * changes["own"]

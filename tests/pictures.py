@@ -54,6 +54,18 @@ def beside(*names: str) -> Callable[[], Image.Image]:
     return show
 
 
+def above(*names: str) -> Callable[[], Image.Image]:
+    """Show several files below each other, equally wide."""
+
+    def show() -> Image.Image:
+        parts = [opened(name)() for name in names]
+        width = min(part.width for part in parts)
+        parts = [part.resize((width, part.height * width // part.width)) for part in parts]
+        return Image.fromarray(np.vstack([np.asarray(part) for part in parts]))
+
+    return show
+
+
 def on_checks(name: str) -> Callable[[], Image.Image]:
     """Show a file with transparency on the checks that image editors show."""
 
@@ -224,6 +236,10 @@ PICTURES = {
         ("dpt depth astronaut.jpg -o stereo/ --refine-edges -f sbs,anaglyph",),
         beside("stereo/astronaut_LRF.jpg", "stereo/astronaut_anaglyph.jpg"),
     ),
+    "panorama": Picture(
+        ("dpt depth square.jpg -o square.webp --size 224",),
+        above("square.jpg", "square.webp"),
+    ),
     "things": Picture(
         (
             "dpt depth room.jpg -o things.webp --with-segments --show-things "
@@ -277,6 +293,7 @@ def workplace(folder: Path) -> Iterator[None]:
     (folder / "photos").mkdir()
     for photo in sorted(path for path in SAMPLES.iterdir() if path.suffix != ".md"):
         shutil.copy(photo, folder)
+    shutil.copy(HERE / "panorama" / "square.jpg", folder)
     for name in ("astronaut.jpg", "city.jpg", "coffee.png", "room.jpg"):
         shutil.copy(SAMPLES / name, folder / "photos")
     with Image.open(SAMPLES / "pavilion.jpg") as photo:

@@ -51,6 +51,8 @@ class PictureReader:
 
     def rgb(self, frame: Any) -> NDArray[np.uint8]:
         """The frame as RGB uint8 (H, W, 3): upright, with square pixels, in standard range."""
+        if frame.interlaced_frame:
+            self._say("is interlaced: a frame's lines are of two moments; deinterlace it first")
         width, height = frame.width, frame.height
         scaling: dict[str, Any] = {}
         if self._aspect != 1:  # the shorter side grows, so that no pixel is lost

@@ -6,7 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from clips import write_clip
+from clips import photograph, write_clip
 
 from dptcli.video.read import Clip
 from dptcli.video.tonemap import tone_map
@@ -150,6 +150,18 @@ def test_colours_are_decoded_by_the_files_matrix_or_its_size(size, says, matrix,
     color = np.array([200, 60, 90])
     path = coded(tmp_path / "in.mp4", size, color / 255, matrix=matrix, says=says)
     assert np.abs(first(path)[20, 20] - color.astype(float)).max() <= 3
+
+
+def test_lines_of_two_moments_are_told_once(tmp_path, caplog):
+    frames = [photograph()] * 3
+    fields = write_clip(tmp_path / "fields.mp4", frames, **{"x264-params": "interlaced=1:tff=1"})
+    clip = Clip(fields)
+    for place in range(3):
+        clip.read(place)
+    clip.close()
+    first(write_clip(tmp_path / "frames.mp4", frames))
+    assert caplog.text.count("is interlaced") == 1
+    assert "frames.mp4" not in caplog.text
 
 
 def test_ten_bits_are_rounded_to_eight(tmp_path):

@@ -149,11 +149,11 @@ def verify(
     """
     set_up_logging(verbose=False, quiet=False)
     picture = _known_image(image)
+    from dptcli.weights.verify import tasks_in
     from dptcli.weights.verify import verify as checks_of
 
     failed = []
-    tasks: list[str | None] = [entry.task for entry in entries_for(name)]
-    for task in tasks or [None]:
+    for task in tasks_in(name, offline=offline):
         for check in checks_of(name, task=task, known_image=picture, offline=offline):
             if as_json:
                 print(json.dumps({"model": name, "task": task, **dataclasses.asdict(check)}))

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from dptcli.model.families.entry import KnownNumbers
+from dptcli.model.families.family import DEPTH, SEGMENT
 from dptcli.weights import hub
 from dptcli.weights.catalog import entries_for, find_model
+from dptcli.weights.folder import read_config, tasks_of
 from dptcli.weights.load import LoadedModel, load_model, non_finite
 
 # The publishers' numbers were printed with other releases of torch and Pillow.
@@ -61,6 +63,24 @@ def verify(
     known = next((entry.known for entry in entries_for(name) if entry.known), None)
     if known is not None and known_image is not None:
         yield known_numbers(predict(loaded, known_image), known)
+
+
+def tasks_in(name: str | Path, *, offline: bool = False) -> list[str | None]:
+    """The tasks whose parts a model's files hold, each to be checked; None is its only one.
+
+    Raises ModelError for a model that is not there.
+    """
+    tasks: list[str | None] = [
+        task
+        for entry in entries_for(name)
+        for task in (entry.task, *entry.also)
+        if task in (DEPTH, SEGMENT)
+    ]
+    if tasks:
+        return tasks
+    folder = find_model(name, task=None, offline=offline)
+    held = sorted(tasks_of(read_config(folder))) if folder.is_dir() else []
+    return [*held] if len(held) > 1 else [None]
 
 
 def predict(loaded: LoadedModel, rgb: np.ndarray) -> Tensor:

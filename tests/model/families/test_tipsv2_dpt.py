@@ -13,6 +13,7 @@ import torch.nn.functional as F
 import transformers
 from parity import assert_close, load_reference, randomize
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import dptcli
@@ -313,3 +314,18 @@ def test_the_publishers_own_layout_is_taken_or_told(folder: Path, tmp_path: Path
     named.write_text(json.dumps(older | {"backbone_repo": "google/tipsv2-b14"}))
     with pytest.raises(ModelError, match="another repository"):
         load_model(tmp_path / "named", task="depth", device="cpu")
+
+
+def test_every_part_of_a_file_is_verified(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "verify", str(folder), "--json"]) == 0
+    checks = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [check["task"] for check in checks if check["name"] == "values"] == ["depth", "segment"]
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    tensors = load_file(broken / "model.safetensors")
+    name = next(name for name in tensors if "segmentation" in name)
+    tensors[name] = torch.full_like(tensors[name], torch.nan)
+    save_file(tensors, broken / "model.safetensors")
+    assert main(["models", "verify", str(broken)]) == 2
+    assert "FAILED values" in capsys.readouterr().out

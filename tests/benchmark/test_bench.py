@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -185,3 +186,28 @@ def test_what_cannot_run_is_said_in_one_line(words, said):
     assert done.returncode in (1, 2)
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_peer_that_cannot_run_the_model_says_why(models, photos, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    (tmp_path / "a.onnx").write_bytes(b"no graph")
+    spec = Spec(
+        "onnxruntime",
+        str(models["depth"]),
+        "depth",
+        [str(photos / "0.png")],
+        "",
+        export=str(tmp_path / "a.onnx"),
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "dptcli.benchmark.contenders", spec.to_json()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        timeout=240,
+    )
+    assert json.loads(done.stdout)["error"].startswith(
+        "--against onnxruntime: it does not run this model: "
+    )

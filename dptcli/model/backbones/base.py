@@ -32,7 +32,13 @@ class Backbone(Pretrained):
     @property
     def channels(self) -> list[int]:
         """The number of channels of each feature map."""
-        raise NotImplementedError
+        config: Any = self.config
+        return [config.hidden_size for _ in self.out_features]
+
+    @property
+    def taps(self) -> list[int]:
+        """The blocks behind which the stages' maps are taken, from 0; stage 0 is the stem."""
+        return [stage - 1 for stage in self.config.out_indices or ()]
 
     @property
     def stage_names(self) -> list[str]:

@@ -232,10 +232,6 @@ class BeitBackbone(Backbone):
             self.beit["layernorm"] = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.initialize()
 
-    @property
-    def channels(self) -> list[int]:
-        return [self.config.hidden_size for _ in self.out_features]
-
     def features(
         self,
         pixel_values: Tensor,
@@ -245,7 +241,7 @@ class BeitBackbone(Backbone):
         need_states: bool = False,
     ) -> Features:
         x, grid_hw = self.embeddings(pixel_values)
-        taps = [stage - 1 for stage in self.config.out_indices or ()]  # stage 0 is the stem
+        taps = self.taps
         tapped, _, states, weights = self.encoder(
             x,
             taps=taps,

@@ -176,7 +176,7 @@ class Dinov2ViewsBackbone(Dinov2Backbone):
             )
         x, grid_hw = self.embeddings(pixel_values)
         scene = self._scene(grid_hw, num_views, x.device)
-        taps = [stage - 1 for stage in self.config.out_indices or ()]  # stage 0 is the stem
+        taps = self.taps
         tapped, _, states, weights = self.encoder(
             x,
             taps=taps,

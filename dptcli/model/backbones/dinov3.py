@@ -190,10 +190,6 @@ class DINOv3ViTBackbone(Backbone):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.initialize()
 
-    @property
-    def channels(self) -> list[int]:
-        return [self.config.hidden_size for _ in self.out_features]
-
     def features(
         self,
         pixel_values: Tensor,
@@ -204,7 +200,7 @@ class DINOv3ViTBackbone(Backbone):
     ) -> Features:
         config = self.config
         x, grid_hw = self.embeddings(pixel_values)
-        taps = [stage - 1 for stage in config.out_indices or ()]  # stage 0 is the stem
+        taps = self.taps
         tapped, _, states, weights = run_blocks(
             self.layer,
             x,

@@ -331,10 +331,6 @@ class Dinov2Backbone(Backbone):
         layers = (Dinov2Layer(config) for _ in range(config.num_hidden_layers))
         return Encoder(layers, num_heads=config.num_attention_heads)
 
-    @property
-    def channels(self) -> list[int]:
-        return [self.config.hidden_size for _ in self.out_features]
-
     def features(
         self,
         pixel_values: Tensor,
@@ -344,7 +340,7 @@ class Dinov2Backbone(Backbone):
         need_states: bool = False,
     ) -> Features:
         x, grid_hw = self.embeddings(pixel_values)
-        taps = [stage - 1 for stage in self.config.out_indices or ()]  # stage 0 is the stem
+        taps = self.taps
         tapped, _, states, weights = self.encoder(
             x, taps=taps, head_mask=head_mask, need_weights=need_weights, need_states=need_states
         )

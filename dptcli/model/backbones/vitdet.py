@@ -241,10 +241,6 @@ class VitDetBackbone(Backbone):
         self.encoder = Encoder(layers, num_heads=config.num_attention_heads)
         self.initialize()
 
-    @property
-    def channels(self) -> list[int]:
-        return [self.config.hidden_size for _ in self.out_features]
-
     def features(
         self,
         pixel_values: Tensor,
@@ -253,7 +249,7 @@ class VitDetBackbone(Backbone):
         need_weights: bool = False,
         need_states: bool = False,
     ) -> Features:
-        taps = [stage - 1 for stage in self.config.out_indices or ()]  # stage 0 is the stem
+        taps = self.taps
         tapped, _, states, weights = self.encoder(
             self.embeddings(pixel_values),
             taps=taps,

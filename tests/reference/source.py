@@ -7,6 +7,7 @@ models. The tag's archive (DPT_REFERENCE=models) has every model's own file too;
 DPT_REFERENCE_ARCHIVE names one of this machine instead.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import subprocess
@@ -34,7 +35,8 @@ MODELS = (
     "zoedepth",
 )
 _SHARED = ("generation", "utils", "exporters")  # what the shared tests import beside themselves
-# What the shared tests import and the distribution leaves out, as far as they use it.
+# What the shared tests import and what says nothing of our models (some of it the distribution
+# leaves out), as far as they use it.
 URLS = "fetch_hub_objects_for_ci"  # which the tests look for beside their folder
 NO_PIPELINES = "class PipelineTesterMixin:\n    pass\n"  # which take models from the hub
 STAND_INS = {
@@ -102,15 +104,16 @@ def _fetch_into(root: Path, version: str) -> str | None:
             return f"{archive.name} holds no tests"
         for name, text in STAND_INS.items():
             path = package / name
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
         for inner in (package, *(path for path in package.rglob("*") if path.is_dir())):
             (inner / "__init__.py").touch()
         (package / "test_pipeline_mixin.py").write_text(NO_PIPELINES)
         (root / f"{URLS}.py").write_text("def url_to_local_path(url):\n    return url\n")
-        package.rename(root / PACKAGE)
-    return None
+        # Another worker may have put it there meanwhile.
+        with contextlib.suppress(OSError):
+            package.rename(root / PACKAGE)
+    return None if (root / PACKAGE).is_dir() else f"{root} cannot be written"
 
 
 def _archive_into(folder: Path, version: str) -> tuple[Path | None, str]:

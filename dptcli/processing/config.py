@@ -28,8 +28,8 @@ _TYPES = re.compile(r"DPT(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 # Our names for what old files wrote, and what they wrote that says nothing.
 _OLD_NAMES = {"size_divisibility": "size_divisor"}
 _BOOKKEEPING = ("feature_extractor_type", "image_processor_type", "_valid_processor_keys")
-# Keys that 4.37.2 did not know: written only where they say something.
-_OPTIONAL = ("do_reduce_labels", "do_convert_rgb", "max_long_side")
+# Keys that the reference's files do not have: written only where they say something.
+_OPTIONAL = ("do_convert_rgb", "max_long_side")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

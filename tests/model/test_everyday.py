@@ -20,6 +20,7 @@ from dptcli import (
     DPTForDepthEstimation,
     DPTForSemanticSegmentation,
     DPTImageProcessor,
+    GLPNForDepthEstimation,
     Swinv2Backbone,
     VitDetBackbone,
 )
@@ -222,6 +223,16 @@ BACKBONES: dict[str, tuple[Any, dict[str, Any]]] = {
     "bit": (
         BitBackbone,
         {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "num_groups": 2},
+    ),
+    "glpn": (
+        GLPNForDepthEstimation,
+        {
+            "depths": [1, 1, 1, 1],
+            "hidden_sizes": [8, 8, 16, 16],
+            "num_attention_heads": [1, 1, 2, 2],
+            "decoder_hidden_size": 8,
+            "drop_path_rate": 0.0,
+        },
     ),
 }
 

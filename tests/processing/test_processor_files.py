@@ -111,6 +111,7 @@ def test_parameters_read_and_set_as_attributes():
     assert ours(np.full((30, 40, 3), 255, np.uint8)).pixel_values[0].max() <= 1
     assert ours.to_dict()["note"] == "x"
     assert (ours.do_reduce_labels, ours.do_convert_rgb, ours.max_long_side) == (False, True, 4096)
+    assert ours.to_dict()["do_reduce_labels"] is False
     assert json.loads(json.dumps(ours.to_dict())) == ours.to_dict()
     with pytest.raises(AttributeError, match="no parameter 'colour'"):
         _ = ours.colour

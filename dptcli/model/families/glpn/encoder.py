@@ -5,6 +5,7 @@ B batch, N tokens, M tokens of the reduced map, D width, A heads, h×w the map o
 
 from torch import Tensor, nn
 
+from dptcli.model.block import Block
 from dptcli.model.families.glpn.config import GLPNConfig
 from dptcli.model.layers import (
     ActivationLayer,
@@ -114,7 +115,7 @@ class MixMLP(nn.Module):
         return self.dropout(self.dense2(self.dropout(x)))
 
 
-class MixLayer(nn.Module):
+class MixLayer(Block):
     """One pre-norm block of a stage."""
 
     def __init__(self, config: GLPNConfig, *, stage: int, drop_rate: float) -> None:

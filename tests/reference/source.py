@@ -39,14 +39,16 @@ _SHARED = ("generation", "utils", "exporters")  # what the shared tests import b
 # leaves out), as far as they use it.
 URLS = "fetch_hub_objects_for_ci"  # which the tests look for beside their folder
 NO_PIPELINES = "class PipelineTesterMixin:\n    pass\n"  # which take models from the hub
+_VALUES = (
+    "config_common_kwargs = {{'return_dict': False, 'output_hidden_states': True, "
+    "'output_attentions': True, '{dtype}': 'float16', 'architectures': ['TestModel'], "
+    "'id2label': {{0: 'label'}}, 'label2id': {{'label': 0}}, 'problem_type': 'regression'}}\n"
+)
 STAND_INS = {
     "exporters/test_export.py": "class ExportTesterMixin:\n    pass\n",
     "generation/test_utils.py": "class GenerationTesterMixin:\n    pass\n",
-    "utils/test_configuration_utils.py": (
-        "config_common_kwargs = {'return_dict': False, 'output_hidden_states': True, "
-        "'output_attentions': True, 'dtype': 'float16', 'architectures': ['TestModel'], "
-        "'id2label': {0: 'label'}, 'label2id': {'label': 0}, 'problem_type': 'regression'}\n"
-    ),
+    "utils/test_configuration_utils.py": _VALUES.format(dtype="dtype"),
+    "test_configuration_utils.py": _VALUES.format(dtype="torch_dtype"),  # in 4.x
 }
 
 

@@ -17,9 +17,6 @@ import torch
 CONTROL = bool(os.environ.get("DPT_REFERENCE_CONTROL"))
 SIDE = 32
 NECK = {"neck_hidden_sizes": [16, 16, 16, 32], "fusion_hidden_size": 8}
-# Pillow's processors have names of their own in the reference.
-_PILLOW = {"DPTImageProcessor": "DPTImageProcessorPil"}
-_PILLOW["ZoeDepthImageProcessor"] = "ZoeDepthImageProcessorPil"
 
 
 def _stages() -> list[str]:
@@ -29,9 +26,32 @@ def _stages() -> list[str]:
 def named(name: str) -> Any:
     """A public class of ours, or the reference's of that name."""
     module = importlib.import_module("transformers" if CONTROL else "dptcli")
-    if CONTROL and hasattr(module, _PILLOW.get(name, name)):
-        name = _PILLOW.get(name, name)
+    if CONTROL and name.endswith("ImageProcessor"):
+        return getattr(module, f"{name}Pil", getattr(module, name))  # Pillow's has its own name
     return getattr(module, name)
+
+
+def is_ours(name: str) -> bool:
+    """Whether we have a public class of that name."""
+    return hasattr(importlib.import_module("dptcli"), name)
+
+
+def processors_of(case: type[unittest.TestCase]) -> dict[str, Any]:
+    """The processor that a case is about, {backend: class}, where we have it."""
+    name = case.__name__.replace("ImageProcessing", "ImageProcessor").removesuffix("Test")
+    return {"pil": named(name)} if name.endswith("ImageProcessor") and is_ours(name) else {}
+
+
+class AsWeHaveIt:
+    """A case of theirs on what we have: its processor, and BEiT without a pyramid of its own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        if getattr(self, "image_processing_classes", None):  # of the reference's registry
+            self.image_processing_classes = processors_of(type(self))
+        tester = getattr(self, "model_tester", None)
+        if hasattr(tester, "add_fpn"):
+            tester.add_fpn = False
 
 
 def lend_private_names() -> None:
@@ -58,15 +78,25 @@ def _no_datasets(*_asked: Any, **_named: Any) -> Any:
 @contextlib.contextmanager
 def exchanged() -> Iterator[None]:
     """While it lasts, the reference's package gives our classes under their names."""
+    import _pytest.doctest
+    import _pytest.pathlib
+
     import dptcli
 
+    if not hasattr(_pytest.doctest, "import_path"):  # which older versions take from there
+        _pytest.doctest.import_path = _pytest.pathlib.import_path
     theirs = importlib.import_module("transformers")
     names = [] if CONTROL else [name for name in dir(dptcli) if hasattr(theirs, name)]
+    # Its package may put another module in its own place while parts of it are first loaded.
+    theirs = sys.modules["transformers"]
     with contextlib.ExitStack() as stack:
         if importlib.util.find_spec("datasets") is None:  # for the pictures of a few tests
             absent = types.ModuleType("datasets")
             absent.load_dataset = _no_datasets  # type: ignore[attr-defined]
-            stack.enter_context(mock.patch.dict(sys.modules, {"datasets": absent}))
+            # Not mock.patch.dict: that would forget every other module that is first imported
+            # meanwhile, and some of torch's cannot be imported twice.
+            sys.modules["datasets"] = absent
+            stack.callback(sys.modules.pop, "datasets")
         for name in names:
             if isinstance(getattr(dptcli, name), type):
                 stack.enter_context(mock.patch.object(theirs, name, getattr(dptcli, name)))

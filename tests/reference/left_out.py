@@ -55,6 +55,15 @@ OF_OWN_FILES: dict[str, str] = {
     "test_raise_readout_type": "what it builds to fail is refused when it is assigned",
     "test_moe_models_record_router_logits": EXPERTS,
 }
+_SETS = "what was missing is a set, as 5.x gives it; 4.x gave a list"
+# Of 4.x alone.
+OF_4: dict[str, str] = {
+    "test_can_use_safetensors": _SETS,
+    "test_load_save_without_tied_weights": _SETS,
+    "test_save_load_fast_init_from_base": INTERNALS,
+    "test_save_load_fast_init_to_base": INTERNALS,
+    "test_tie_model_weights": TEXT,
+}
 # A name stands for its parametrised tests too.
 LEFT_OUT: dict[str, str] = {
     "test_all_tensors_are_parameter_or_buffer": INTERNALS,

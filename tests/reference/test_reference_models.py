@@ -12,7 +12,7 @@ import pytest
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 
 import testers  # noqa: E402
-from left_out import NOT_OURS, OF_OWN_FILES, left_out_of  # noqa: E402
+from left_out import NOT_OURS, OF_4, OF_OWN_FILES, left_out_of  # noqa: E402
 from source import fetch, own_files  # noqa: E402
 
 WHY_NOT = fetch("models")
@@ -50,7 +50,7 @@ def _over_ours(case: type[unittest.TestCase]) -> type[unittest.TestCase]:
     made = type(case.__name__, (testers.OneResult, testers.AsWeHaveIt, case), values)
     if not models and not processors:
         return unittest.skip(NOT_OURS)(made)
-    return left_out_of(made, OF_OWN_FILES)
+    return left_out_of(made, {**OF_OWN_FILES, **(OF_4 if testers.IS_4 else {})})
 
 
 for _module in own_files():

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -15,6 +16,7 @@ from unittest import mock
 import torch
 
 CONTROL = bool(os.environ.get("DPT_REFERENCE_CONTROL"))
+IS_4 = importlib.metadata.version("transformers").startswith("4.")
 SIDE = 32
 NECK = {"neck_hidden_sizes": [16, 16, 16, 32], "fusion_hidden_size": 8}
 

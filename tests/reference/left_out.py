@@ -24,6 +24,9 @@ OF_ONE: dict[tuple[str, str], str] = {
     ("DPTHybridTest", "test_bc_torch_dtype"): SLOW,
     ("DPTModelTest", "test_bc_torch_dtype"): SLOW,
     ("ZoeDepthTest", "test_bc_torch_dtype"): SLOW,
+    ("BitModelTest", "test_forward_signature"): (
+        "our backbones all take output_attentions; in 4.x BiT's alone does not"
+    ),
     # The bare models, and tasks other than depth and segmentation.
     ("BeitModelTest", "test_model"): NOT_OURS,
     ("BeitModelTest", "test_for_image_classification"): NOT_OURS,
@@ -63,6 +66,8 @@ OF_4: dict[str, str] = {
     "test_save_load_fast_init_from_base": INTERNALS,
     "test_save_load_fast_init_to_base": INTERNALS,
     "test_tie_model_weights": TEXT,
+    "test_model_common_attributes": TEXT,
+    "test_torch_fx": "asks the reference's own tracer; torch.export and torch.jit.trace take ours",
 }
 # A name stands for its parametrised tests too.
 LEFT_OUT: dict[str, str] = {

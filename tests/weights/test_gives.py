@@ -57,9 +57,9 @@ def test_list_run_sidecar_eval_and_export_agree_on_every_row(entry, cache: Path)
         assert model_facts(loaded)["kind"] == loaded.kind == kind
     request = measure.Request(
         pairs=[], model=entry.name, gives=None, offline=True, size=None, device="cpu",
-        dtype="float32", predictions=None, to=None,
+        dtype="float32", predictions=None, to=None, runtime="torch",
     )  # fmt: skip
-    assert measure._depth_source(request, [], kind=None, scale=None).kind == kind
+    assert measure._depth_source(request, [], kind=None, scale=None, prompts=None).kind == kind
     exported = Exported(Path("x.onnx"), None, 14, (), 0.0)
     told = describe(loaded, exported, opset=17, output_name="predicted_depth")
     assert told["output"]["kind"] == kind

@@ -18,6 +18,7 @@ from dptcli.cli.depth_outputs import (
 )
 from dptcli.cli.depth_panorama import check_gives_distances, read_panoramas
 from dptcli.cli.depth_views import check_sees_views, check_views, in_one_scene
+from dptcli.cli.live import CameraName, Show, run_live
 from dptcli.cli.predicting import options as p
 from dptcli.cli.predicting.engine import Engine, read_engine
 from dptcli.cli.predicting.outputs import Joint, Needs, RunAll, RunOutputs, Watch
@@ -102,6 +103,8 @@ def depth(
     smoothing: p.Smoothing = None,
     fps: p.FPS = None,
     audio: p.Audio = False,
+    camera: CameraName = None,
+    show: Show = False,
     model: o.ModelName = DEFAULT_MODEL,
     gives: o.Gives = None,
     size: o.Size = None,
@@ -132,6 +135,8 @@ def depth(
     """
     set_up_logging(verbose=verbose, quiet=quiet)
     given = locals()
+    if camera is not None or show:
+        return run_live(given)
     shown = Preview()
     code = run(*read_run(given, shown if preview else None))
     shown.show()

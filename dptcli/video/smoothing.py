@@ -21,6 +21,7 @@ DEFAULT_STRENGTH = 0.8
 _GRID = 96  # the side of the thinned grid that scale and shift are fitted on
 _CUT = 0.6  # below this correlation with the frame before, the scene is another one
 _KEEP = 0.9  # what remains of a frame's correction in the next: slow true changes pass
+_FOLLOW = 0.1  # what a frame's own range moves that of a live picture
 _STILL = 0.02  # changes of this share of the range are flicker, larger ones are movement
 
 
@@ -46,6 +47,25 @@ def flicker(maps: Sequence[NDArray[np.generic]]) -> float:
         for before, after in itertools.pairwise(maps)
     ]
     return float(np.mean(changes)) if changes else 0.0
+
+
+@dataclass
+class SlowRange:
+    """The range of a live picture, which has no end to look at: it follows each frame's slowly."""
+
+    _range: tuple[float, float] | None = field(default=None, repr=False)
+
+    def next(self, limits: tuple[float, float]) -> tuple[float, float]:
+        """Return the range to draw a frame in whose own is `limits`."""
+        lo, hi = limits
+        if lo >= hi:  # a frame of one value, or of none
+            return self._range or limits
+        if self._range is None or self._range[0] >= hi or self._range[1] <= lo:  # another scene
+            self._range = limits
+        else:
+            was_lo, was_hi = self._range
+            self._range = was_lo + _FOLLOW * (lo - was_lo), was_hi + _FOLLOW * (hi - was_hi)
+        return self._range
 
 
 @dataclass

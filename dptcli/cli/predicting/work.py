@@ -15,6 +15,7 @@ NOT_WORK = frozenset(
     {"inputs", "from_file", "null", "no_recursive", "output", "overwrite", "skip_existing"}
     | {"as_json", "quiet", "verbose", "batch_size", "report", "shard", "root", "suffix", "dataset"}
     | {"engine", "ray_address", "workers", "gpus_per_worker", "watch"}
+    | {"camera", "show"}
 )
 # The same function on another machine, a limit that only refuses; the model counts by its content,
 # and so does each image's prompt.

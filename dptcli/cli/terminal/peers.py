@@ -55,7 +55,7 @@ _DEPTH: Mapping[tuple[str, ...], str] = {
     ("--threshold",): "say --edge-cut",
     ("--metric",): "say -m with a model that `dpt models` says gives metres",
     ("--max-depth",): "a model has its own; dpt convert FILE FOLDER --max-depth N changes it",
-    ("--display", "--show"): "say --preview",
+    ("--display",): "say --preview; for a camera --camera 0 --show",
 }
 _SEGMENT: Mapping[tuple[str, ...], str] = {
     ("--opacity", "--alpha"): "say --overlay",

@@ -49,7 +49,7 @@ class Preview:
             console.print(blocks(picture, console))
 
 
-def blocks(picture: "Image.Image", console: "Console") -> "Text":
+def blocks(picture: "Image.Image", console: "Console", *, max_rows: int = _MAX_ROWS) -> "Text":
     """Return an RGB picture as text for the console: half-blocks, or letters without colour."""
     from PIL import Image
     from rich.style import Style
@@ -58,8 +58,9 @@ def blocks(picture: "Image.Image", console: "Console") -> "Text":
     columns = min(console.width, _MAX_COLUMNS)
     # A cell is about twice as high as wide: two square pixels.
     rows = max(1, round(columns * picture.height / picture.width / 2))
-    if rows > _MAX_ROWS:
-        columns, rows = max(1, columns * _MAX_ROWS // rows), _MAX_ROWS
+    max_rows = max(1, min(max_rows, _MAX_ROWS))
+    if rows > max_rows:
+        columns, rows = max(1, columns * max_rows // rows), max_rows
     text = Text(no_wrap=True)
     if os.environ.get("NO_COLOR") or console.color_system is None:
         grey = picture.convert("L").resize((columns, rows), Image.Resampling.BOX)

@@ -1,0 +1,114 @@
+"""Where moving pictures are drawn: a window where there is a display, else the terminal."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from dptcli.cli.terminal.console import stderr_console
+from dptcli.cli.terminal.preview import blocks
+from dptcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_ESCAPE = 27
+_LARGEST = (1280, 800)  # of a window when it opens; it can be drawn larger
+
+
+class Screen(Protocol):
+    """Shows one RGB picture after another."""
+
+    hint: str
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the person who looks has had enough; a window answers to them here."""
+
+    def show(self, picture: "Image.Image") -> None:
+        """Draw the next picture."""
+
+    def close(self) -> None:
+        """Leave the last picture, or take the window away."""
+
+
+def open_screen(title: str) -> Screen:
+    """Return a window, or the terminal. Raises UsageError where there is neither."""
+    if _has_display():
+        import cv2
+
+        try:
+            return _Window(title)
+        except cv2.error:  # opencv-python-headless draws no windows
+            pass
+    if sys.stderr.isatty():
+        return _Terminal()
+    raise UsageError(
+        "--show has no place to draw in: standard error is no terminal, and there is no window "
+        "without a display (DISPLAY) and opencv-python; run it in a terminal"
+    )
+
+
+def _has_display() -> bool:
+    if not sys.platform.startswith("linux"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+class _Window:
+    hint = "q, Esc or Ctrl-C ends it"
+
+    def __init__(self, title: str) -> None:
+        import cv2
+
+        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        self._title, self._shows = title, False
+
+    @property
+    def is_closed(self) -> bool:
+        import cv2
+
+        # waitKey is also what lets the window draw itself. Systems add bits above the letter's.
+        if cv2.waitKey(1) & 0xFF in (ord("q"), _ESCAPE):
+            return True
+        # Before its first picture a window need not be visible yet.
+        return self._shows and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+
+    def show(self, picture: "Image.Image") -> None:
+        import cv2
+        import numpy as np
+
+        if not self._shows:
+            most = zip(_LARGEST, picture.size, strict=True)
+            scale = min(1.0, *(side / wanted for side, wanted in most))
+            cv2.resizeWindow(self._title, *(max(1, round(side * scale)) for side in picture.size))
+        cv2.imshow(self._title, np.ascontiguousarray(np.asarray(picture)[:, :, ::-1]))
+        self._shows = True
+
+    def close(self) -> None:
+        import cv2
+
+        cv2.destroyAllWindows()
+
+
+class _Terminal:
+    hint = "Ctrl-C ends it"
+    is_closed = False
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self._console = stderr_console()
+        self._live = Live(console=self._console, auto_refresh=False)
+        self._is_on = False
+
+    def show(self, picture: "Image.Image") -> None:
+        if not self._is_on:
+            self._live.start()
+            self._is_on = True
+        # A line is left for the cursor: a picture that scrolls could not be drawn over.
+        text = blocks(picture, self._console, max_rows=self._console.height - 2)
+        self._live.update(text, refresh=True)
+
+    def close(self) -> None:
+        if self._is_on:
+            self._live.stop()

@@ -1,5 +1,6 @@
 """`dpt depth --camera`: a live picture, in the terminal where there is no display."""
 
+import contextlib
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +117,54 @@ def address():
         yield f"http://127.0.0.1:{server.server_address[1]}/camera.mjpg", stop
         stop.set()
         server.shutdown()
+
+
+@pytest.fixture
+def in_a_terminal(monkeypatch):
+    """Runs main() with a terminal as its standard error: (exit code, what was written there)."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in NO_DISPLAY:
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*words, on_picture=lambda: None):
+        ours, theirs = pty.openpty()
+        chunks = []
+
+        def drain():
+            with contextlib.suppress(OSError):
+                while chunk := os.read(ours, 65536):
+                    chunks.append(chunk)
+                    if "▀".encode() in chunk:
+                        on_picture()
+
+        reader = threading.Thread(target=drain)
+        reader.start()
+        with os.fdopen(theirs, "w", encoding="utf-8") as stream, monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", stream)
+            code = main(words)
+        reader.join()
+        os.close(ours)
+        return code, ANSI.sub("", b"".join(chunks).decode())
+
+    return run
+
+
+def test_a_camera_that_goes_away_ends_the_picture_with_a_line(address, model, in_a_terminal):
+    url, stop = address
+    words = ["depth", "--camera", url, "--show", "-m", model]
+    code, text = in_a_terminal(*words, on_picture=stop.set)
+    assert code == 0
+    said = rf"camera {re.escape(url)} gives no more frames; \d+ frames, \d+\.\d frames/s"
+    assert re.fullmatch(said, text.split("▀")[-1].splitlines()[-1])
+
+
+def test_a_camera_without_a_frame_has_failed(clip, model, in_a_terminal, tmp_path):
+    whole = Path(clip).read_bytes()
+    empty = tmp_path / "empty.mp4"
+    empty.write_bytes(whole[: whole.index(b"mdat") + 4])
+    code, text = in_a_terminal("depth", "--camera", str(empty), "--show", "-m", model)
+    assert code == 1
+    assert text.splitlines()[-1].startswith(f"dpt: camera '{empty}' gave no frame")
 
 
 def test_ctrl_c_ends_a_camera_well(address, model):

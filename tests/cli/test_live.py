@@ -167,6 +167,16 @@ def test_a_camera_without_a_frame_has_failed(clip, model, in_a_terminal, tmp_pat
     assert text.splitlines()[-1].startswith(f"dpt: camera '{empty}' gave no frame")
 
 
+def test_a_display_that_cannot_be_reached_leaves_the_terminal(
+    clip, model, in_a_terminal, monkeypatch
+):
+    monkeypatch.setenv("DISPLAY", ":77")
+    code, text = in_a_terminal("depth", "--camera", clip, "--show", "-m", model)
+    assert code == 0
+    assert "▀" in text
+    assert "no window could be opened; Ctrl-C ends it" in text.replace("\r\n", "")
+
+
 def test_ctrl_c_ends_a_camera_well(address, model):
     url, _stop = address
     ours, theirs = pty.openpty()

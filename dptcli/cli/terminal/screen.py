@@ -1,6 +1,7 @@
 """Where moving pictures are drawn: a window where there is a display, else the terminal."""
 
 import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _ESCAPE = 27
+_PATIENCE_S = 20  # for a display, which may be far away
 _LARGEST = (1280, 800)  # of a window when it opens; it can be drawn larger
 
 
@@ -33,15 +35,11 @@ class Screen(Protocol):
 
 def open_screen(title: str) -> Screen:
     """Return a window, or the terminal. Raises UsageError where there is neither."""
-    if _has_display():
-        import cv2
-
-        try:
-            return _Window(title)
-        except cv2.error:  # opencv-python-headless draws no windows
-            pass
+    has_display = _has_display()
+    if has_display and _draws_windows():
+        return _Window(title)
     if sys.stderr.isatty():
-        return _Terminal()
+        return _Terminal("no window could be opened; " if has_display else "")
     raise UsageError(
         "--show has no place to draw in: standard error is no terminal, and there is no window "
         "without a display (DISPLAY) and opencv-python; run it in a terminal"
@@ -52,6 +50,27 @@ def _has_display() -> bool:
     if not sys.platform.startswith("linux"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _draws_windows() -> bool:
+    """Whether OpenCV opens a window here, tried in another process.
+
+    opencv-python-headless cannot, and opencv-python ends the process where it cannot reach the
+    display: that of an earlier login, or of Wayland alone.
+    """
+    program = "import cv2; cv2.namedWindow('dpt')"
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", program],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return tried.returncode == 0
 
 
 class _Window:
@@ -91,12 +110,12 @@ class _Window:
 
 
 class _Terminal:
-    hint = "Ctrl-C ends it"
     is_closed = False
 
-    def __init__(self) -> None:
+    def __init__(self, why: str) -> None:
         from rich.live import Live
 
+        self.hint = f"{why}Ctrl-C ends it"
         self._console = stderr_console()
         self._live = Live(console=self._console, auto_refresh=False)
         self._is_on = False

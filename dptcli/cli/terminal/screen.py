@@ -74,34 +74,40 @@ def _draws_windows() -> bool:
 
 
 class _Window:
+    """Opens with its first picture: until then nobody would answer to who closes it."""
+
     hint = "q, Esc or Ctrl-C ends it"
 
     def __init__(self, title: str) -> None:
-        import cv2
-
-        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-        self._title, self._shows = title, False
+        # Qt would complain on standard error of fonts that no picture needs.
+        os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
+        self._title, self._is_open = title, False
 
     @property
     def is_closed(self) -> bool:
         import cv2
 
+        if not self._is_open:
+            return False
         # waitKey is also what lets the window draw itself. Systems add bits above the letter's.
         if cv2.waitKey(1) & 0xFF in (ord("q"), _ESCAPE):
             return True
-        # Before its first picture a window need not be visible yet.
-        return self._shows and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+        try:
+            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+        except cv2.error:  # Qt's, where the last window was closed
+            return True
 
     def show(self, picture: "Image.Image") -> None:
         import cv2
         import numpy as np
 
-        if not self._shows:
+        if not self._is_open:
+            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
             most = zip(_LARGEST, picture.size, strict=True)
             scale = min(1.0, *(side / wanted for side, wanted in most))
             cv2.resizeWindow(self._title, *(max(1, round(side * scale)) for side in picture.size))
+            self._is_open = True
         cv2.imshow(self._title, np.ascontiguousarray(np.asarray(picture)[:, :, ::-1]))
-        self._shows = True
 
     def close(self) -> None:
         import cv2

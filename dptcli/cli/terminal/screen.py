@@ -102,7 +102,9 @@ class _Window:
         import numpy as np
 
         if not self._is_open:
-            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            # GUI_NORMAL: without Qt's row of buttons, which takes from the picture's height.
+            flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
+            cv2.namedWindow(self._title, flags)
             most = zip(_LARGEST, picture.size, strict=True)
             scale = min(1.0, *(side / wanted for side, wanted in most))
             cv2.resizeWindow(self._title, *(max(1, round(side * scale)) for side in picture.size))

@@ -237,7 +237,8 @@ def render_scenes(
 ) -> int:
     """Render the scenes that the journal in `out` lacks; the number of frames there afterwards.
 
-    textures: a folder of photographs that surfaces show, besides the furniture's own.
+    textures: a folder of photographs that surfaces show, besides the furniture's own, and of
+    panoramas (Radiance HDR) as light and background, besides Blender's.
     Raises UsageError where bpy is not installed or `only` names no kind of scene.
     """
     try:
@@ -257,9 +258,11 @@ def render_scenes(
         for path in cache.rglob(pattern)
         if path.parent.parent.parent.parent == cache and path.stat().st_size > 20_000
     )
+    panoramas = []
     if textures is not None:
         images += [path for path in sorted(textures.iterdir()) if path.suffix in (".jpg", ".png")]
-    stage = Stage(pieces, images)
+        panoramas = sorted(textures.glob("*.hdr"))
+    stage = Stage(pieces, images, panoramas)
     _set_up(threads, samples)
     done = read_journal(out)
     journal = out / "journal.jsonl"
@@ -308,7 +311,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--samples", type=int, default=5, help="rays a pixel, before denoising")
-    parser.add_argument("--textures", type=Path, help="folder of photographs to put on surfaces")
+    parser.add_argument(
+        "--textures",
+        type=Path,
+        help="folder of photographs to put on surfaces, and of panoramas (.hdr) as light",
+    )
     parser.add_argument("--only", help="one kind of scene: room, table, street, …")
     options = parser.parse_args(arguments)
     first, _, end = options.scenes.partition(":")

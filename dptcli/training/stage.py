@@ -22,15 +22,23 @@ REPAINTED = 0.45
 """The share of imported pieces that get other surfaces than their own."""
 
 
+_ROOMS = (  # in the names of panoramas that were taken indoors
+    "apartment", "hall", "interior", "lab", "lobby", "studio", "warehouse", "workshop",
+)  # fmt: skip
+
+
 class Stage:
     """A scene being built: a random state, the pieces at hand and what has been placed.
 
     Imported meshes are kept between scenes; everything else is removed by `clear`.
     """
 
-    def __init__(self, pieces: Sequence[Piece], images: Sequence[Path]) -> None:
+    def __init__(
+        self, pieces: Sequence[Piece], images: Sequence[Path], panoramas: Sequence[Path] = ()
+    ) -> None:
         self.pieces = pieces
         self.images = images
+        self.panoramas = panoramas
         self.rng: RandomState = np.random.default_rng(0)
         self.used: set[str] = set()
         self._templates: dict[str, Any] = {}
@@ -255,13 +263,16 @@ class Stage:
             sun.rotation_euler = (tilt, 0, float(rng.uniform(0, 2 * math.pi)))
 
     def surroundings(self, *, strength: float, indoors: bool) -> None:
-        """One of Blender's own photographed panoramas (CC0) as light and background."""
+        """A photographed panorama, one of those given or of Blender's own, as light and background.
+
+        Through a window everything may be seen, outdoors nothing whose name tells of a room.
+        """
         rng = self.rng
         folder = bpy.utils.system_resource("DATAFILES", path="studiolights/world")
         choices = [
             path
-            for path in sorted(Path(folder).glob("*.exr"))
-            if indoors or path.stem not in ("interior", "studio")
+            for path in (*sorted(Path(folder).glob("*.exr")), *self.panoramas)
+            if indoors or not any(word in path.stem for word in _ROOMS)
         ]
         nodes, links, background = _empty_world()
         picture = nodes.new("ShaderNodeTexEnvironment")

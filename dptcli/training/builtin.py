@@ -117,8 +117,10 @@ def take_head(model: DensePredictor, folder: Path, *, prefix: str = "") -> None:
 
 
 @torch.no_grad()
-def blend_head(model: DensePredictor, path: Path) -> None:
+def blend_head(model: DensePredictor, path: Path, share: float = 0.5) -> None:
     """Make the model's tensors the mean of themselves and those of the file at `path`.
+
+    share: how much of the mean the file's have.
 
     The mean of the ends of a run and of a longer one often sees more than either (Wortsman et al.
     2022, model soups), where the second began from the first.
@@ -126,15 +128,15 @@ def blend_head(model: DensePredictor, path: Path) -> None:
     own = model.state_dict()
     for name, value in load_file(path).items():
         if own[name].is_floating_point():
-            own[name].lerp_(value.float(), 0.5)
+            own[name].lerp_(value.float(), share)
 
 
-def blend_all(models: dict[str, DensePredictor], folder: Path) -> None:
+def blend_all(models: dict[str, DensePredictor], folder: Path, share: float = 0.5) -> None:
     """Make both heads and their backbone the mean of themselves and a built-in folder's."""
     for task, model in models.items():
-        blend_head(model, folder / FOLDERS[task] / HEAD_FILE)
+        blend_head(model, folder / FOLDERS[task] / HEAD_FILE, share)
     # One backbone: the other model has the same tensors.
-    blend_head(models["depth"], folder / FOLDERS["depth"] / BACKBONE_FILE)
+    blend_head(models["depth"], folder / FOLDERS["depth"] / BACKBONE_FILE, share)
 
 
 @torch.no_grad()
@@ -298,7 +300,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--blend",
         type=Path,
-        help="a head file, with --together a folder as --builtin; the mean with it is saved",
+        nargs="+",
+        default=[],
+        help="head files, with --together folders as --builtin; the mean with each is saved",
+    )
+    parser.add_argument(
+        "--blend-share", type=float, nargs="+", help="how much of each mean they have (0.5)"
     )
     parser.add_argument("--features", type=Path, help="folder in which features are kept")
     parser.add_argument(
@@ -349,10 +356,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cache=cache,
                 report=_print,
             )
-            if options.blend is not None and options.together:
-                blend_all(models, options.blend)
-            elif options.blend is not None:
-                blend_head(models[name], options.blend)
+            shares = options.blend_share or [0.5] * len(options.blend)
+            for place, share in zip(options.blend, shares, strict=True):
+                if options.together:
+                    blend_all(models, place, share)
+                else:
+                    blend_head(models[name], place, share)
             output = options.output or options.builtin
             if not (chosen.is_frozen and (output / FOLDERS["depth"] / BACKBONE_FILE).is_file()):
                 save_backbone(models[wanted[0]], output)

@@ -66,8 +66,11 @@ _TOGETHER = (
     "--go-on --hold-out 0 --variants 0 --shapes 252x336 252x336 336x252 280x280 --batch-size 8 "
     "--warmup 8 --average 0.95 --levels -1 -1 2 --backbone-from 4"
 )
+_RATES = "--learning-rate 1.5e-4 --backbone-rate 1.5e-5"
 # Two of three examples have measured depth.
 _BOTH_SETS = ("{photographs}/segment", *("{photographs}/depth",) * 5)
+# A third is labelled, a quarter measured, the rest rendered where a thousand frames are taken.
+_ALL_SETS = ("{photographs}/segment", *("{photographs}/depth",) * 2, "{frames}")
 
 RECIPE = Recipe(
     seed=8,
@@ -135,9 +138,16 @@ RECIPE = Recipe(
         Stage(
             "both2",
             BOTH,
-            f"{_TOGETHER} --seed 20 --steps 100 --learning-rate 1.5e-4 --backbone-rate 1.5e-5 "
-            "--blend {runs}/both1/builtin",
+            f"{_TOGETHER} --seed 20 --steps 100 {_RATES} --blend {{runs}}/both1/builtin",
             sets=_BOTH_SETS,
+        ),
+        Stage("both3", BOTH, f"{_TOGETHER} --seed 21 --steps 220 {_RATES}", sets=_ALL_SETS),
+        Stage(
+            "both4",
+            BOTH,
+            f"{_TOGETHER} --seed 22 --steps 230 {_RATES} --blend {{runs}}/both3/builtin "
+            "{runs}/both2/builtin --blend-share 0.5 0.4",
+            sets=_ALL_SETS,
         ),
     ),
 )

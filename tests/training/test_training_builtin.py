@@ -84,15 +84,17 @@ def test_a_saved_builtin_folder_loads_strictly(tmp_path: Path) -> None:
             torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_a_blended_head_is_the_mean_of_two() -> None:
+@pytest.mark.parametrize("share", [0.5, 0.4])
+def test_a_blended_head_is_the_mean_of_two(share: float) -> None:
     source = BUILTIN_FOLDER / FOLDERS["depth"]
     model = start_model("depth", BUILTIN_FOLDER, seed=3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    blend_head(model, source / "head.safetensors")
+    blend_head(model, source / "head.safetensors", share)
     other = load_file(source / "head.safetensors")
     for name, value in model.state_dict().items():
         theirs = other.get(name, before[name]).float()
-        torch.testing.assert_close(value, (before[name] + theirs) / 2, rtol=1e-5, atol=1e-7)
+        expected = (1 - share) * before[name] + share * theirs
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_class_names_are_the_rendered_ones() -> None:

@@ -14,6 +14,9 @@ import numpy as np
 
 Rgb = tuple[float, float, float]
 RandomState = np.random.Generator
+_ROOMS = (  # in the names of panoramas that were taken indoors
+    "apartment", "hall", "interior", "lab", "lobby", "studio", "warehouse", "workshop",
+)  # fmt: skip
 
 
 def random_rgb(
@@ -312,3 +315,17 @@ def anything(rng: RandomState, images: Sequence[Path] = ()) -> Any:
         "metal": metal,
     }
     return makers[str(kind)](rng)
+
+
+def choose_panorama(rng: RandomState, own: Sequence[Path], *, indoors: bool) -> Path:
+    """One of the given panoramas or of Blender's own (CC0).
+
+    Through a window everything may be seen, outdoors nothing whose name tells of a room.
+    """
+    folder = bpy.utils.system_resource("DATAFILES", path="studiolights/world")
+    choices = [
+        path
+        for path in (*sorted(Path(folder).glob("*.exr")), *own)
+        if indoors or not any(word in path.stem for word in _ROOMS)
+    ]
+    return choices[int(rng.integers(len(choices)))]

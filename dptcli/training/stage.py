@@ -14,17 +14,12 @@ import numpy as np
 from mathutils import Euler, Matrix, Vector
 
 from dptcli.training.furniture import CLASSES, Piece
-from dptcli.training.materials import RandomState, anything, random_rgb
+from dptcli.training.materials import RandomState, anything, choose_panorama, random_rgb
 
 Point = tuple[float, float, float]
 
 REPAINTED = 0.45
 """The share of imported pieces that get other surfaces than their own."""
-
-
-_ROOMS = (  # in the names of panoramas that were taken indoors
-    "apartment", "hall", "interior", "lab", "lobby", "studio", "warehouse", "workshop",
-)  # fmt: skip
 
 
 class Stage:
@@ -263,20 +258,11 @@ class Stage:
             sun.rotation_euler = (tilt, 0, float(rng.uniform(0, 2 * math.pi)))
 
     def surroundings(self, *, strength: float, indoors: bool) -> None:
-        """A photographed panorama, one of those given or of Blender's own, as light and background.
-
-        Through a window everything may be seen, outdoors nothing whose name tells of a room.
-        """
+        """A photographed panorama, one of those given or of Blender's own, as light and sky."""
         rng = self.rng
-        folder = bpy.utils.system_resource("DATAFILES", path="studiolights/world")
-        choices = [
-            path
-            for path in (*sorted(Path(folder).glob("*.exr")), *self.panoramas)
-            if indoors or not any(word in path.stem for word in _ROOMS)
-        ]
         nodes, links, background = _empty_world()
         picture = nodes.new("ShaderNodeTexEnvironment")
-        path = choices[int(rng.integers(len(choices)))]
+        path = choose_panorama(rng, self.panoramas, indoors=indoors)
         picture.image = bpy.data.images.load(str(path), check_existing=True)
         turn = nodes.new("ShaderNodeMapping")
         turn.inputs["Rotation"].default_value = (0, 0, float(rng.uniform(0, 2 * math.pi)))

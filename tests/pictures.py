@@ -248,8 +248,8 @@ PICTURES = {
         opened("things.webp"),
     ),
     "overlay": Picture(
-        ("dpt segment pavilion.jpg -o seen/ --overlay 0.5 --outlines --also legend,mask",),
-        beside("seen/pavilion.png", "seen/pavilion.legend.png"),
+        ("dpt segment city.jpg -o seen/ --overlay 0.5 --outlines --also legend,mask",),
+        beside("seen/city.png", "seen/city.legend.png"),
     ),
     "layer": Picture(
         ("dpt segment garden.jpg -o plants.png --classes vegetation --layer 0.8",),

@@ -44,7 +44,10 @@ def _names(reason: str, job: Job) -> bool:
 def failure(job: Job, error: Exception, started: float) -> Outcome:
     """Say in one line why an image failed; the traceback of what we did not foresee is logged."""
     reason = str(error)
-    if not isinstance(error, DptError):
+    if isinstance(error, MemoryError):
+        logger.debug("%s failed", job.source.name, exc_info=error)
+        reason = "memory ended; take a smaller --size or --target-size"
+    elif not isinstance(error, DptError):
         logger.debug("%s failed", job.source.name, exc_info=error)
         reason = f"{type(error).__name__}: {(reason.splitlines() or [''])[0]}"
     names_image = isinstance(error, ImageError) and not isinstance(error, TooLargeError)

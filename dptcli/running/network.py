@@ -22,7 +22,7 @@ from dptcli.model.pretrained import Pretrained
 from dptcli.running.answer import Answer, answers_of
 from dptcli.running.batches import BatchSizes, free_memory, is_out_of_memory, spoils_thread
 from dptcli.running.ending import reference_focal
-from dptcli.running.room import check_room
+from dptcli.running.room import check_room, check_size
 from dptcli.running.seen import Pixels, Seen, hw_of, seen_of
 from dptcli.running.tiles import predict_tiled, shrunk, smaller_tile
 from dptcli.weights.load import LoadedModel, load_model, require_finite
@@ -270,9 +270,10 @@ def grid_of(loaded: LoadedModel) -> int:
 
 
 def sized(loaded: LoadedModel, size: Size) -> LoadedModel:
-    """The model, seeing pictures at another size."""
+    """The model, seeing pictures at another size. UsageError where one alone fills the memory."""
     if size is None:
         return loaded
+    check_size(size)
     resized = loaded.processor.with_size(size, multiple_of=grid_of(loaded))
     return replace(loaded, processor=resized)
 

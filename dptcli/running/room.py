@@ -7,7 +7,7 @@ few views at once.
 
 import torch
 
-from dptcli.errors import TooLargeError
+from dptcli.errors import TooLargeError, UsageError
 from dptcli.running.machine import available_bytes
 from dptcli.weights.load import LoadedModel
 
@@ -31,6 +31,21 @@ def check_room(loaded: LoadedModel, num_views: int, hw: tuple[int, int]) -> None
         f"{(num_views * each + maps) / _GIB:.1f} GiB and {free / _GIB:.1f} are free: "
         f"{max(0, free - maps) // each} fit; take fewer, or a smaller --size or model"
     )
+
+
+def check_size(size: int | tuple[int, int]) -> None:
+    """Raise UsageError where a picture of that size would fill the memory that is free.
+
+    Before the network sees it: its resized bytes and float32 beside them, no more than that.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    need, free = height * width * 3 * (1 + 4), available_bytes()
+    if free is not None and need > free:
+        raise UsageError(
+            f"--size {size if isinstance(size, int) else f'{height}x{width}'}: a picture of that "
+            f"size alone takes {need / _GIB:.1f} GiB, and {free / _GIB:.1f} are free; take a "
+            "smaller one (--tile sees finer with less)"
+        )
 
 
 def bytes_of_view(loaded: LoadedModel, hw: tuple[int, int]) -> int:

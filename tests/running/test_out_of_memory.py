@@ -12,10 +12,11 @@ from PIL import Image
 from process import NEEDS_PROC, environment
 from tiny import draw_blurred, save_both
 
-from dptcli.errors import ImageError, ModelError
+from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.inputs.find import find_images
 from dptcli.pipeline import Options, Pipeline, open_pipeline
 from dptcli.results.plan import plan_outputs
+from dptcli.running import room
 from dptcli.running.batches import BatchSizes, fitting, is_out_of_memory
 from dptcli.weights.load import load_model
 
@@ -58,6 +59,13 @@ def limited(pipeline, most, error):
 
     pipeline.loaded.model.forward = run
     return ran
+
+
+def raiser(error):
+    def fail(*_args):
+        raise error
+
+    return fail
 
 
 def collect(pipeline, jobs):
@@ -118,6 +126,24 @@ def test_an_image_that_does_not_fit_is_done_in_tiles(models, jobs, caplog, task)
         if task == "depth":
             # A random network makes other noise of every tile; the level is the whole's.
             assert values.mean() == pytest.approx(expected[name].mean(), rel=0.1)
+
+
+@pytest.mark.parametrize(("size", "named"), [(99_999, "99999"), ((20_000, 9), "20000x9")])
+def test_a_size_that_alone_fills_the_memory_is_refused_before_the_first_image(
+    models, monkeypatch, size, named
+):
+    monkeypatch.setattr(room, "available_bytes", lambda: 2_000_000)
+    with pytest.raises(UsageError, match=f"--size {named}: .* are free"):
+        open_pipeline(models["depth"], task="depth", size=size)
+    open_pipeline(models["depth"], task="depth", size=300)
+
+
+def test_memory_that_ends_before_the_network_is_said_in_words(models, jobs, monkeypatch):
+    pipeline = open_pipeline(models["depth"], task="depth", dtype="float32")
+    monkeypatch.setattr(type(pipeline.loaded.processor), "prepare", raiser(MemoryError()))
+    _, report = collect(pipeline, jobs[:1])
+    [outcome] = report.failed
+    assert outcome.error.endswith("00.png: memory ended; take a smaller --size or --target-size")
 
 
 def test_an_image_that_fits_not_even_in_tiles_fails_by_name_and_the_others_go_on(models, jobs):

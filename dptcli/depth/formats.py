@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,13 +92,23 @@ _ALIASES = {
     "redcyan": "anaglyph",
 }
 _SAME_ENDING = {".jpeg": ".jpg", ".tif": ".tiff"}
+# What other programs write, and what we write in its stead.
+_IN_ITS_STEAD = {
+    **dict.fromkeys((".obj", ".stl", ".fbx", ".dae", ".gltf", ".3mf", ".blend"), "glb"),
+    **dict.fromkeys((".usd", ".usda", ".usdc", ".usdz"), "glb"),
+    **dict.fromkeys((".las", ".laz", ".pcd", ".xyz", ".pts", ".e57"), "ply"),
+    **dict.fromkeys((".mat", ".h5", ".hdf5", ".pt", ".pth", ".pkl", ".csv"), "npy"),
+    ".hdr": "exr",
+}
 
 
 def parse_formats(text: str | None, *, out: str) -> tuple[Format, ...]:
     """Read --format; without it the ending of OUT decides, and colours are the default.
 
-    Raises UsageError for an unknown name and for a format whose optional dependency is missing.
+    Raises UsageError for an unknown name, for a format whose optional dependency is missing, and
+    for an OUT that ends as files do that we cannot write.
     """
+    _refuse_foreign(out)
     if text is None:
         by_ending = {item.suffix: item for item in reversed(FORMATS.values())}  # the first of each
         chosen: tuple[Format, ...] = (by_ending.get(ending(out), DEFAULT_FORMAT),)
@@ -118,6 +129,17 @@ def parse_formats(text: str | None, *, out: str) -> tuple[Format, ...]:
                 f"--format {item.name} needs {item.extra[0]}; pip install 'dptcli[{item.extra[1]}]'"
             )
     return chosen
+
+
+def _refuse_foreign(out: str) -> None:
+    nearest = _IN_ITS_STEAD.get(ending(out))
+    if nearest is None or out.endswith(("/", os.sep)) or Path(out).is_dir():
+        return
+    item = FORMATS[nearest]
+    raise UsageError(
+        f"no result is a {ending(out)} file; {item.name} is the nearest ({item.summary}): instead "
+        f"of {out!r} name {out[: -len(ending(out))] + item.suffix!r}"
+    )
 
 
 def ending(name: str | Path) -> str:

@@ -13,6 +13,7 @@ _FILE_SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".exr", ".pfm"),
     *(".npy", ".npz", ".ply", ".glb", ".avif", ".heic", ".jp2", ".jxl", ".svg", ".pdf"),
     *(".pgm", ".ppm", ".pnm", ".txt", ".json", ".csv", ".html", ".zip", ".safetensors"),
+    *(".hdr", ".tga", ".dds", ".ico", ".psd", ".heif", ".dng", ".jfif", ".j2k", ".jpeg2000"),
 }
 
 

@@ -123,12 +123,23 @@ def test_a_report_may_not_be_a_result(models, capsys, name):
         (["-o", "out", "--report", "-"], "--report writes a file"),
         (["-o", "a.avif"], "results are .png files"),
         (["-o", "notes.txt"], "results are .png files"),
+        (["-o", "room.obj"], "instead of 'room.obj' name 'room.glb'"),
+        (["-o", "room.OBJ", "-f", "ply"], "no result is a .obj file"),
+        (["-o", "v1.las"], "instead of 'v1.las' name 'v1.ply'"),
+        (["-o", "depth.mat"], "instead of 'depth.mat' name 'depth.npy'"),
     ],
 )
 def test_outputs_that_nobody_means_are_refused(models, capsys, words, said):
     assert main(["depth", "in", "-m", models["depth"], *words]) == 2
     assert said in capsys.readouterr().err
     assert sorted(path.name for path in Path().iterdir()) == ["in"]
+
+
+@pytest.mark.parametrize("out", ["room.obj/", "there.mat", "v1.2"])
+def test_a_folder_may_end_as_files_do(dpt, out):
+    Path("there.mat").mkdir()
+    dpt("depth", "-o", out)
+    assert Path(out, "a.png").is_file()
 
 
 def test_one_broken_file_does_not_hide_what_info_says_of_the_others(dpt, capsys):

@@ -164,6 +164,11 @@ def plan_outputs(
 def refuse_existing(present: Sequence[Job], jobs: Sequence[Job]) -> NoReturn:
     """Say that results are in the way."""
     first = next(path for path in present[0].results if path.exists() or path.is_symlink())
+    if len(jobs) == 1:
+        raise UsageError(
+            f"{str(first)!r} exists already; add --overwrite to replace or --skip-existing to keep "
+            "it, or name another"
+        )
     raise UsageError(
         f"{len(present)} of {len(jobs)} results exist already, the first is "
         f"{str(first)!r}; add --overwrite to replace or --skip-existing to keep them"

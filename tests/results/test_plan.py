@@ -159,7 +159,7 @@ def test_an_output_that_is_no_ordinary_file_is_refused():
 def test_a_dangling_link_counts_as_an_existing_result():
     make("a.jpg")
     Path("x.png").symlink_to("nowhere")
-    with pytest.raises(UsageError, match="exist already"):
+    with pytest.raises(UsageError, match=r"'x\.png' exists already"):
         plan("a.jpg", out="x.png")
 
 

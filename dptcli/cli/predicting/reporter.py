@@ -175,17 +175,23 @@ def _print_table(report: "Report", plan: "Plan", counts: str, rate: float) -> No
 
 def _fit_line(fit: Mapping[str, Any]) -> str:
     formula = f"{fit['scale_to_metres']:.6g} * value + {fit['shift_to_metres']:.6g}"
+    if fit["num_anchors"] == 1:  # which its line meets exactly, and that says nothing
+        return f"  metres by 1 anchor: {formula}"
     return (
         f"  metres by {fit['num_anchors']} anchors: {formula}; error {fit['median_error']:.1%} in "
-        f"the middle, {fit['largest_error']:.1%} at most, {fit['num_outliers']} outliers"
+        f"the middle, {fit['largest_error']:.1%} at most, {_counted(fit['num_outliers'])}"
     )
 
 
 def _points_line(fit: Mapping[str, Any]) -> str:
     return (
         f"  fitted to {fit['num_points']} points: error {fit['median_error']:.1%} in the middle, "
-        f"{fit['num_outliers']} outliers"
+        f"{_counted(fit['num_outliers'])}"
     )
+
+
+def _counted(outliers: int) -> str:
+    return f"{outliers} outlier{'' if outliers == 1 else 's'}"
 
 
 def _json_facts(outcome: "Outcome") -> dict[str, Any]:

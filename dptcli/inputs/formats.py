@@ -7,7 +7,7 @@ from typing import Literal
 
 How = Literal["pillow", "jpeg", "png", "pnm", "tiff", "heif", "exr", "hdr", "raw", "none"]
 
-BASE_FORMATS = "JPEG, PNG, WebP, AVIF, JPEG 2000, BMP, TIFF, PNM or GIF"
+BASE_FORMATS = "JPEG, PNG, WebP, AVIF, JPEG 2000, BMP, TIFF, PNM, GIF or Radiance HDR"
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ def restore(path: Path) -> Restored:
     """
     if not path.exists():
         raise ImageError(f"{printable(path)} does not exist; check the path")
+    if path.is_dir():
+        raise ImageError(f"{printable(path)} is a folder; name one of its files at a time")
     if path.suffix.lower() not in RESTORABLE:
         raise ImageError(
             f"{printable(path)} holds no values to restore; they come from "

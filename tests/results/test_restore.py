@@ -164,6 +164,9 @@ def test_what_cannot_be_restored_is_refused_by_name(models):
     Image.fromarray(np.zeros((4, 5), np.uint16)).save("plain.png")
     with pytest.raises(ImageError, match=r"plain\.png does not say what its levels mean"):
         restore(Path("plain.png"))
+    Path("folder").mkdir()
+    with pytest.raises(ImageError, match="folder is a folder; name one of its files"):
+        restore(Path("folder"))
     with pytest.raises(ImageError, match=r"nowhere\.npy does not exist"):
         restore(Path("nowhere.npy"))
     Path("a.json").write_text("[]")

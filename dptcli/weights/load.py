@@ -106,6 +106,7 @@ def load_model(
     gives: str | None = None,
     optimized: bool = False,
     normals: bool = False,
+    poses: bool = False,
     with_weights: bool = True,
 ) -> LoadedModel:
     """Load a model by name, repository, folder or original file, with its processor, on a device.
@@ -116,8 +117,8 @@ def load_model(
     download. kind: of an original file, see `read_original`. gives: metres, inverse or depth, for a
     model that says nothing or the wrong thing of its values; they stay as they are. optimized: the
     same function, cheaper, for predictions alone. normals: with what gives surface normals beside
-    depth, where its files have that. with_weights: False gives a model without any (on the meta
-    device), for who needs all the rest.
+    depth; poses: with what reads given cameras; where its files have that. with_weights: False
+    gives a model without any (on the meta device), for who needs all the rest.
     Raises ModelError when the model is unknown, broken or for another task.
     """
     check_gives(gives)
@@ -128,7 +129,7 @@ def load_model(
         files_of(folder)
     values = read_config(folder) if original is None else original.config
     architecture, family = architecture_of(values, folder=folder, task=task)
-    architecture = family.part_for(architecture, task, normals=normals)
+    architecture = family.part_for(architecture, task, normals=normals, poses=poses)
     found_task, model_class = family.tasks[architecture], family.model_class(architecture)
     processor_class = family.processor_class() or DPTImageProcessor
     if task is not None and found_task != task:

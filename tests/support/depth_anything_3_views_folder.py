@@ -18,11 +18,12 @@ FUSED, WIDTHS, HIDDEN = 16, (8, 8, 12, 16), 32
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """{name of a tensor: its shape}."""
+    """{name of a tensor: its shape}; of the camera encoder's four blocks two."""
     return {
         **{f"model.backbone.pretrained.{name}": shape for name, shape in _encoder().items()},
         **{f"model.head.{name}": shape for name, shape in _head().items()},
         **{f"model.cam_dec.{name}": shape for name, shape in _camera().items()},
+        **{f"model.cam_enc.{name}": shape for name, shape in _encoder_of_cameras().items()},
     }
 
 
@@ -95,6 +96,20 @@ def _camera() -> dict[str, tuple[int, ...]]:
     return found
 
 
+def _encoder_of_cameras() -> dict[str, tuple[int, ...]]:
+    linear = {"pose_branch.fc1": (WIDTH // 2, 9), "pose_branch.fc2": (WIDTH, WIDTH // 2)}
+    found: dict[str, tuple[int, ...]] = {}
+    for block in (f"trunk.{number}" for number in range(2)):
+        sizes = {"attn.qkv": (3, 1), "attn.proj": (1, 1), "mlp.fc1": (4, 1), "mlp.fc2": (1, 4)}
+        for name, (out, into) in sizes.items():
+            linear[f"{block}.{name}"] = (out * WIDTH, into * WIDTH)
+        found |= {f"{block}.{name}.gamma": (WIDTH,) for name in ("ls1", "ls2")}
+    norms = ("token_norm", "trunk_norm", *(f"trunk.{b}.norm{n}" for b in range(2) for n in (1, 2)))
+    for name, shape in {**linear, **dict.fromkeys(norms, (WIDTH,))}.items():
+        found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]
+    return found
+
+
 def weights() -> dict[str, Tensor]:
     """Every tensor by a formula of its name; a field of view around 60 degrees."""
     found = {name: _noise(name, shape) for name, shape in shapes().items()}
@@ -128,3 +143,24 @@ def save_authors_views(folder: Path, *, name: str = "da3-small") -> Path:
     (folder / "config.json").write_text(json.dumps({"model_name": name, "config": {}}))
     save_file(weights(), folder / "model.safetensors")
     return folder
+
+
+def cameras(hw: tuple[int, int], count: int) -> tuple[Tensor, Tensor]:
+    """Cameras of `views`: extrinsics (S, 3, 4) and intrinsics (S, 3, 3), float64, none alike.
+
+    Turned by up to half a turn and more, in a world whose origin is elsewhere.
+    """
+    extrinsics, intrinsics = [], []
+    for number in range(count):
+        about = torch.tensor([0.3 + number, 1.0, -0.5 * number], dtype=torch.float64)
+        about = about / about.norm() * (0.4 + 1.3 * number)
+        x, y, z = about.tolist()
+        skew = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+        place = torch.tensor([5.0 + 2 * number, -1.0 - number**2, 3.0], dtype=torch.float64)
+        turn = torch.linalg.matrix_exp(skew)
+        extrinsics.append(torch.cat((turn, (-turn @ place)[:, None]), dim=1))
+        lens = torch.eye(3, dtype=torch.float64)
+        lens[0, 0], lens[1, 1] = 60.0 + 7 * number, 50.0 + 5 * number
+        lens[0, 2], lens[1, 2] = hw[1] / 2, hw[0] / 2
+        intrinsics.append(lens)
+    return torch.stack(extrinsics), torch.stack(intrinsics)

@@ -26,14 +26,21 @@ MIN_VIEWS_TO_CHOOSE = 3
 class Scene:
     """What the blocks of one run share.
 
-    camera_tokens: (1, 2, D), the reference's and the others'. within, across: how tokens turn in a
-    block within each view (N, d) and in one across views (S·N, d).
+    camera_tokens: (1, 2, D), the reference's and the others'. given: instead of these the tokens of
+    cameras that are known (B, S, D), the first one the reference. within, across: how tokens turn
+    in a block within each view (N, d) and in one across views (S·N, d).
     """
 
     num_views: int
     camera_tokens: Tensor
+    given: Tensor | None
     within: GridRotation
     across: GridRotation
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the views' own tokens say which of them is the reference."""
+        return self.given is None and self.num_views >= MIN_VIEWS_TO_CHOOSE
 
 
 class ViewsEncoder(Encoder):
@@ -63,7 +70,7 @@ class ViewsEncoder(Encoder):
         states, weights = [x], []
         local, order = x, None
         for index, layer in enumerate(self.layer):
-            if index == self.start - 1 and scene.num_views >= MIN_VIEWS_TO_CHOOSE:
+            if index == self.start - 1 and scene.chooses:
                 order = reference_first(x[:, 0].unflatten(0, (-1, scene.num_views)))
                 x = in_order(x, order)
             if index == self.start:
@@ -89,10 +96,12 @@ class ViewsEncoder(Encoder):
 
     def _with_camera(self, x: Tensor, scene: Scene) -> Tensor:
         """(B·S, N, D) with camera tokens for class tokens; the first view is the reference."""
-        reference, other = scene.camera_tokens.to(x.dtype).split(1, dim=1)  # (1, 1, D) each
-        tokens = torch.cat((reference, other.expand(-1, scene.num_views - 1, -1)), dim=1)
-        num_scenes = x.shape[0] // scene.num_views
-        tokens = tokens.expand(num_scenes, -1, -1).reshape(-1, 1, x.shape[-1])
+        tokens = scene.given
+        if tokens is None:
+            reference, other = scene.camera_tokens.split(1, dim=1)  # (1, 1, D) each
+            tokens = torch.cat((reference, other.expand(-1, scene.num_views - 1, -1)), dim=1)
+            tokens = tokens.expand(x.shape[0] // scene.num_views, -1, -1)
+        tokens = tokens.to(x.dtype).reshape(-1, 1, x.shape[-1])  # (B, S, D) -> (B·S, 1, D)
         return torch.cat((tokens, x[:, 1:]), dim=1)
 
 
@@ -164,18 +173,20 @@ class Dinov2ViewsBackbone(Dinov2Backbone):
         need_weights: bool = False,
         need_states: bool = False,
         num_views: int = 1,
+        camera_tokens: Tensor | None = None,
     ) -> Features:
         """(B·S, C, H, W) -> one FeatureMap (B·S, 2·D, h, w) for each stage of `out_features`.
 
-        num_views: S. The readout is the camera token; of each map the second half is normalised.
-        Raises ShapeError for images that are not whole scenes.
+        num_views: S. camera_tokens: of cameras that are known (B, S, D). The readout is the camera
+        token; of each map the second half is normalised. Raises ShapeError for images that are not
+        whole scenes.
         """
         if num_views < 1 or len(pixel_values) % num_views:
             raise ShapeError(
                 f"pixel_values: {len(pixel_values)} images are not scenes of {num_views} views"
             )
         x, grid_hw = self.embeddings(pixel_values)
-        scene = self._scene(grid_hw, num_views, x.device)
+        scene = self._scene(grid_hw, num_views, camera_tokens, x.device)
         taps = self.taps
         tapped, _, states, weights = self.encoder(
             x,
@@ -193,7 +204,13 @@ class Dinov2ViewsBackbone(Dinov2Backbone):
         normed = torch.cat((local, self.layernorm(both)), dim=-1)
         return map_from_tokens(normed, grid_hw)._replace(readout=tokens[:, 0])
 
-    def _scene(self, grid_hw: tuple[int, int], num_views: int, device: torch.device) -> Scene:
+    def _scene(
+        self,
+        grid_hw: tuple[int, int],
+        num_views: int,
+        given: Tensor | None,
+        device: torch.device,
+    ) -> Scene:
         config = self.config
         # The camera token stands at (0, 0), patches from (1, 1) on. Across views no patch has a
         # place: all stand at (1, 1).
@@ -205,7 +222,7 @@ class Dinov2ViewsBackbone(Dinov2Backbone):
             rotation_of(where, head_width=config.head_width, base=config.rotary_base)
             for where in (places, places.clamp(max=1))
         )
-        return Scene(num_views, self.camera_tokens, within, across.repeated(num_views))
+        return Scene(num_views, self.camera_tokens, given, within, across.repeated(num_views))
 
 
 def _attention(config: Dinov2ViewsConfig, block: int) -> NormedRotaryAttention | None:

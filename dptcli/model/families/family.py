@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 DEPTH = "depth"
 SEGMENT = "segment"
-NORMALS = "normals"  # depth with surface normals beside it, among a family's parts
+# Among a family's parts:
+NORMALS = "normals"  # depth with surface normals beside it
+POSES = "poses"  # depth by cameras that are given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +45,14 @@ class Family:
         found: type[Pretrained] = getattr(self._module(self.models), architecture)
         return found
 
-    def part_for(self, architecture: str, task: str | None, *, normals: bool = False) -> str:
+    def part_for(
+        self, architecture: str, task: str | None, *, normals: bool = False, poses: bool = False
+    ) -> str:
         """The architecture that does a task with the file of another; itself where it has none."""
         parts = self.parts.get(architecture, {})
-        if normals and task == DEPTH and NORMALS in parts:
-            return parts[NORMALS]
+        for part, is_wanted in ((NORMALS, normals), (POSES, poses)):
+            if is_wanted and task == DEPTH and part in parts:
+                return parts[part]
         return parts.get(task or "", architecture)
 
     def processor_class(self) -> Any:

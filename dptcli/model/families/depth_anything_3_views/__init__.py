@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dptcli.model.families.family import DEPTH, Family
+from dptcli.model.families.family import DEPTH, POSES, Family
 
 MODEL_NAMES = ("da3-small", "da3-base", "da3-large", "da3-giant")
 ARCHITECTURE = "DepthAnything3ViewsForDepthEstimation"
+WITH_POSES = "DepthAnything3PosedViewsForDepthEstimation"
 
 
 def _in_authors_layout(values: Mapping[str, Any]) -> str | None:
@@ -21,7 +22,8 @@ def _told_by(values: Mapping[str, Any]) -> str | None:
 FAMILY = Family(
     package=__name__,
     title="Depth Anything 3, any views",
-    tasks={ARCHITECTURE: DEPTH},
+    tasks={ARCHITECTURE: DEPTH, WITH_POSES: DEPTH},
+    parts={WITH_POSES: {DEPTH: ARCHITECTURE, POSES: WITH_POSES}},
     processor="DepthAnything3ImageProcessor",
     has_originals=True,
     public={"DepthAnything3ViewsConfig": "config"},

@@ -18,9 +18,9 @@ ENTRIES = tuple(
         note="Depth up to scale, large is far; one scale for all views of a scene.",
     )
     for size, letter, parameters, licence, version in (
-        ("small", "S", 26_253_675, APACHE, ""),
-        ("base", "B", 103_318_123, APACHE, ""),
-        ("large", "L", 346_619_627, NON_COMMERCIAL, "-1.1"),
-        ("giant", "g", 1_192_117_739, NON_COMMERCIAL, "-1.1"),
+        ("small", "S", 33_432_171, APACHE, ""),
+        ("base", "B", 131_978_347, APACHE, ""),
+        ("large", "L", 397_547_243, NON_COMMERCIAL, "-1.1"),
+        ("giant", "g", 1_306_651_115, NON_COMMERCIAL, "-1.1"),
     )
 )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dptcli.errors import ConfigError
+from dptcli.model.checks import require_int
 from dptcli.model.families.depth_anything.config import DepthAnythingConfig
 
 SMALL_BACKBONE = {
@@ -25,6 +26,8 @@ SMALL_BACKBONE = {
 class DepthAnything3ViewsConfig(DepthAnythingConfig):
     """Depth Anything's parts over a backbone that sees several views; the defaults are the small.
 
+    camera_encoder_layers, camera_encoder_heads: of what reads cameras that are given.
+
     Raises ConfigError naming the field, the value and what is allowed.
     """
 
@@ -34,6 +37,8 @@ class DepthAnything3ViewsConfig(DepthAnythingConfig):
 
     reassemble_hidden_size: int = 768
     depth_estimation_type: str = "depth"
+    camera_encoder_layers: int = 4
+    camera_encoder_heads: int = 16
 
     def __init__(self, **values: Any) -> None:
         if values.get("backbone_config") is None:
@@ -62,6 +67,9 @@ class DepthAnything3ViewsConfig(DepthAnythingConfig):
             raise ConfigError(
                 f"fusion_hidden_size: {self.fusion_hidden_size!r} must be a multiple of 8"
             )
+
+        require_int("camera_encoder_layers", self.camera_encoder_layers, low=1)
+        require_int("camera_encoder_heads", self.camera_encoder_heads, low=1)
 
     def with_max_depth(self, max_depth_m: float) -> "DepthAnything3ViewsConfig":
         """Raise ConfigError: an exponential has no end."""

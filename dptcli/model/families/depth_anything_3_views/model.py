@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dptcli.errors import ConfigError, ShapeError
 from dptcli.model.backbones.auto import AutoBackbone
 from dptcli.model.dpt import asked_for
 from dptcli.model.families.depth_anything.model import DepthAnythingHead
 from dptcli.model.families.depth_anything_3_views.camera import CameraHead
 from dptcli.model.families.depth_anything_3_views.config import DepthAnything3ViewsConfig
+from dptcli.model.families.depth_anything_3_views.given import CameraEncoder, numbers_of
 from dptcli.model.families.depth_anything_3_views.positions import (
     PositionedReassemble,
     with_positions,
@@ -53,6 +55,8 @@ class DepthAnything3ViewsForDepthEstimation(Pretrained):
 
     config_class = DepthAnything3ViewsConfig
     config: DepthAnything3ViewsConfig
+    spare_keys: ClassVar[tuple[str, ...]] = (r"camera_encoder\..*",)
+    takes_cameras: ClassVar[bool] = False
     # Of so many views maps are made together; they take many times their tokens' memory.
     views_at_once: ClassVar[int] = 8
 
@@ -63,6 +67,7 @@ class DepthAnything3ViewsForDepthEstimation(Pretrained):
         self.neck = Neck(config, reassemble_stage=PositionedReassemble)
         self.head = DepthAnything3ViewsHead(config)
         self.camera_head = CameraHead(config.backbone_width)
+        self.camera_encoder = CameraEncoder(config) if self.takes_cameras else None
         self.initialize()
 
     def forward(
@@ -73,33 +78,40 @@ class DepthAnything3ViewsForDepthEstimation(Pretrained):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        extrinsics: Tensor | None = None,
+        intrinsics: Tensor | None = None,
     ) -> DepthAndCameraOutput | tuple[Any, ...]:
         """Estimate depth, how sure it is, and the cameras.
 
         pixel_values: (B, C, H, W), normalised, each image a scene of its own; or (B, S, C, H, W),
         the S views of B scenes. labels: measured depths (B, H', W') or (B, S, H', W') in any unit,
-        not measured where zero, negative or not finite.
+        not measured where zero, negative or not finite. extrinsics, intrinsics: the views' cameras,
+        where they are known, see `numbers_of`; both or none, and with a camera encoder alone.
         Returns, with S where the pixels have it: predicted_depth and confidence
         (B, S, h·patch, w·patch); intrinsics (B, S, 3, 3) and extrinsics (B, S, 3, 4), see
-        CameraHead; and the loss for the labels, which neither scale nor shift changes.
+        CameraHead, as the network has them in any case; and the loss for the labels, which neither
+        scale nor shift changes.
         """
         want_states, want_weights, as_object = asked_for(
             self.config, output_hidden_states, output_attentions, return_dict
         )
         views = pixel_values.shape[:2] if pixel_values.ndim == 5 else pixel_values.shape[:1]
         pixels = pixel_values.flatten(0, 1) if len(views) == 2 else pixel_values
+        scene: dict[str, Any] = {"num_views": views[1]} if len(views) == 2 else {}
+        if extrinsics is not None or intrinsics is not None:
+            scene["camera_tokens"] = self._tokens_of(extrinsics, intrinsics, views, pixels)
         found = self.backbone.features(
             pixels,
             head_mask=head_mask,
             need_states=want_states,
             need_weights=want_weights,
-            **({"num_views": views[1]} if len(views) == 2 else {}),
+            **scene,
         )
         image_hw = (pixels.shape[-2], pixels.shape[-1])
         depth, confidence = self._maps(found.maps, image_hw, chunk=len(views) == 2)
-        tokens = found.maps[-1].readout
-        assert tokens is not None
-        intrinsics, extrinsics = self.camera_head(tokens, depth.shape[-2:])
+        readout = found.maps[-1].readout
+        assert readout is not None
+        intrinsics, extrinsics = self.camera_head(readout, depth.shape[-2:])
         loss = None
         if labels is not None:
             flat = labels.flatten(0, 1) if labels.ndim == 4 else labels
@@ -115,6 +127,33 @@ class DepthAnything3ViewsForDepthEstimation(Pretrained):
         )
         return output if as_object else output.to_tuple()
 
+    def _tokens_of(
+        self,
+        extrinsics: Tensor | None,
+        intrinsics: Tensor | None,
+        views: torch.Size,
+        pixels: Tensor,
+    ) -> Tensor:
+        """The tokens of cameras that are known (B, S, D). Raises ConfigError, ShapeError."""
+        if extrinsics is None or intrinsics is None:
+            raise ConfigError("extrinsics, intrinsics: cameras have both; give the other one too")
+        if self.camera_encoder is None:
+            raise ConfigError(
+                f"extrinsics: a {type(self).__name__} finds the cameras by itself; a model with a "
+                "camera encoder takes them"
+            )
+        if extrinsics.shape[:-2] != views or intrinsics.shape[:-2] != views:
+            raise ShapeError(
+                f"extrinsics, intrinsics: {tuple(extrinsics.shape)} and {tuple(intrinsics.shape)} "
+                f"must begin with {tuple(views)}, as pixel_values do"
+            )
+        if len(views) == 1:
+            extrinsics, intrinsics = extrinsics[:, None], intrinsics[:, None]
+        # Few numbers, and not every device has double precision.
+        numbers = numbers_of(extrinsics.cpu(), intrinsics.cpu(), pixels.shape[-2:])
+        tokens: Tensor = self.camera_encoder(numbers.to(pixels.device))
+        return tokens
+
     def _maps(
         self, features: Sequence[FeatureMap], image_hw: tuple[int, int], *, chunk: bool
     ) -> tuple[Tensor, Tensor]:
@@ -128,3 +167,10 @@ class DepthAnything3ViewsForDepthEstimation(Pretrained):
             parts.append(self.head(self.neck(part), image_hw))
         depths, confidences = zip(*parts, strict=True)
         return torch.cat(depths), torch.cat(confidences)
+
+
+class DepthAnything3PosedViewsForDepthEstimation(DepthAnything3ViewsForDepthEstimation):
+    """The same with its camera encoder, by which cameras may be given."""
+
+    spare_keys: ClassVar[tuple[str, ...]] = ()
+    takes_cameras: ClassVar[bool] = True

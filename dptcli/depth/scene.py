@@ -26,7 +26,7 @@ class View:
     """One photograph of the scene.
 
     lens: in the photograph's pixels. extrinsics: world to camera, (3, 4). depth, confidence:
-    float32 (h, w), large is far and large is sure. rgb: uint8 (h, w, 3).
+    float32 (h, w), large is far, NaN nothing at all, and large is sure. rgb: uint8 (h, w, 3).
     """
 
     name: str
@@ -69,8 +69,11 @@ class Cloud:
 
 def cloud_of(views: Sequence[View], *, max_points: int) -> Cloud:
     """The points of all views that are known, near enough and sure enough."""
-    sure = [view.confidence for view in views if view.confidence is not None]
-    least = np.quantile(np.concatenate([one.ravel() for one in sure]), LEAST_SURE) if sure else 0
+    sure = [
+        view.confidence[np.isfinite(view.depth)] for view in views if view.confidence is not None
+    ]
+    known = np.concatenate(sure) if sure else np.empty(0, np.float32)
+    least = np.quantile(known, LEAST_SURE) if known.size else 0
     parts = []
     for number, view in enumerate(views):
         good = np.isfinite(view.depth) & (view.depth > 0) & (view.depth < _FARTHEST)
@@ -97,14 +100,14 @@ def cloud_of(views: Sequence[View], *, max_points: int) -> Cloud:
     return whole.thinned(max_points)
 
 
-def write_cloud(stream: BinaryIO, cloud: Cloud, *, num_views: int) -> None:
-    """Write a binary PLY."""
+def write_cloud(stream: BinaryIO, cloud: Cloud, *, num_views: int, unit: str) -> None:
+    """Write a binary PLY. unit: of the points, in words."""
     vertices = np.empty(len(cloud.xyz), dtype=[("xyz", "<f4", 3), ("rgb", "u1", 3)])
     vertices["xyz"], vertices["rgb"] = cloud.xyz, cloud.rgb
     header = [
         "ply",
         "format binary_little_endian 1.0",
-        f"comment dptcli {__version__}; {num_views} views, a unit of the network's own",
+        f"comment dptcli {__version__}; {num_views} views, unit: {unit}",
         "comment x right, y down, z forward, as in colmap/images.txt",
         f"element vertex {len(vertices)}",
         *(f"property float {axis}" for axis in "xyz"),

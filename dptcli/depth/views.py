@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dptcli.depth.colmap import MARK, MAX_POINTS, colmap_files
@@ -21,6 +22,7 @@ from dptcli.processing.processor import Prepared
 from dptcli.records.report import Outcome, Report
 from dptcli.results.files import atomic_write, write_text
 from dptcli.results.plan import Job
+from dptcli.results.sidecar import UNIT
 from dptcli.running.items import Item
 from dptcli.running.jobs import ahead
 from dptcli.running.seen import hw_of
@@ -60,7 +62,7 @@ def run_views(
         views = [_view_of(item, pipeline) for item in items]
         # The scene first: where all photographs have their results, it is there too.
         with pipeline.clock.stage("write"):
-            write_scene(folder, views, max_points=max_points)
+            write_scene(folder, views, max_points=max_points, unit=UNIT[pipeline.loaded.kind])
         told = _telling(save, len(items))
         for outcome in _write_all(pipeline, items, told):
             on_done(outcome)
@@ -86,11 +88,11 @@ def check_scene_files(folder: Path) -> None:
             )
 
 
-def write_scene(folder: Path, views: Sequence[View], *, max_points: int) -> None:
-    """Write a scene's cloud and COLMAP's files into a folder."""
+def write_scene(folder: Path, views: Sequence[View], *, max_points: int, unit: str) -> None:
+    """Write a scene's cloud and COLMAP's files into a folder. unit: of the world, in words."""
     cloud = cloud_of(views, max_points=max_points)
     with atomic_write(folder / CLOUD_NAME) as stream:
-        write_cloud(stream, cloud, num_views=len(views))
+        write_cloud(stream, cloud, num_views=len(views), unit=unit)
     for name, text in colmap_files(views, cloud.thinned(MAX_POINTS)).items():
         write_text(folder / COLMAP_FOLDER / name, text)
 
@@ -134,12 +136,15 @@ def _view_of(item: Item, pipeline: Pipeline) -> View:
     assert answer is not None
     assert answer.camera is not None
     assert answer.camera.extrinsics is not None
-    sure = answer.named("confidence")
+    sure, depth = answer.named("confidence"), answer.depth
+    sky = answer.named("sky")
+    if sky is not None:  # no place in the scene
+        depth = depth.masked_fill(sky >= pipeline.loaded.model.config.sky_threshold, torch.nan)
     return View(
         name=item.job.source.relative.as_posix(),
         lens=answer.camera.lens(prepared),
         extrinsics=answer.camera.extrinsics,
-        depth=answer.depth.numpy(),
+        depth=depth.numpy(),
         confidence=None if sure is None else sure.numpy(),
         rgb=_rgb_of(prepared, pipeline),
     )

@@ -33,6 +33,11 @@ class SeenCamera:
     cy: float = 0.5
     extrinsics: NDArray[np.float32] | None = None
 
+    def mean_focal_px(self, hw: tuple[int, int]) -> float:
+        """The mean of both focal lengths, in pixels of the network's input of `hw`."""
+        across = self.fx * hw[1]
+        return (across + (across if self.fy is None else self.fy * hw[0])) / 2
+
     def lens(self, prepared: Prepared) -> Lens:
         """Return it in pixels of the photograph that was prepared for the network."""
         top, _, left, _ = prepared.padding
@@ -57,12 +62,14 @@ class Answer:
     """maps: depth (h, w); the logits of classes (C, h, w); or several (K, h, w), depth first.
 
     Of a panorama: the depth of each of its views (N, h, w). Float32, on the CPU. beside: what the
-    last of several are, of MAPS_BESIDE. camera: where the network estimates it.
+    last of several are, of MAPS_BESIDE. camera: where the network estimates it. sky_depth: the
+    value for the sky, where that is found with the network's own scale.
     """
 
     maps: Tensor
     beside: tuple[str, ...] = ()
     camera: SeenCamera | None = None
+    sky_depth: float | None = None
 
     @property
     def depth(self) -> Tensor:
@@ -103,7 +110,7 @@ def answers_of(output: object, maps: Tensor, *, network_hw: tuple[int, int]) -> 
 
     The output may hold maps of MAPS_BESIDE, and of the camera `field_of_view` (B,), degrees across
     the whole input, or `intrinsics` (B, 3, 3) in pixels of the input, (0, 0) the corner of the
-    first one; and `extrinsics` (B, 3, 4).
+    first one; and `extrinsics` (B, 3, 4). `sky_depth` (B,): what the sky's depth is to be.
     """
     found = {name: getattr(output, name, None) for name in MAPS_BESIDE}
     beside = {name: values for name, values in found.items() if values is not None}
@@ -113,7 +120,10 @@ def answers_of(output: object, maps: Tensor, *, network_hw: tuple[int, int]) -> 
     maps = maps.float().cpu()
     cameras = _cameras(output, len(maps), network_hw)
     names = tuple(beside)
-    return [Answer(one, names, camera) for one, camera in zip(maps, cameras, strict=True)]
+    sky_depth: Tensor | None = getattr(output, "sky_depth", None)
+    in_sky = [None] * len(maps) if sky_depth is None else sky_depth.float().cpu().tolist()
+    found_of_each = zip(maps, cameras, in_sky, strict=True)
+    return [Answer(one, names, camera, far) for one, camera, far in found_of_each]
 
 
 def _cameras(

@@ -17,7 +17,7 @@ from dptcli.kinds import near_is_large
 from dptcli.processing.postprocess import crop_padding, resize_depth
 from dptcli.processing.processor import Prepared
 from dptcli.processing.sky import sky_far
-from dptcli.running.answer import Answer
+from dptcli.running.answer import ORIGIN, Answer
 from dptcli.running.seen import Sample
 from dptcli.weights.load import LoadedModel
 
@@ -38,9 +38,15 @@ def is_canonical(loaded: LoadedModel) -> bool:
     return getattr(loaded.model.config, "gives_canonical_inverse", False)
 
 
+def by_own_camera(loaded: LoadedModel) -> bool:
+    """Whether a network's metres are for the camera that it estimates with them."""
+    return loaded.is_metric and getattr(loaded.model.config, "metres_by_own_camera", False)
+
+
 def rests_on_camera(loaded: LoadedModel) -> bool:
     """Whether a network's metres depend on the camera."""
-    return reference_focal(loaded) is not None or is_canonical(loaded)
+    own = by_own_camera(loaded)
+    return own or reference_focal(loaded) is not None or is_canonical(loaded)
 
 
 def lens_for(
@@ -116,15 +122,22 @@ def end_depth(
         depth = loaded.calibration.metres(depth)
     if sky is not None:
         sky = sky >= loaded.model.config.sky_threshold
-        if not keep_sky:
+        if not keep_sky and answer.sky_depth is not None and loaded.calibration is None:
+            depth = depth.masked_fill(sky, answer.sky_depth)
+        elif not keep_sky:
             depth = sky_far(depth, sky, near_is_large=near_is_large(loaded.kind))
     if lens is None or not rests_on_camera(loaded):
         return depth, sky
     if lens.is_assumed:
         _tell(loaded.name, lens.origin)
-    reference_px = reference_focal(loaded)
-    if reference_px is None:
+    if is_canonical(loaded):
         return depth * (lens.hw[1] / lens.fx), sky
+    reference_px = reference_focal(loaded)
+    if by_own_camera(loaded) and answer.camera is not None:
+        if lens.origin == ORIGIN:
+            return depth, sky
+        reference_px = answer.camera.mean_focal_px(network_hw)
+    assert reference_px is not None
     return depth * (lens.at(network_hw).mean_focal_px / reference_px), sky
 
 

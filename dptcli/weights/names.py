@@ -33,7 +33,7 @@ IGNORED = (
 )
 # The first fusion block gets no skip map, so its first unit never runs. The reference's modules
 # hold it all the same, and published files may lack it: Intel/dpt-large does.
-NEVER_RUN = r"neck\.fusion_stage\.layers\.0\.residual_layer1\..*"
+NEVER_RUN = r"(.*\.)?neck\.fusion_stage\.layers\.0\.residual_layer1\..*"
 
 
 def names_for(model: Pretrained, checkpoint: Checkpoint) -> dict[str, str]:

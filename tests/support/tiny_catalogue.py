@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from depth_anything_3_folder import save_authors_folder
+from depth_anything_3_nested_folder import save_authors_nested
 from depth_anything_3_views_folder import save_authors_views
 from video_depth import save_original
 
@@ -79,6 +80,8 @@ def save_row(entry: CatalogEntry, folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         processor: DPTImageProcessor = DPTImageProcessor(size=56, ensure_multiple_of=14)
+        if entry.name.endswith("-nested"):
+            return save_authors_nested(folder)
         if entry.name.startswith("depth-anything-3") and entry.name.count("-") == 3:
             return save_authors_views(folder, name=f"da3-{entry.name.rpartition('-')[2]}")
         if entry.name.startswith("depth-anything-3"):

@@ -128,6 +128,8 @@ def configuration(name: str) -> dict:
             "use_bias_in_fusion_residual": False,
             "add_projection": True,
         }
+    if words[-1] == "nested":
+        return {"views_config": any_views("giant"), "metric_config": {}}
     if words[:3] == ["depth", "anything", "3"] and len(words) == 4:
         return any_views(words[3])
     if words[:3] == ["depth", "anything", "3"]:

@@ -36,7 +36,7 @@ def config_of_3(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
     return config
 
 
-def _config(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
+def config_of_metric(tensors: Tensors, kind: Kind, path: Path) -> dict[str, Any]:
     return {
         **config_of_3(tensors, kind, path),
         "model_type": "depth_anything_3",
@@ -49,7 +49,7 @@ FORMATS = (
         title="Depth-Anything-3 mono and metric",
         fits=lambda tensors: f"{HEAD}.scratch.sky_output_conv2.0.weight" in tensors,
         kinds=KINDS,
-        config=_config,
+        config=config_of_metric,
         table=lambda _: TABLE,
         processor=PROCESSOR,
     ),

@@ -207,7 +207,7 @@ def test_an_interrupted_run_leaves_only_whole_pictures(models, photos, stop):
         (photos / f"{index:03}.png").hardlink_to(photos / "noise.png")
     words = ["depth", "photos", "-o", "out", "-m", models["depth"]]
     process = subprocess.Popen(
-        [*DPT, *words],
+        [*(DPT if stop == signal.SIGINT else warm_dpt()), *words],
         stderr=subprocess.PIPE,
         env=environment(),
         preexec_fn=hear_ctrl_c,
@@ -270,7 +270,7 @@ def test_a_read_only_disk_is_refused_before_the_model_loads(photos, tmp_path):
 
 
 def test_a_reader_that_leaves_early_is_no_traceback(models):
-    command = f"{' '.join(DPT)} depth photos -o out -m {models['depth']} --json -q | true"
+    command = f"{' '.join(warm_dpt())} depth photos -o out -m {models['depth']} --json -q | true"
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, check=False, timeout=120, env=environment()
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from prompted import by_hand, draw_photos, millimetres, save_prompted
 from tiny import save_tiny
 from transformers.models.prompt_depth_anything import (
@@ -34,7 +34,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def dpt(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*DPT, *map(str, words)], capture_output=True, text=True, env=environment(), check=False
+        [*warm_dpt(), *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
     )
 
 

@@ -46,7 +46,7 @@ def photos(tmp_path):
 def test_a_terminal_gets_a_bar_and_failures_by_name(photos):
     model = save_tiny(photos / "model", task="depth")
     words = ["depth", str(photos), "-o", str(photos / "out"), "-m", str(model)]
-    code, text = on_a_terminal(words)
+    code, text = on_a_terminal(words, installed=True)
     assert code == 1
     shown = ANSI.sub("", text)
     assert "5/5" in shown

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny
 from written_pairs import write_pairs
 
@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, pairs: Path) -
     start = save_tiny(tmp_path / "start", task="depth", initializer_range=0.1)
     words = ["train", "depth", str(pairs), "-m", str(start), "--steps", "20", *QUICK]
     assert main([*words, "-o", str(tmp_path / "whole"), "-q"]) == 0
-    command = [*DPT, *words, "-o", str(tmp_path / "cut")]
+    command = [*warm_dpt(), *words, "-o", str(tmp_path / "cut")]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment()
     ) as process:

@@ -46,9 +46,9 @@ def test_a_run_killed_at_ten_random_moments_is_complete_and_right_in_the_end(pla
     run, out, expected = place
     chance = moments(seed)
     num_killed = 0
-    for _ in range(10):
+    for number in range(10):
         before = len(list(out.rglob("[!.]*.png")))
-        process = start(*run, installed=True)
+        process = start(*run, installed=number == 0)
         wait_for(process, out, before + chance.randint(0, 4))
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
@@ -67,7 +67,7 @@ def test_a_run_killed_at_ten_random_moments_is_complete_and_right_in_the_end(pla
 
 def test_a_killed_run_of_one_range_leaves_no_notes_behind_when_it_goes_on(place):
     run, out, _ = place
-    process = start(*run, "--range", "global", installed=True)
+    process = start(*run, "--range", "global")
     deadline = time.monotonic() + WAIT_S
     while not list(out.glob(".dpt-spool-*/*.npy")) and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -90,7 +90,7 @@ def test_a_run_stopped_by_signals_goes_on(place):
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, and so in the run too
         stops.remove(signal.SIGHUP)
     for number, stop in enumerate(stops, start=1):
-        process = start(*run, installed=True)
+        process = start(*run, installed=stop == "impatient")
         wait_for(process, out, 4 * number)
         process.send_signal(signal.SIGINT if stop == "impatient" else stop)
         if stop == "impatient":
@@ -148,7 +148,7 @@ def test_a_folder_of_results_that_vanishes_under_the_run_is_filled_by_the_next(p
 
 def test_shards_at_once_one_of_them_killed_make_the_whole(place):
     run, out, expected = place
-    first, second = (start(*run, "--shard", f"{part}/2", installed=True) for part in (1, 2))
+    first, second = (start(*run, "--shard", f"{part}/2") for part in (1, 2))
     wait_for(first, out, 6)
     first.kill()
     end(first)

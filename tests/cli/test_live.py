@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from clips import numbered, write_clip
 from PIL import Image
-from process import DPT, environment, hear_ctrl_c
+from process import environment, hear_ctrl_c, warm_dpt
 from terminal import ANSI, on_a_terminal
 from tiny import save_varied
 
@@ -181,7 +181,7 @@ def test_ctrl_c_ends_a_camera_well(address, model):
     url, _stop = address
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [*DPT, "depth", "--camera", url, "--show", "-m", model],
+        [*warm_dpt(), "depth", "--camera", url, "--show", "-m", model],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from places import README as README_FILE
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny
 
 README = README_FILE.read_text(encoding="utf-8")
@@ -41,7 +41,7 @@ def here(tmp_path, monkeypatch):
     script.write_text(
         "#!/bin/sh\n"
         f'case "$1" in depth) set -- "$@" -m {shlex.quote(str(model))} ;; esac\n'
-        f'exec {shlex.join(map(str, DPT))} "$@"\n'
+        f'exec {shlex.join(warm_dpt())} "$@"\n'
     )
     script.chmod(0o755)
     return tmp_path

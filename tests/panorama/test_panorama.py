@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gpano import part, xmp
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny, save_varied
 
 from dptcli import load_model, predict_depth
@@ -68,7 +68,7 @@ def test_a_file_that_says_so_is_a_panorama_and_the_run_says_how_to_switch_that_o
         assert b'ProjectionType="equirectangular"' in stored.info["xmp"]
     out = pano.parent / "out"
     done = subprocess.run(
-        [*DPT, "depth", pano, "-o", out, "-f", "color,npy", "--size", "56", "--json"],
+        [*warm_dpt(), "depth", pano, "-o", out, "-f", "color,npy", "--size", "56", "--json"],
         capture_output=True,
         text=True,
         check=False,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny
 
 from dptcli.cli import main
@@ -99,7 +99,7 @@ def test_an_interrupted_run_reports_what_it_reached_and_the_rest(photos, model):
     for index in range(10, 60):
         noise.save(photos / f"{index}.png", compress_level=1)
     words = ["depth", "photos", "-o", "out", "-m", model, "--report", "run.json"]
-    process = subprocess.Popen([*DPT, *words], stderr=subprocess.PIPE, env=environment())
+    process = subprocess.Popen([*warm_dpt(), *words], stderr=subprocess.PIPE, env=environment())
     deadline = time.monotonic() + 60
     while len(list(Path("out").glob("*.png"))) < 12 and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny
 
 from dptcli.errors import ImageError
@@ -109,7 +109,7 @@ def test_processes_side_by_side_lose_nothing_in_silence(photos, command):
     model = save_tiny(photos / "model", task=command)
     running = [
         subprocess.Popen(
-            [*DPT, command, f"{folder}/1.png", "-o", "out/", "-m", model, "--json", "-q"],
+            [*warm_dpt(), command, f"{folder}/1.png", "-o", "out/", "-m", model, "--json", "-q"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment(),

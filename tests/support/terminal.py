@@ -10,19 +10,19 @@ import subprocess
 import termios
 import time
 
-from process import DPT, environment
+from process import DPT, environment, warm_dpt
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def on_a_terminal(words, *, columns=80, **env):
+def on_a_terminal(words, *, columns=80, installed=False, **env):
     """Run `dpt` on a pseudo-terminal; returns (exit code, everything it wrote)."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     clean = environment(TERM="xterm-256color", **env)
     clean.pop("COLUMNS", None)
     process = subprocess.Popen(
-        [*DPT, *words],
+        [*(DPT if installed else warm_dpt()), *words],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

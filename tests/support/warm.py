@@ -1,35 +1,46 @@
 """A `dpt` that starts in hundredths of a second: forked from a process that has imported torch.
 
-Each run is a process of its own, with its own streams, folder, environment and exit code; only the
-imports are shared. What is about the start itself, about terminals, limits of the system or being
-killed takes the installed command (process.DPT).
+Each run is a process of its own, with its own streams (a terminal or a closed one too), folder,
+environment, limits and exit code; only the imports are shared. What is about the start itself, or
+variables that Python or a library reads at its own, takes the installed command (process.DPT).
 
 `serve` is the process that is forked; `ask` the small program that stands for a run: it hands over
-its streams, passes on signals, and ends as the run ended.
+its streams, passes on signals, and ends as the run ended. Where it is killed, so is the run, and
+the run's streams close when that is done.
 """
 
 import array
+import io
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
 import sys
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LIMITS = [number for name, number in sorted(vars(resource).items()) if name.startswith("RLIMIT_")]
 LENGTH = 8  # bytes of the number in front of a request
 
 
 def ask(address: str, words: list[str]) -> None:
     """Run `dpt` with words by the server at address, and end as it ended."""
+    given = [stream for stream in range(3) if _is_open(stream)]  # before the socket takes a place
     server = socket.socket(socket.AF_UNIX)
     server.connect(address)
-    cwd = os.getcwd()  # noqa: PTH109  # importing pathlib takes as long as all else here
-    deaf = [number for number in PASSED_ON if signal.getsignal(number) is signal.SIG_IGN]
-    asked = {"words": words, "cwd": cwd, "env": dict(os.environ), "deaf": deaf}
+    asked = {
+        "words": words,
+        "streams": given,
+        "env": dict(os.environ),
+        "deaf": [number for number in PASSED_ON if signal.getsignal(number) is signal.SIG_IGN],
+        "limits": [resource.getrlimit(limit) for limit in LIMITS],
+    }
+    folder = os.open(".", os.O_RDONLY)  # one that was removed has no name
+    handed = array.array("i", [folder, *given])
     request = json.dumps(asked).encode()
-    streams = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
-    server.sendmsg([len(request).to_bytes(LENGTH, "big")], streams)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handed)]
+    server.sendmsg([len(request).to_bytes(LENGTH, "big")], rights)
     server.sendall(request)
     for number in PASSED_ON:
         signal.signal(number, lambda number, _frame: server.sendall(bytes([number])))
@@ -85,25 +96,32 @@ def serve(address: str) -> None:
 
 def _fork(client: socket.socket, inherited: list) -> int:
     """Start one run; returns its process id. In the child it never returns."""
-    head, rights, _, _ = client.recvmsg(LENGTH, socket.CMSG_SPACE(3 * 4))
-    streams = array.array("i")
-    streams.frombytes(rights[0][2])
+    head, rights, _, _ = client.recvmsg(LENGTH, socket.CMSG_SPACE(4 * 4))
+    handed = array.array("i")
+    handed.frombytes(rights[0][2])
     request = json.loads(_received(client, int.from_bytes(head, "big")))
     pid = os.fork()
     if pid:
-        for stream in streams:
-            os.close(stream)
+        for number in handed:
+            os.close(number)
         return pid
+    folder, *streams = handed
     for thing in (*inherited, client):
         thing.close()
     # What the asker hears, whatever the server does: one that was started with `&` has no Ctrl-C.
     for number in PASSED_ON:
         default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, signal.SIG_IGN if number in request["deaf"] else default)
-    for place, stream in enumerate(streams):
+    for place in range(3):
+        os.close(place)
+    for place, stream in zip(request["streams"], streams, strict=True):
         os.dup2(stream, place)
         os.close(stream)
-    os.chdir(request["cwd"])
+    os.chdir(folder)
+    os.close(folder)
+    for limit, values in zip(LIMITS, request["limits"], strict=True):
+        if resource.getrlimit(limit) != tuple(values):
+            resource.setrlimit(limit, values)
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = ["dpt", *request["words"]]
@@ -114,12 +132,28 @@ def _fork(client: socket.socket, inherited: list) -> int:
     for module in [found for found in sys.modules.values() if "RUN_TOKEN" in vars(found)]:
         module.RUN_TOKEN = token
     write_for(token)
-    sys.stdin, sys.stdout, sys.stderr = (
-        open(place, mode, closefd=False)  # noqa: SIM115  # as the interpreter's start does
-        for place, mode in enumerate("rww")
-    )
-    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
+    _open_streams(request["streams"])
     sys.exit(main())
+
+
+def _open_streams(given: list[int]) -> None:
+    """Open the standard streams as the interpreter's start does: None is one that was closed."""
+    sys.stdin, sys.stdout, sys.stderr = None, None, None
+    if 0 in given:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    if 1 in given:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if 2 in given:  # without a buffer, so that nothing is left to fail at the end
+        bare = open(2, "wb", buffering=0, closefd=False)  # noqa: SIM115
+        sys.stderr = io.TextIOWrapper(bare, errors="backslashreplace", write_through=True)
+
+
+def _is_open(stream: int) -> bool:
+    try:
+        os.fstat(stream)
+    except OSError:
+        return False
+    return True
 
 
 def _received(connection: socket.socket, number: int) -> bytes:

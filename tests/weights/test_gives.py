@@ -10,7 +10,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from PIL import Image
-from process import DPT, environment
+from process import environment, warm_dpt
 from tiny import save_tiny, save_varied
 from tiny_catalogue import into_cache, save_row
 
@@ -147,7 +147,7 @@ def test_an_override_that_means_nothing_is_refused(tmp_path: Path) -> None:
 
 def said_by_dpt(*words: object, **changes: str) -> str:
     """What `dpt` says on stderr."""
-    command = [*DPT, *map(str, words)]
+    command = [*warm_dpt(), *map(str, words)]
     env = environment(**changes)
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import transformers
 from parity import assert_depth_equal_both_ways, load_reference, randomize
 from PIL import Image, TiffImagePlugin, TiffTags
-from process import DPT, environment
+from process import environment, warm_dpt
 from torch import Tensor
 
 from dptcli import (
@@ -203,7 +203,7 @@ def test_a_geotiff_becomes_a_geotiff_of_heights(folder: Path, tmp_path: Path) ->
     write_geotiff(tmp_path / "forest.tif", (70, 99))
     words = ("forest.tif", "-m", folder, "-o", "out/", "-f", "tiff,color", *PLAIN)
     done = subprocess.run(
-        [*DPT, "depth", *map(str, words)],
+        [*warm_dpt(), "depth", *map(str, words)],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,

@@ -1,6 +1,7 @@
 """Random models of every family, and what they predict, plain and optimised."""
 
 import copy
+import functools
 
 import torch
 from parity import TOLERANCE, difference, randomize
@@ -186,10 +187,17 @@ def pixels_for(name, *, batch=2, seed=3):
     return torch.randn(batch, 3, *hw, generator=torch.Generator().manual_seed(seed))
 
 
-def assert_same(name, **options):
+@functools.cache
+def known(name):
+    """A plain model, pixels, and what it predicts for them; nobody changes any of it."""
     plain, pixels = build(name), pixels_for(name)
     expected = predict(plain, pixels)
     assert expected.std() > 0
+    return plain, pixels, expected
+
+
+def assert_same(name, **options):
+    plain, pixels, expected = known(name)
     optimized = optimize(copy.deepcopy(plain), **options)
     assert difference(predict(optimized, pixels), expected) <= TOLERANCE
     return plain, optimized

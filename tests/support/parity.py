@@ -1,6 +1,7 @@
 """What the parity tests share: random weights everywhere, and a difference relative to the size."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def assert_close(ours: Tensor, reference: Tensor) -> None:
     found = difference(ours.float(), reference.float())
     test = os.environ["PYTEST_CURRENT_TEST"].split("[")[0].split(" ")[0]
     largest_seen[test] = max(found, largest_seen.get(test, 0.0))
-    assert found <= TOLERANCE, f"relative difference {found:.2e}"
+    assert found <= TOLERANCE, f"relative difference {found:.2e} of a {tuple(ours.shape)}"
 
 
 def load_reference(model_class: Any, folder: Path) -> nn.Module:
@@ -74,16 +75,30 @@ def assert_depth_equal_both_ways(
 
     inputs: what both take by position. Returns ours, as it read the reference's files.
     """
+    return assert_depths_equal_both_ways(
+        reference, [inputs], folder=folder, model_class=model_class
+    )
+
+
+def assert_depths_equal_both_ways(
+    reference: Any,
+    many: Iterable[tuple[Tensor, ...]],
+    *,
+    folder: Path,
+    model_class: Any = DPTForDepthEstimation,
+) -> Any:
+    """As assert_depth_equal_both_ways for many inputs: writing and reading takes most of it."""
     reference.save_pretrained(folder / "theirs")
     ours = model_class.from_pretrained(folder / "theirs")
-    wanted = {"output_hidden_states": True, "output_attentions": True}
-    expected, found = reference(*inputs, **wanted), ours(*inputs, **wanted)
-    assert_close(found.predicted_depth, expected.predicted_depth)
-    assert_close(ours(*inputs).predicted_depth, expected.predicted_depth)  # the fused attention
-    for name in ("hidden_states", "attentions"):
-        for mine, theirs in zip(found[name], expected[name], strict=True):
-            assert_close(mine, theirs)
     ours.save_pretrained(folder / "ours")
     back = load_reference(type(reference), folder / "ours")
-    assert_close(back(*inputs).predicted_depth, expected.predicted_depth)
+    wanted = {"output_hidden_states": True, "output_attentions": True}
+    for inputs in many:
+        expected, found = reference(*inputs, **wanted), ours(*inputs, **wanted)
+        assert_close(found.predicted_depth, expected.predicted_depth)
+        assert_close(ours(*inputs).predicted_depth, expected.predicted_depth)  # fused attention
+        for name in ("hidden_states", "attentions"):
+            for mine, theirs in zip(found[name], expected[name], strict=True):
+                assert_close(mine, theirs)
+        assert_close(back(*inputs).predicted_depth, expected.predicted_depth)
     return ours

@@ -3,8 +3,9 @@
 Needs Blender as a module (the extra `render`: bpy, Python 3.11). Depth is planar z-depth in
 metres, the distance along the optical axis, which is what depth cameras and LiDAR maps give; it
 is stored as 16-bit PNG, value ÷ scale, with a scale of its own for every frame so that a table
-top and a street both use the range. 0 is sky. Every scene has its own random state, drawn from
-(seed, scene number): a run may be killed and started again, or split between machines.
+top and a street both use the range. 0 is sky where the labels say so, else not known. Every scene
+has its own random state, drawn from (seed, scene number): a run may be killed and started again,
+or split between machines.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from dptcli.errors import UsageError
+from dptcli.evaluation.pairs import IGNORE_INDEX
 from dptcli.training.furniture import CLASSES, read_catalogues
 from dptcli.training.lens import photograph
 
@@ -36,7 +38,10 @@ MAX_DEPTH_M = 120.0
 
 @dataclass(frozen=True)
 class Frame:
-    """One rendered view: RGB uint8 (H, W, 3), z-depth in metres (H, W; 0 = sky), ids (H, W)."""
+    """One rendered view: RGB uint8 (H, W, 3), z-depth in metres (H, W) and class ids (H, W).
+
+    Depth is 0 where nothing stands: sky, or a panorama, of which neither depth nor class is known.
+    """
 
     rgb: np.ndarray
     depth_m: np.ndarray
@@ -103,7 +108,8 @@ def _read_exr(path: Path) -> np.ndarray:
     return values.reshape(height, width, 4)[::-1, :, :3]
 
 
-def _render(shape_hw: tuple[int, int], rng: np.random.Generator) -> Frame:
+def _render(shape_hw: tuple[int, int], rng: np.random.Generator, *, shows_sky: bool) -> Frame:
+    """shows_sky: what lies behind everything is sky, not a panorama's trees and houses."""
     import bpy
 
     scene = bpy.context.scene
@@ -116,9 +122,10 @@ def _render(shape_hw: tuple[int, int], rng: np.random.Generator) -> Frame:
         linear = _read_exr(Path(folder) / "colour.exr")
         data = _read_exr(next(Path(folder).glob("passes*.exr")))
     ids = np.rint(data[..., 1]).astype(np.int64)
-    sky = (data[..., 0] > 1e6) | (ids == 0)
-    depth_m = np.where(sky, 0.0, data[..., 0]).astype(np.float32)
-    labels = np.where(sky, 0, ids - 1).astype(np.uint8)
+    behind = (data[..., 0] > 1e6) | (ids == 0)
+    depth_m = np.where(behind, 0.0, data[..., 0]).astype(np.float32)
+    backdrop = CLASSES.index("sky") if shows_sky else IGNORE_INDEX
+    labels = np.where(behind, backdrop, ids - 1).astype(np.uint8)
     return Frame(develop(photograph(linear, depth_m, rng), rng), depth_m, labels)
 
 
@@ -176,7 +183,7 @@ def save_frame(folder: Path, stem: str, frame: Frame) -> dict[str, Any]:
     Image.fromarray(frame.rgb).save(buffer, "JPEG", quality=95, subsampling=0)
     depth = np.minimum(frame.depth_m, MAX_DEPTH_M)
     scale = math.floor(65000 / max(float(depth.max()), 0.1))
-    # A surface never rounds to 0, which is sky.
+    # A surface never rounds to 0, which is none.
     values = np.where(depth > 0, np.maximum(np.rint(depth * scale), 1), 0).astype(np.uint16)
     _write_atomic(folder / f"{stem}.jpg", buffer.getvalue())
     _write_atomic(folder / f"{stem}.depth.png", _png(values))
@@ -279,7 +286,7 @@ def render_scenes(
         # A scene's views share their geometry and textures, the next scene does not.
         bpy.context.scene.render.use_persistent_data = True
         for index, shape_hw in enumerate(views(stage, setting)):
-            frame = _render(shape_hw, rng)
+            frame = _render(shape_hw, rng, shows_sky=stage.shows_sky)
             fault = flaw(frame)
             if fault is None:
                 rows.append(save_frame(out, f"{number:06d}_{index}", frame))

@@ -36,6 +36,7 @@ class Stage:
         self.panoramas = panoramas
         self.rng: RandomState = np.random.default_rng(0)
         self.used: set[str] = set()
+        self.shows_sky = False  # behind everything, rather than a picture of anything
         self._templates: dict[str, Any] = {}
         self._footprints: list[tuple[float, float, float, float]] = []
 
@@ -44,6 +45,7 @@ class Stage:
     def clear(self, rng: RandomState) -> None:
         """Remove every object, keep the imported meshes, and take a new random state."""
         self.rng = rng
+        self.shows_sky = False
         self._footprints = []
         bpy.data.batch_remove([*bpy.data.objects, *bpy.data.lights, *bpy.data.cameras])
         bpy.data.batch_remove([mesh for mesh in bpy.data.meshes if not mesh.use_fake_user])
@@ -219,6 +221,7 @@ class Stage:
 
     def sky(self, *, overcast: bool) -> None:
         """A sky with sun, or grey with clouds, as the world's light and background."""
+        self.shows_sky = True
         rng = self.rng
         nodes, links, background = _empty_world()
         gradient = nodes.new("ShaderNodeTexSky")
@@ -258,7 +261,7 @@ class Stage:
             sun.rotation_euler = (tilt, 0, float(rng.uniform(0, 2 * math.pi)))
 
     def surroundings(self, *, strength: float, indoors: bool) -> None:
-        """A photographed panorama, one of those given or of Blender's own, as light and sky."""
+        """A photographed panorama, one of those given or of Blender's own, all around."""
         rng = self.rng
         nodes, links, background = _empty_world()
         picture = nodes.new("ShaderNodeTexEnvironment")

@@ -14,6 +14,8 @@ from dptcli.training.data import read_examples
 from dptcli.training.furniture import CLASSES, read_catalogues, select
 from dptcli.training.render import (
     Frame,
+    _render,
+    _set_up,
     develop,
     flaw,
     main,
@@ -164,3 +166,21 @@ def test_a_rendered_wall_has_planar_depth_and_resumes(tmp_path: Path) -> None:
         tmp_path, scenes, seed=0, furniture=None, cache=tmp_path / "c", samples=1, only="wall"
     )
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.jpg")}
+
+
+@pytest.mark.skipif(not _has_blender(), reason="needs Blender as a module (extra render)")
+@pytest.mark.parametrize("shows_sky", [True, False])
+def test_a_panorama_behind_a_scene_is_not_called_sky(shows_sky: bool) -> None:
+    from dptcli.training.stage import Stage
+
+    stage = Stage((), ())
+    stage.clear(np.random.default_rng(0))
+    if shows_sky:
+        stage.sky(overcast=True)
+    else:
+        stage.surroundings(strength=1.0, indoors=False)
+    _set_up(threads=1, samples=1)
+    stage.camera((0, 0, 1), yaw=0, pitch=0, roll=0, fov=1.0)
+    seen = _render((28, 42), stage.rng, shows_sky=stage.shows_sky)
+    assert (seen.depth_m == 0).all()
+    assert (seen.labels == (CLASSES.index("sky") if shows_sky else 255)).all()

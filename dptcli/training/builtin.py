@@ -26,9 +26,9 @@ from dptcli.model.config import DPTConfig
 from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.results.files import atomic_path, write_text
 from dptcli.training.batches import Source, TrainOptions
+from dptcli.training.classes import KINDS
 from dptcli.training.data import IMAGENET_MEAN, IMAGENET_STD, split
 from dptcli.training.features import FeatureCache
-from dptcli.training.furniture import CLASSES
 from dptcli.training.loop import Progress, train
 from dptcli.training.photographs import read_material
 from dptcli.training.twins import Twins
@@ -67,8 +67,8 @@ def builtin_config(task: str) -> DPTConfig:
         "dtype": "float32",
     }
     if task == "segment":
-        values["id2label"] = dict(enumerate(CLASSES))
-        values["label2id"] = {name: index for index, name in enumerate(CLASSES)}
+        values["id2label"] = dict(enumerate(KINDS))
+        values["label2id"] = {name: index for index, name in enumerate(KINDS)}
     return DPTConfig(**values)
 
 

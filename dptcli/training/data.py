@@ -42,7 +42,8 @@ class Example:
     """A photograph with its depth, its labels or both.
 
     sky: the class id of sky in the labels. absent: the classes that pixels without a label
-    certainly are not, such as person where every person is labelled and nothing else.
+    certainly are not, such as person where every person is labelled and nothing else. meanings:
+    the class of each id of the label map, IGNORE_LABEL for none; empty where ids are classes.
     """
 
     image: Path
@@ -50,6 +51,7 @@ class Example:
     labels: Pair | None
     sky: int | None = None
     absent: tuple[int, ...] = ()
+    meanings: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,10 @@ def _targets(example: Example) -> dict[str, Image.Image]:
                 f"{example.labels.target} has the class {known_ids.max()}; training takes classes "
                 f"up to {MOST_CLASSES - 1}, and ignores {example.labels.rules.ignore_index}"
             )
+        if example.meanings:
+            table = np.array((*example.meanings, IGNORE_LABEL), np.int32)
+            unknown |= labels >= len(example.meanings)
+            labels = table[np.where(unknown, len(example.meanings), labels)]
         values = np.where(unknown, IGNORE_LABEL, labels).astype(np.int32)
         targets["labels"] = Image.fromarray(values)
         sky = None if example.sky is None else values == example.sky

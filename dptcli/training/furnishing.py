@@ -24,7 +24,7 @@ def clutter(stage: Stage, location: Point, reach: float) -> None:
     width = float(rng.uniform(0.25, 0.9)) * reach
     if rng.random() < 0.5:
         size = (width, width * float(rng.uniform(0.2, 1)), width * float(rng.uniform(0.1, 1.5)))
-        stage.box(size, location, "object", skin, turn=turn)
+        stage.box(size, location, "other object", skin, turn=turn)
         return
     height = width * float(rng.uniform(0.4, 2.0))
     count = int(rng.integers(2, 7))
@@ -32,7 +32,7 @@ def clutter(stage: Stage, location: Point, reach: float) -> None:
     if rng.random() < 0.4:
         radii[:] = radii[0]
     profile = [(float(radius), height * k / (count - 1)) for k, radius in enumerate(radii)]
-    stage.lathe(profile, location, "object", skin)
+    stage.lathe(profile, location, "other object", skin)
 
 
 def _load(stage: Stage, x: float, y: float, top: float, width: float, depth: float) -> None:
@@ -70,19 +70,19 @@ def _plain_furniture(stage: Stage, x: float, y: float) -> None:
     skin = materials.anything(rng, stage.images)
     if size[2] < 1.1 and rng.random() < 0.6:  # a table
         thick = 0.04
-        stage.box((size[0], size[1], thick), (x, y, size[2] - thick), "furniture", skin, turn=turn)
+        stage.box((size[0], size[1], thick), (x, y, size[2] - thick), "table", skin, turn=turn)
         for side_x in (-1, 1):
             for side_y in (-1, 1):
                 spot = (x + side_x * (width / 2 - 0.05), y + side_y * (depth / 2 - 0.05), 0.0)
-                stage.box((0.05, 0.05, size[2] - thick), spot, "furniture", skin)
+                stage.box((0.05, 0.05, size[2] - thick), spot, "table", skin)
     elif rng.random() < 0.4:  # a shelf
         for level in range(int(size[2] / 0.35) + 1):
             board = (size[0], size[1], 0.03)
-            stage.box(board, (x, y, level * 0.35), "furniture", skin, turn=turn)
+            stage.box(board, (x, y, level * 0.35), "cabinet", skin, turn=turn)
             if rng.random() < 0.7:
                 _load(stage, x, y, level * 0.35 + 0.03, width, depth)
     else:
-        stage.box(size, (x, y, 0), "furniture", skin, turn=turn)
+        stage.box(size, (x, y, 0), "cabinet", skin, turn=turn)
     _load(stage, x, y, size[2], width, depth)
 
 
@@ -99,7 +99,7 @@ def furnish(stage: Stage, width: float, length: float) -> None:
         INDOORS,
     )
     theme = themes[int(rng.integers(len(themes)))]
-    large = select(stage.pieces, labels=("furniture",), categories=theme,
+    large = select(stage.pieces, labels=("furniture", "object"), categories=theme,
                    height_m=(0.3, 2.6), footprint_m=(0.3, 2.6))  # fmt: skip
     w, d = width / 2, length / 2
     for _ in range(int(rng.integers(5, 9 + int(width * length / 2)))):

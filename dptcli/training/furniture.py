@@ -12,27 +12,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dptcli.errors import UsageError
+from dptcli.training.classes import KIND_OF
 
-CLASSES = (
-    "sky",
-    "ground",
-    "structure",
-    "vegetation",
-    "vehicle",
-    "person",
-    "furniture",
-    "object",
-)
-"""Class names of the rendered labels, by id."""
+_LABELS = (
+    ("animal", r"chicken|horse|bulldog|cat|dog|rabbit", "Characters"),
+    ("person", r".*", "Characters"),
+    ("truck", r"truck|bus|van|fork lift", "Vehicles"),
+    ("bicycle", r"bike|bicycle|tricycle|scooter|yamaha", "Vehicles"),
+    ("other object", r"stroller|skateboard", "Vehicles"),
+    ("car", r".*", "Vehicles"),
+    ("bicycle", r"motorbike", ""),
+    ("other vehicle", r"rowboat", ""),
+    ("window", r"window|blind", ""),
+    ("door", r"door", "Doors and windows"),
+    ("other structure", r"fence|railing|staircase|tent|hut|column|goal|lamppost|park light|"
+                  r"street light|street lamp|rails|chimney|swing", ""),
+    ("other object", r"lamp|fan|umbrella|bat|remote control|intercom|bread box|indoor bike|"
+               r"dog house|doll house|rocking horse|toy train", ""),
+    ("vegetation", r"tree|plant|palm|pine|bush|hedge|cypress|maple|beech|poplar|acacia|bamboo|"
+                   r"ficus|cactus|flowers?|tulips|lily|orchids|yucca|spathiphyllum|blossom|"
+                   r"plant box", ""),
+    ("floor", r"rug|carpet|bathmat|doormat|tatami|sidewalk", ""),
+    ("cabinet", r"cabinet|wardrobe|cupboard|bookcase|shelves|dresser|chest|tv stand|vanity|"
+                r"fridge|refrigerator|oven|stove|cooktop|freezer|washing machine|dryer|safe|"
+                r"bedside table|island", ""),
+    ("screen", r"tv|screen|laptop|ibook|imac|tablet", ""),
+    ("bed", r"bed|crib|futon|mattress|sleeping bag", "Bedroom"),
+    ("seat", r"chair|armchair|seat|sofa|couch|stool|bench|puff|bank|hammock", ""),
+    ("table", r"table|desk|workbench", ""),
+    ("food", r"butter|bread|cake|hot dog|hamburger|sushi|apples|chicken|fries|steak|"
+             r"bowl with fruits|bowl with salad", "Kitchen"),
+    ("animal", r"deer", ""),
+    ("other furniture", r"curtain|sink|washbasin|basin|bath|bathtub|toilets unit|lavatory|urinal|"
+                  r"bidet|shower|jacuzzi|radiator|piano|fireplace", ""),
+)  # fmt: skip
+"""(class, whole words of the name, category or "") by which a piece gets its class: the first."""
 
-_PLANT = re.compile(
-    r"tree|plant|palm|pine|bush|hedge|cypress|maple|beech|poplar|acacia|bamboo|ficus|cactus|"
-    r"flower|tulip|lily|orchid|yucca|spatifil|bonsai|blossom|sabal|sycamore|succulent|agave|fern",
-    re.IGNORECASE,
-)
-_ANIMAL = re.compile(
-    r"\b(dog|cat|horse|rabbit|deer|chicken|bulldog|siamese|cow|duck)\b", re.IGNORECASE
-)
 # Flat decals and whole prefabricated rooms make no sensible pieces.
 _UNWANTED = re.compile(
     r"stationnement|fleche|arrow|parking|passage|crossing|box_room|parque\b|barnum|shadow|"
@@ -78,21 +93,12 @@ def _properties(text: str) -> tuple[dict[str, str], dict[int, dict[str, str]]]:
 
 
 def _label(entry: dict[str, str], size_m: tuple[float, float, float]) -> str:
-    words = f"{entry.get('name', '')} {entry.get('model', '')}"
-    category = entry.get("category", "")
-    if category == "Vehicles":
-        return "vehicle"
-    if category == "Characters":
-        return "person"
-    if _ANIMAL.search(words):
-        return "object"
-    if _PLANT.search(words):
-        return "vegetation"
-    if category in ("Doors and windows", "Staircases"):
-        return "structure"
-    if category == "Exterior":
-        return "structure" if max(size_m) > 1.5 else "object"
-    return "furniture" if max(size_m) > 0.45 else "object"
+    """The class of a piece; of what no word names, larger things are structures out of doors."""
+    name, category = entry.get("name", "").lower(), entry.get("category", "")
+    for label, words, wanted in _LABELS:
+        if wanted in ("", category) and re.search(rf"(?<!\w)(?:{words})(?!\w)", name):
+            return label
+    return "other structure" if category == "Exterior" and max(size_m) > 1.5 else "other object"
 
 
 def read_catalogue(archive: Path, cache: Path) -> list[Piece]:
@@ -156,11 +162,11 @@ def select(
     height_m: tuple[float, float] = (0.0, 99.0),
     footprint_m: tuple[float, float] = (0.0, 99.0),
 ) -> list[Piece]:
-    """The pieces of these labels and categories whose height and footprint lie in the bounds."""
+    """The pieces of these kinds or classes, and categories, of a height and footprint in bounds."""
     return [
         piece
         for piece in pieces
-        if (labels is None or piece.label in labels)
+        if (labels is None or piece.label in labels or KIND_OF[piece.label] in labels)
         and (categories is None or piece.category in categories)
         and height_m[0] <= piece.size_m[2] <= height_m[1]
         and footprint_m[0] <= piece.footprint_m <= footprint_m[1]

@@ -84,18 +84,18 @@ def _pole(stage: Stage, x: float, y: float, toward: float) -> None:
     skin = materials.metal(rng) if rng.random() < 0.6 else materials.plain(rng)
     height = float(rng.uniform(2.2, 9))
     radius = float(rng.uniform(0.03, 0.12))
-    stage.lathe([(radius, 0), (radius * 0.7, height)], (x, y, 0), "structure", skin, sides=8)
+    stage.lathe([(radius, 0), (radius * 0.7, height)], (x, y, 0), "other structure", skin, sides=8)
     kind = rng.random()
     if kind < 0.45:
         arm = float(rng.uniform(0.5, 2))
-        stage.box((arm, 0.1, 0.1), (x + toward * arm / 2, y, height), "structure", skin)
+        stage.box((arm, 0.1, 0.1), (x + toward * arm / 2, y, height), "other structure", skin)
     elif kind < 0.85:
         width = float(rng.uniform(0.4, 0.9))
         face = materials.plain(rng, materials.random_rgb(rng, saturation=(0.3, 1), value=(0.3, 1)))
         stage.box(
             (width, 0.03, width),
             (x, y - radius - 0.02, min(height, 2.6) - width),
-            "structure",
+            "other structure",
             face,
         )
 
@@ -113,23 +113,23 @@ def _building(stage: Stage, x: float, y: float, size: Point, side: float) -> Non
         (x - width / 2, y + length / 2),
     ]
     for k in range(4):
-        stage.wall(corners[k], corners[(k + 1) % 4], 0, height, "structure", skin)
+        stage.wall(corners[k], corners[(k + 1) % 4], 0, height, "building", skin)
     roof = materials.brick(rng, tile=True) if rng.random() < 0.5 else materials.plain(rng)
-    stage.plane((width, length), (x, y, height), (0, 0, 0), "structure", roof)
+    stage.plane((width, length), (x, y, height), (0, 0, 0), "building", roof)
     if rng.random() < 0.55:
         ridge = height + float(rng.uniform(1, 4))
         w, d = width / 2 + 0.3, length / 2 + 0.3
         points = [(-w, -d, height), (w, -d, height), (w, d, height), (-w, d, height),
                   (0, -d, ridge), (0, d, ridge)]  # fmt: skip
         item = stage.mesh(
-            points, [(0, 4, 5, 3), (1, 2, 5, 4), (0, 1, 4), (2, 3, 5)], "structure", roof
+            points, [(0, 4, 5, 3), (1, 2, 5, 4), (0, 1, 4), (2, 3, 5)], "building", roof
         )
         item.location = (x, y, 0)
     front = x - side * width / 2
     trim = materials.plain(rng)
     for level in range(1, int(height / storey) + 1):
         if rng.random() < 0.4:
-            stage.box((0.3, length, 0.15), (front, y, level * storey), "structure", trim)
+            stage.box((0.3, length, 0.15), (front, y, level * storey), "building", trim)
     for _ in range(int(rng.integers(0, 5))):  # doors, balconies, bays
         along = y + float(rng.uniform(-0.45, 0.45)) * length
         if rng.random() < 0.5:
@@ -137,7 +137,7 @@ def _building(stage: Stage, x: float, y: float, size: Point, side: float) -> Non
         else:
             spot, size = (front, along, storey * float(rng.integers(1, 4))), (1.6, 2.5, 1.0)
         if spot[2] + size[2] < height:
-            stage.box(size, spot, "structure", materials.anything(rng, stage.images))
+            stage.box(size, spot, "building", materials.anything(rng, stage.images))
 
 
 def _ground(stage: Stage, half_road: float, pavement: float) -> float:
@@ -145,31 +145,32 @@ def _ground(stage: Stage, half_road: float, pavement: float) -> float:
     rng = stage.rng
     grey = materials.random_rgb(rng, saturation=(0, 0.15), value=(0.04, 0.35))
     asphalt = materials.speckle(rng, grey)
-    if rng.random() < 0.2:
+    if rng.random() < 0.1:
         asphalt = materials.picture(rng, stage.images, width_m=float(rng.uniform(0.8, 4)))
-    stage.plane((2 * half_road, 400), (0, 100, 0), (0, 0, 0), "ground", asphalt)
+    stage.plane((2 * half_road, 400), (0, 100, 0), (0, 0, 0), "road", asphalt)
     if rng.random() < 0.8:
         paint = materials.plain(rng, (0.75, 0.75, 0.7), rough=0.6)
         dash, gap = (float(rng.uniform(2, 5)), float(rng.uniform(2, 7)))
         position = -20.0
         while position < REACH_M:
-            stage.plane((0.14, dash), (0, position, 0.006), (0, 0, 0), "ground", paint)
+            stage.plane((0.14, dash), (0, position, 0.006), (0, 0, 0), "road", paint)
             position += dash + gap
         for side in (-1, 1):
             if rng.random() < 0.5:
                 edge = (half_road - 0.3) * side
-                stage.plane((0.12, 300), (edge, 100, 0.006), (0, 0, 0), "ground", paint)
+                stage.plane((0.12, 300), (edge, 100, 0.006), (0, 0, 0), "road", paint)
     stone = materials.brick(rng, tile=True) if rng.random() < 0.5 else materials.speckle(rng)
     for side in (-1, 1):
         centre = side * (half_road + pavement / 2)
-        stage.box((pavement, 400, 0.13), (centre, 100, 0), "ground", stone)
-    beyond = materials.foliage(rng) if rng.random() < 0.65 else materials.speckle(rng)
+        stage.box((pavement, 400, 0.13), (centre, 100, 0), "road", stone)
+    grows = rng.random() < 0.65
+    beyond = materials.foliage(rng) if grows else materials.speckle(rng)
     for side in (-1, 1):
         stage.plane(
             (300, 400),
             (side * (half_road + pavement + 150), 100, 0.02),
             (0, 0, 0),
-            "ground",
+            "grass" if grows else "earth",
             beyond,
         )
     return half_road + pavement
@@ -207,7 +208,7 @@ def street(stage: Stage) -> Callable[[], None]:
             if rng.random() < 0.3:
                 kind = rng.random()
                 skin = materials.foliage(rng) if kind < 0.5 else materials.anything(rng)
-                label = "vegetation" if kind < 0.5 else "structure"
+                label = "vegetation" if kind < 0.5 else "other structure"
                 size = (float(rng.uniform(0.1, 1)), length * 0.9, float(rng.uniform(0.6, 2.2)))
                 stage.box(size, (side * (edge + 0.5), centre, 0), label, skin)
             position += length + (float(rng.exponential(5)) if rng.random() < 0.6 else 0.0)
@@ -286,8 +287,9 @@ def terrain(stage: Stage) -> Callable[[], None]:
         for r in range(cells - 1)
         for c in range(cells - 1)
     ]
-    skin = materials.foliage(rng) if rng.random() < 0.65 else materials.speckle(rng)
-    stage.mesh(vertices, faces, "ground", skin, smooth=True)
+    grows = rng.random() < 0.65
+    skin = materials.foliage(rng) if grows else materials.speckle(rng)
+    stage.mesh(vertices, faces, "grass" if grows else "earth", skin, smooth=True)
     for _ in range(int(rng.integers(3, 45))):
         x, y = (float(value) for value in rng.normal(0, 22, 2))
         if math.hypot(x, y) > 2.5:
@@ -310,7 +312,7 @@ def terrain(stage: Stage) -> Callable[[], None]:
             (float(rng.uniform(0.6, 1)) * size, 0.4 * size),
             (0.2 * size, size),
         ]
-        stage.lathe(radii, (x, y, level(x, y) - 0.1), "ground", materials.speckle(rng), sides=7)
+        stage.lathe(radii, (x, y, level(x, y) - 0.1), "earth", materials.speckle(rng), sides=7)
     _light(stage, overcast=0.4)
 
     def aim() -> None:

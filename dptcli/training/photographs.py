@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dptcli.errors import UsageError
 from dptcli.evaluation.pairs import PairTask
+from dptcli.training.classes import KINDS, meanings_of
 from dptcli.training.data import Example, read_examples
-from dptcli.training.furniture import CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +50,11 @@ def read_material(path: Path) -> list[Example]:
     for table in sorted(path.rglob("pairs.csv")):
         manner = MANNERS.get(table.parent.name, Manner())
         found, classes = read_examples(table.parent, task=_task_of(table))
-        if classes != CLASSES[: len(classes)]:
-            raise UsageError(
-                f"{table.parent / 'classes.txt'} names {', '.join(classes)}; the built-in model "
-                f"has {', '.join(CLASSES)}"
-            )
-        absent = tuple(CLASSES.index(name) for name in manner.absent)
-        examples += [replace(example, absent=absent) for example in found] * manner.repeat
+        meanings = meanings_of(classes, table.parent / "classes.txt")
+        absent = tuple(KINDS.index(name) for name in manner.absent)
+        examples += [
+            replace(example, absent=absent, meanings=meanings) for example in found
+        ] * manner.repeat
     if not examples:
         raise UsageError(f"{path}: there is no pairs.csv in it or below it")
     return examples

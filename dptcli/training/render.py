@@ -28,7 +28,8 @@ from PIL import Image
 
 from dptcli.errors import UsageError
 from dptcli.evaluation.pairs import IGNORE_INDEX
-from dptcli.training.furniture import CLASSES, read_catalogues
+from dptcli.training.classes import CLASSES
+from dptcli.training.furniture import read_catalogues
 from dptcli.training.lens import photograph
 
 logger = logging.getLogger(__name__)

@@ -59,7 +59,7 @@ def _decorate(stage: Stage, width: float, length: float, height: float) -> None:
             if kind < 0.45:
                 size = (float(rng.uniform(0.2, 1.2)), 0.03, float(rng.uniform(0.2, 0.9)))
                 skin = materials.picture(rng, stage.images, width_m=size[0])
-                stage.box(size, (x, y, float(rng.uniform(0.9, 1.6))), "structure", skin, turn=turn)
+                stage.box(size, (x, y, float(rng.uniform(0.9, 1.6))), "wall", skin, turn=turn)
             elif kind < 0.62 and openings:
                 piece = stage.any_piece(openings)
                 if piece is not None:
@@ -68,7 +68,7 @@ def _decorate(stage: Stage, width: float, length: float, height: float) -> None:
             elif kind < 0.75:
                 size = (float(rng.uniform(0.6, 1.8)), 0.02, float(rng.uniform(0.6, 1.4)))
                 skin = materials.glow(rng, float(rng.uniform(1, 8)))
-                stage.box(size, (x, y, float(rng.uniform(0.8, 1.1))), "structure", skin, turn=turn)
+                stage.box(size, (x, y, float(rng.uniform(0.8, 1.1))), "window", skin, turn=turn)
             elif kind < 0.9:
                 deep = float(rng.uniform(0.15, 0.35))
                 board = (float(rng.uniform(0.4, 1.5)), deep, 0.03)
@@ -79,7 +79,7 @@ def _decorate(stage: Stage, width: float, length: float, height: float) -> None:
                     along * math.sin(turn) + offset * near * math.cos(turn),
                     level,
                 )
-                stage.box(board, spot, "furniture", materials.wood(rng), turn=turn)
+                stage.box(board, spot, "cabinet", materials.wood(rng), turn=turn)
                 for _ in range(int(rng.integers(1, 5))):
                     shift = float(rng.uniform(-0.45, 0.45)) * board[0]
                     clutter(
@@ -93,7 +93,7 @@ def _decorate(stage: Stage, width: float, length: float, height: float) -> None:
                     )
             else:
                 size = (float(rng.uniform(0.5, 1.2)), 0.1, height - 0.1)
-                stage.box(size, (x, y, 0.02), "structure", materials.pattern(rng), turn=turn)
+                stage.box(size, (x, y, 0.02), "other furniture", materials.pattern(rng), turn=turn)
 
 
 def _light_room(stage: Stage, width: float, length: float, height: float) -> None:
@@ -118,13 +118,11 @@ def _light_room(stage: Stage, width: float, length: float, height: float) -> Non
 def _shell(stage: Stage, width: float, length: float, height: float) -> None:
     """Floor, ceiling and four walls; light may come through a ceiling that only the camera sees."""
     rng = stage.rng
-    stage.plane((width, length), (0, 0, 0), (0, 0, 0), "ground", _floor(stage))
+    stage.plane((width, length), (0, 0, 0), (0, 0, 0), "floor", _floor(stage))
     ceiling_skin = materials.plain(
         rng, materials.random_rgb(rng, saturation=(0, 0.15), value=(0.5, 0.9)), rough=0.9
     )
-    ceiling = stage.plane(
-        (width, length), (0, 0, height), (math.pi, 0, 0), "structure", ceiling_skin
-    )
+    ceiling = stage.plane((width, length), (0, 0, height), (math.pi, 0, 0), "ceiling", ceiling_skin)
     if rng.random() < 0.5:
         ceiling.visible_shadow = ceiling.visible_diffuse = False
     skin = _paint(stage)
@@ -136,11 +134,11 @@ def _shell(stage: Stage, width: float, length: float, height: float) -> None:
         ((-w, -d), (-w, d)),
     ):
         own = skin if rng.random() < 0.75 else _paint(stage)
-        stage.wall(start, end, 0, height, "structure", own)
+        stage.wall(start, end, 0, height, "wall", own)
     if rng.random() < 0.3:  # a beam or a pillar
         size = (float(rng.uniform(0.2, 0.6)), float(rng.uniform(0.2, 0.6)), height)
         spot = (float(rng.uniform(-w, w)) * 0.8, d - size[1] / 2, 0.0)
-        stage.box(size, spot, "structure", skin)
+        stage.box(size, spot, "wall", skin)
         stage.claim(spot[0], spot[1], size[0], size[1])
 
 
@@ -201,7 +199,7 @@ def table(stage: Stage) -> Callable[[], None]:
     stage.box(
         (width, depth, 0.04),
         (0, 0, height - 0.04),
-        "furniture",
+        "table",
         tops[int(rng.integers(len(tops)))](rng),
     )
     stage.claim(0, 0, width + 0.6, depth + 0.6)
@@ -234,7 +232,7 @@ def table(stage: Stage) -> Callable[[], None]:
 def wall(stage: Stage) -> Callable[[], None]:
     """A wall seen straight on or aslant, no floor in view: pictures, shelves, plants before it."""
     rng = stage.rng
-    stage.wall((-8, 0), (8, 0), -6, 6, "structure", _paint(stage))
+    stage.wall((-8, 0), (8, 0), -6, 6, "wall", _paint(stage))
     for _ in range(int(rng.integers(2, 12))):
         x, z = float(rng.uniform(-2, 2)), float(rng.uniform(-1.4, 1.4))
         kind = rng.random()
@@ -242,10 +240,10 @@ def wall(stage: Stage) -> Callable[[], None]:
         if kind < 0.45:
             size = (float(rng.uniform(0.1, 1.2)), deep, float(rng.uniform(0.1, 1.0)))
             skin = materials.anything(rng, stage.images)
-            label = "furniture" if deep > 0.15 else "structure"
+            label = "cabinet" if deep > 0.15 else "wall"
             stage.box(size, (x, -deep / 2, z), label, skin)
         elif kind < 0.7:
-            stage.box((0.7, deep, 0.03), (x, -deep / 2, z), "furniture", materials.wood(rng))
+            stage.box((0.7, deep, 0.03), (x, -deep / 2, z), "cabinet", materials.wood(rng))
             clutter(stage, (x + float(rng.uniform(-0.3, 0.3)), -deep / 2, z + 0.03), 0.3)
         else:
             piece = stage.any_piece(select(stage.pieces, height_m=(0.2, 2.0), labels=(
@@ -287,7 +285,7 @@ def backdrop(stage: Stage) -> Callable[[], None]:
     profile.append((1.2 + radius, 5.0))
     vertices = [(x, y, z) for y, z in profile for x in (-6.0, 6.0)]
     faces = [(2 * k, 2 * k + 1, 2 * k + 3, 2 * k + 2) for k in range(len(profile) - 1)]
-    stage.mesh(vertices, faces, "structure", skin, smooth=True)
+    stage.mesh(vertices, faces, "wall", skin, smooth=True)
     choices = select(stage.pieces, height_m=(0.1, 2.0), footprint_m=(0.05, 1.5))
     height = 0.5
     for _ in range(int(rng.integers(1, 4))):

@@ -13,7 +13,8 @@ import bpy
 import numpy as np
 from mathutils import Euler, Matrix, Vector
 
-from dptcli.training.furniture import CLASSES, Piece
+from dptcli.training.classes import CLASSES
+from dptcli.training.furniture import Piece
 from dptcli.training.materials import RandomState, anything, choose_panorama, random_rgb
 
 Point = tuple[float, float, float]

@@ -18,8 +18,8 @@ def vehicles(stage: Stage, half_road: float) -> None:
             spot = (float(rng.uniform(-1, 1)) * half_road, float(rng.uniform(5, 80)), 0.0)
             if stage.claim(spot[0], spot[1], 1.8, 4.2, gap=0.4):
                 skin = materials.plain(rng, rough=0.25)
-                stage.box((1.8, 4.2, 0.8), (spot[0], spot[1], 0.25), "vehicle", skin)
-                stage.box((1.6, 2.2, 0.6), (spot[0], spot[1], 1.05), "vehicle", skin)
+                stage.box((1.8, 4.2, 0.8), (spot[0], spot[1], 0.25), "car", skin)
+                stage.box((1.6, 2.2, 0.6), (spot[0], spot[1], 1.05), "car", skin)
         return
     parked = rng.random()
     for side in (-1, 1):
@@ -48,9 +48,9 @@ def bridge(stage: Stage, edge: float) -> None:
     skin = materials.anything(rng, stage.images)
     y, height = float(rng.uniform(15, 70)), float(rng.uniform(4.5, 7))
     deep, thick = float(rng.uniform(0.3, 12)), float(rng.uniform(0.3, 1.8))
-    stage.box((2 * edge + 30, deep, thick), (0, y, height), "structure", skin)
+    stage.box((2 * edge + 30, deep, thick), (0, y, height), "other structure", skin)
     for side in (-1, 1):
-        stage.box((1.0, deep, height), (side * (edge + 0.8), y, 0), "structure", skin)
+        stage.box((1.0, deep, height), (side * (edge + 0.8), y, 0), "other structure", skin)
 
 
 def park(stage: Stage, piece: Any, x: float, y: float, ahead: bool) -> None:

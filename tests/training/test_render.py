@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from dptcli.errors import UsageError
+from dptcli.training.classes import CLASSES
 from dptcli.training.data import read_examples
-from dptcli.training.furniture import CLASSES, read_catalogues, select
+from dptcli.training.furniture import read_catalogues, select
 from dptcli.training.render import (
     Frame,
     _render,
@@ -42,6 +43,20 @@ width#2=400
 depth#2=400
 height#2=700
 dropOnTopElevation#2=-1
+id#4=test#lamp
+name#4=Street lamp
+category#4=Lights
+model#4=/test/lamp/lamp.obj
+width#4=40
+depth#4=40
+height#4=500
+id#5=test#horse
+name#5=Horse
+category#5=Characters
+model#5=/test/horse/horse.obj
+width#5=60
+depth#5=240
+height#5=170
 id#3=test#arrow
 name#3=Arrow
 category#3=Exterior
@@ -123,14 +138,17 @@ def test_a_catalogue_gives_sizes_in_metres_and_classes(tmp_path: Path) -> None:
         bundle.writestr("test/chair/chair.obj", "v 0 0 0\n")
     pieces = read_catalogues(tmp_path, tmp_path / "cache")
     assert [(piece.name, piece.label) for piece in pieces] == [
-        ("Chair", "furniture"),
+        ("Chair", "seat"),
         ("Oak tree", "vegetation"),
+        ("Street lamp", "other structure"),  # no tree, whatever its letters
+        ("Horse", "animal"),  # among the characters, but no person
     ]
     assert pieces[0].size_m == (0.5, 0.6, 0.9)
     assert pieces[1].top_m is None
     assert pieces[0].licence == "CC0"
     assert pieces[0].obj.is_file()
-    assert select(pieces, height_m=(1, 9)) == [pieces[1]]
+    assert select(pieces, height_m=(1, 9), labels=("vegetation",)) == [pieces[1]]
+    assert select(pieces, labels=("furniture", "animal")) == [pieces[0], pieces[3]]
 
 
 def test_a_folder_without_catalogues_is_refused(tmp_path: Path) -> None:

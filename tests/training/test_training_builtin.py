@@ -22,7 +22,7 @@ from dptcli.training.builtin import (
     start_model,
     take_head,
 )
-from dptcli.training.furniture import CLASSES
+from dptcli.training.classes import KINDS
 from dptcli.weights.catalog import BUILTIN_FOLDER
 from dptcli.weights.load import LoadedModel, load_model
 
@@ -105,7 +105,7 @@ def test_the_class_names_are_the_rendered_ones() -> None:
 def test_both_tasks_learn_together_and_the_backbone_with_them(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     write_pairs(tmp_path / "frames", count=2)
-    (tmp_path / "frames" / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    (tmp_path / "frames" / "classes.txt").write_text("\n".join(KINDS) + "\n")
     words = ["--together", "--go-on", "--builtin", str(BUILTIN_FOLDER), "-o", str(tmp_path / "new")]
     numbers = "--backbone-rate 1e-3 --variants 0 --steps 1 --batch-size 2 --warmup 1 --hold-out 0"
     numbers += f" --shapes 42x56 --levels 1 --work {tmp_path / 'run'}"

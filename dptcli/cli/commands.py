@@ -48,6 +48,7 @@ class LazyGroup(Group):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        arrange(self)
         for name, sentence in COMMANDS.items():
             self.commands[name] = TyperCommand(name, help=sentence)
 

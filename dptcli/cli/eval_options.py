@@ -178,7 +178,7 @@ Baseline = Annotated[
     typer.Option(
         "--baseline/--no-baseline",
         rich_help_panel=PROTOCOL,
-        help="Also measure the guess 'lower in the picture is nearer', which any model should "
+        help="Leave out the guess 'lower in the picture is nearer', which any model should "
         "beat, e.g. [cyan]--no-baseline[/]",
     ),
 ]

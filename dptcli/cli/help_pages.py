@@ -4,6 +4,7 @@ Loads nothing heavy. What is parsed stays as the commands declare it.
 """
 
 import copy
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,18 +19,33 @@ _RARE = (
 )
 
 
-def arrange(command: Any) -> None:
-    """Let a command's help show its options as `arranged` has them."""
+def arrange(command: Any, *, within: str = "") -> None:
+    """Let the help of a command, and of those within it, show its options as `arranged` has them.
+
+    within: the group that it is a command of.
+    """
+    for own in getattr(command, "commands", {}).values():
+        arrange(own, within=command.name)
     format_help, get_params = command.format_help, command.get_params
+    rare = not within and command.name in _ARRANGED
+    command.help = flowing(command.help or "")
 
     def format_arranged(ctx: Any, formatter: Any) -> None:
-        command.get_params = lambda ctx: arranged(get_params(ctx), rare=command.name in _ARRANGED)
+        command.get_params = lambda ctx: arranged(get_params(ctx), rare=rare)
         try:
             format_help(ctx, formatter)
         finally:
             command.get_params = get_params
 
     command.format_help = format_arranged
+
+
+def flowing(text: str) -> str:
+    """A docstring's paragraphs on a line each, for the terminal to break; examples keep theirs."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(
+        part if part.startswith("[cyan]") else " ".join(part.splitlines()) for part in paragraphs
+    )
 
 
 def arranged(params: Sequence[Any], *, rare: bool) -> list[Any]:
@@ -39,12 +55,13 @@ def arranged(params: Sequence[Any], *, rare: bool) -> list[Any]:
     for param in map(copy.copy, params):
         if param.param_type_name == "argument":
             param.display_type_rich = lambda **_: None  # `list[str]` tells nobody anything
-        elif param.name == "help":
+        elif getattr(param, "is_flag", False):  # <bool> does not, either
             param.metavar = ""
-            if has_messages:
-                param.rich_help_panel = o.MESSAGES
-        if param.name == "optimize":  # on by default: the other word is the one to know
-            param.opts, param.secondary_opts, param.metavar = param.secondary_opts, [], ""
+        if param.name == "help" and has_messages:
+            param.rich_help_panel = o.MESSAGES
+        if param.secondary_opts:  # on by default: the other word is the one to know
+            param.opts, param.secondary_opts = param.secondary_opts, []
+            param.show_default = False
         if rare and param.name in _RARE:
             param.rich_help_panel = RARE
         shown.append(param)

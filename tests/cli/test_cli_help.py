@@ -1,14 +1,19 @@
 """The help of the long commands, in a terminal of 80 columns."""
 
+import itertools
 import re
 
 import pytest
 
 from dptcli.cli import main
-from dptcli.cli.commands import load_command
+from dptcli.cli.commands import COMMANDS, load_command
 from dptcli.cli.help_pages import RARE
 
 LONG = ["depth", "segment"]
+
+
+def commands_within(name):
+    return getattr(load_command(name), "commands", {})
 
 
 @pytest.fixture
@@ -50,6 +55,25 @@ def test_half_of_the_width_at_least_is_for_sentences(panels, command):
         assert "<" not in text, title  # names of types
         begin = min(len(line) - len(line[2:].lstrip()) for line in lines if line[3] == " ")
         assert begin <= 40, title
+
+
+WITHIN = [[name, *own] for name in COMMANDS for own in [[], *([n] for n in commands_within(name))]]
+
+
+@pytest.mark.parametrize("words", [[], *WITHIN], ids=" ".join)
+def test_no_command_shows_names_of_types_and_prose_fills_the_width(words, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*words, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if re.search(r"<(bool|str|list)", line)]
+    prose = [line.strip() for line in lines[3 : lines.index(_first_panel(lines))]]
+    for line, below in itertools.pairwise(prose):
+        if line and below and not below.startswith(("dpt ", "curl ")):  # examples keep their lines
+            assert len(line) + 1 + len(below.split()[0]) > 78, line
+
+
+def _first_panel(lines):
+    return next(line for line in lines if line.startswith("╭"))
 
 
 def test_what_help_shows_is_no_other_parser(panels, tmp_path, capsys):

@@ -11,6 +11,10 @@ from dptcli.errors import UsageError
 from dptcli.kinds import MEANINGS
 from dptcli.model.families import families
 
+# "Depth Anything 3, any views" has the authors and the files of Depth Anything 3.
+_AUTHORS = dict.fromkeys(
+    family.title.partition(",")[0] for family in families() if family.has_originals
+)
 _EPILOG = "Exit codes: 0 done, 2 wrong usage, or a file that cannot be read or does not fit."
 
 
@@ -26,7 +30,7 @@ def convert(
             metavar="FILE",
             show_default=False,
             help="A model, or a .pt or .pth of the authors of "
-            + ", ".join(family.title for family in families() if family.has_originals)
+            + ", ".join(_AUTHORS)
             + ", e.g. [cyan]dpt_hybrid_kitti-cb926ef4.pt[/]",
         ),
     ],
@@ -78,8 +82,10 @@ def convert(
         farthest = o.parse_number("--max-depth", max_depth, example="80")
         if not farthest > 0:
             raise UsageError(f"--max-depth {max_depth!r} must be above 0, e.g. --max-depth 80")
+    from dptcli.results.plan import refuse_unwritable
     from dptcli.weights.convert import convert_original
 
+    refuse_unwritable(folder)
     done = convert_original(file, folder, kind=kind, max_depth_m=farthest, overwrite=overwrite)
     gives = "class labels" if done.task == "segment" else MEANINGS[done.kind].title
     print(f"{done.folder}: {done.num_parameters / 1e6:.1f} M parameters, {gives}; checked")

@@ -136,8 +136,12 @@ def bench(
     o.check_task(task)
     if not rounds.isdecimal() or not 1 <= int(rounds) <= 1000:
         raise UsageError(f"--rounds {rounds!r} must be from 1 to 1000, e.g. --rounds 7")
-    if chart is not None and chart.suffix.lower() != ".png":
-        raise UsageError(f"--chart {str(chart)!r} must end in .png")
+    if chart is not None:
+        from dptcli.results.plan import refuse_unwritable
+
+        if chart.suffix.lower() != ".png":
+            raise UsageError(f"--chart {str(chart)!r} must end in .png")
+        refuse_unwritable(chart.parent)
     num_batch = o.parse_batch_size(batch_size)
     if num_batch == "auto":
         raise UsageError("--batch-size auto: a benchmark needs a number, e.g. --batch-size 4")

@@ -71,10 +71,13 @@ def export(
     [cyan]dpt export ./dpt-large large.onnx --fixed-size 384x384[/]
     """
     set_up_logging(verbose=verbose, quiet=quiet)
+    from dptcli.results.plan import refuse_unwritable
+
     if output.suffix.lower() != ".onnx":
         raise UsageError(f"the file {str(output)!r} must end in .onnx")
     if output.exists() and not (overwrite and output.is_file()):
         raise UsageError(f"{str(output)!r} exists already; add --overwrite or name another file")
+    refuse_unwritable(output.parent)
     if task is not None:
         o.check_task(task)
     if not re.fullmatch(r"1[4-9]|20", opset):

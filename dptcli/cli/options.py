@@ -154,15 +154,19 @@ def check_task(value: str) -> str:
 
 
 def read_folder(value: str, *, holds: str, what: str, overwrite: bool) -> Path:
-    """Read -o of a command that fills a folder of its own. Raises UsageError for one in use.
+    """Read -o of a command that fills a folder of its own.
 
-    holds: the file by which a folder is known to be in use. what: what is in it then.
+    holds: the file by which a folder is known to be in use. what: what is in it then. Raises
+    UsageError for one in use, and for one that cannot be written, before the work that fills it.
     """
+    from dptcli.results.plan import refuse_unwritable
+
     folder = Path(value)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {value!r} is a file; name a folder")
     if (folder / holds).exists() and not overwrite:
         raise UsageError(f"-o {value!r} holds {what}; replace it with --overwrite")
+    refuse_unwritable(folder)
     return folder
 
 

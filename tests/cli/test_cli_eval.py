@@ -256,6 +256,7 @@ def test_run_whose_every_image_fails_still_reports(dpt):
         ),
         (["depth", "rooms", "-m", "dpt-smal"], "did you mean 'dpt-small'?"),
         (["depth", "rooms", "-o", "rooms/0.png"], "is a file; name a folder"),
+        (["depth", "rooms", "-o", "rooms/0.png/x"], "cannot write into 'rooms/0.png/x'"),
         (["segment", "labels", "--label-map", "none", "--predictions", "labels"], "label map none"),
         (["depth", "rooms", "--device", "tpu"], "--device 'tpu' must be"),
         (["depth", "rooms", "--size", "big"], "'big'"),

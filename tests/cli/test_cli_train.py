@@ -125,8 +125,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, pairs: Path) -
         (["train", "depth", "pairs", "-o", "out", "--learning-rate", "0"], "learning_rate"),
         (["train", "depth", "pairs", "-o", "out", "-m", "no-such-model"], "no-such-model"),
         (["train", "depth", "pairs", "-o", "pairs/pairs.csv"], "is a file"),
+        (["train", "depth", "pairs", "-o", "pairs/pairs.csv/x"], "cannot write into"),
     ],
-    ids=["pairs", "folder", "missing", "dtype", "rate", "model", "file"],
+    ids=["pairs", "folder", "missing", "dtype", "rate", "model", "file", "unwritable"],
 )
 def test_wrong_usage_is_refused_by_name(
     tmp_path: Path,

@@ -30,7 +30,7 @@ from dptcli.cli.terminal.streams import (
     refuse_lost_folder,
 )
 from dptcli.errors import DptError, ImageError
-from dptcli.running.machine import steady_sums
+from dptcli.running.machine import brief_waits, steady_sums
 
 EXIT_DONE = 0
 EXIT_SOME_FAILED = 1
@@ -95,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_missing()
     arguments = normalize_argv(sys.argv[1:] if argv is None else argv)
     steady_sums()
+    brief_waits()
     with signals_raise():
         try:
             refuse_lost_folder()

@@ -1,12 +1,13 @@
 """The cores of this machine, and the threads that a model takes of them."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 from process import environment
 
-from dptcli.running.machine import own_threads, usable_cores
+from dptcli.running.machine import brief_waits, own_threads, usable_cores
 
 
 def test_a_worker_takes_the_threads_that_a_local_run_takes():
@@ -31,3 +32,41 @@ def test_what_the_command_was_told_counts_on_every_machine(wanted, threads):
 @pytest.mark.parametrize("wanted", [None, "", "many"])
 def test_without_a_number_each_core_has_a_thread(wanted):
     assert 1 <= own_threads(wanted) <= usable_cores()
+
+
+# The processor time of a process that sleeps after an operation: what its other thread turns.
+WAITING = """
+import statistics, time
+from dptcli.running.machine import brief_waits
+brief_waits()
+import torch
+numbers, spent = torch.rand(1 << 20), []
+for _ in range(20):
+    numbers.exp_()
+    started = time.process_time()
+    time.sleep(0.01)
+    spent.append(time.process_time() - started)
+print(statistics.median(spent))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP")
+@pytest.mark.skipif(usable_cores() < 2, reason="on one core nobody turns")
+def test_a_thread_that_waits_lets_go_of_its_core():
+    variables = {**environment(), "OMP_NUM_THREADS": "2"}
+    variables.pop("OMP_WAIT_POLICY", None)
+    variables.pop("GOMP_SPINCOUNT", None)
+    done = subprocess.run(
+        [sys.executable, "-c", WAITING], capture_output=True, text=True, check=True, env=variables
+    )
+    assert float(done.stdout) < 0.001  # .1 to .3 ms; 1.5 to 5 ms as GNU has it
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
+def test_the_callers_word_on_waiting_counts(monkeypatch, name):
+    for variable in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, "7")
+    before = dict(os.environ)
+    brief_waits()
+    assert dict(os.environ) == before

@@ -375,6 +375,7 @@ def open_pipeline(
                 offline=offline,
                 gives=gives,
                 normals=options is not None and options.normals,
+                poses=options is not None and options.has_poses,
             )
         settle_memory()
         hold_reserve()

@@ -17,7 +17,13 @@ from dptcli.cli.depth_outputs import (
     with_classes,
 )
 from dptcli.cli.depth_panorama import check_gives_distances, read_panoramas
-from dptcli.cli.depth_views import check_sees_views, check_views, in_one_scene
+from dptcli.cli.depth_views import (
+    check_sees_views,
+    check_takes_poses,
+    check_views,
+    in_one_scene,
+    with_poses,
+)
 from dptcli.cli.live import CameraName, Show, run_live
 from dptcli.cli.predicting import options as p
 from dptcli.cli.predicting.engine import Engine, read_engine
@@ -89,6 +95,7 @@ def depth(
     ipd: d.EyeDistance = None,
     convergence: d.Convergence = None,
     views: d.Views = False,
+    poses: d.Poses = None,
     panorama: d.Panorama = False,
     no_panorama: d.NoPanorama = False,
     sky: d.Sky = None,
@@ -152,6 +159,7 @@ def read_run(
 
     Raises UsageError.
     """
+    given = with_poses(given)
     request = read_request("depth", given)
     where = read_engine(given, in_order=request.clip is not None)
     outputs = read_outputs(request, given)
@@ -246,9 +254,12 @@ def _views(outputs: "DepthOutputs") -> "Views | None":
 
 def _as_views(work: RunOutputs, request: Request, outputs: "DepthOutputs") -> RunOutputs:
     """Return the run as one of a scene's views; their facts hold each camera's place."""
+    poses = outputs.camera.poses
 
     def make_save(loaded: "LoadedModel", plan: "Plan") -> "Save":
         check_sees_views(loaded)
+        if poses is not None:
+            check_takes_poses(loaded)
         return work.make_save(loaded, plan)
 
     return replace(
@@ -256,6 +267,7 @@ def _as_views(work: RunOutputs, request: Request, outputs: "DepthOutputs") -> Ru
         make_save=make_save,
         sidecar=SIDECAR_SUFFIX,
         run_all=in_one_scene(request, outputs),
+        choose=None if poses is None else poses.choose,
     )
 
 

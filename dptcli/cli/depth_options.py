@@ -175,8 +175,7 @@ FieldOfView = Annotated[
         show_default=False,
         rich_help_panel=CAMERA,
         help="How wide the camera saw, left to right; else what the network or EXIF says, else a "
-        "phone's 27 mm, "
-        "e.g. [cyan]-f glb --fov 65[/]",
+        "phone's 27 mm, e.g. [cyan]-f glb --fov 65[/]",
     ),
 ]
 Focal = Annotated[
@@ -218,6 +217,16 @@ Views = Annotated[
         help="The photographs show one scene: depth that agrees, each camera's place, a cloud of "
         "all (scene.ply) and COLMAP's files (colmap/), "
         "e.g. [cyan]photos/ -o scene/ --views -m depth-anything-3-small[/]",
+    ),
+]
+Poses = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        show_default=False,
+        rich_help_panel=SCENES,
+        help="With --views: where each camera stands, and its lens, from a COLMAP model or results "
+        "of --views; depth has their unit, e.g. [cyan]--views --poses sparse/0[/]",
     ),
 ]
 Panorama = Annotated[

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dptcli.depth.anchors import Anchors
     from dptcli.depth.boxes import Boxes
     from dptcli.depth.outputs import DepthOutputs
+    from dptcli.depth.poses import Poses
     from dptcli.depth.prompts import Prompts
     from dptcli.depth.sparse import Sparse
     from dptcli.depth.stereo import Stereo
@@ -77,7 +78,7 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         colorbar=given["colorbar"],
         side_by_side=given["side_by_side"],
     )
-    known, sparse = _anchors(given), _sparse(given)
+    known, sparse, poses = _anchors(given), _sparse(given), _poses(given)
     if known is not None and look.value_range.kind == "global":
         raise UsageError(
             "--range global is in the model's values and anchors make metres; give the range in "
@@ -95,6 +96,7 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
             if given["intrinsics"] is None
             else parse_intrinsics(given["intrinsics"]),
             sparse=sparse,
+            poses=poses,
         ),
         sparse=sparse,
         mirrored=given["confidence"],
@@ -130,6 +132,15 @@ def _sparse(given: Mapping[str, Any]) -> "Sparse | None":
     from dptcli.depth.sparse import read_sparse
 
     return read_sparse(given["colmap"])
+
+
+def _poses(given: Mapping[str, Any]) -> "Poses | None":
+    """Read where the cameras stand. Raises UsageError."""
+    if given["poses"] is None:
+        return None
+    from dptcli.depth.poses import read_poses
+
+    return read_poses(given["poses"])
 
 
 def _edge_cut(given: Mapping[str, Any], formats: tuple[Format, ...]) -> float | None:

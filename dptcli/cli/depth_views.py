@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dptcli.weights.load import LoadedModel
 
 KNOWN = "depth-anything-3-small"
+_GIVES = ("depth", "metres")  # of a model that sees views
 # What makes no sense of a scene, or would part it: option, why.
 _APART = {
     "skip_existing": "a scene is worked on whole; leave it out: what is done already stands",
@@ -44,6 +45,8 @@ def check_views(request: "Request", given: Mapping[str, Any]) -> None:
         raise UsageError("--views keeps a scene on one machine; leave --engine out")
     if given["value_range"] == "global":
         raise UsageError("--range global does not go with --views; give values, e.g. --range 0:3")
+    if given["poses"] is not None and given["gives"] not in (None, *_GIVES):
+        raise UsageError(f"--gives {given['gives']} does not go with --poses, by which depth comes")
     if "-" in request.inputs or request.out == "-" or is_address(request.out):
         raise UsageError("--views reads files and writes a folder here, e.g. photos/ -o scene/")
 
@@ -54,6 +57,28 @@ def check_sees_views(loaded: "LoadedModel") -> None:
         raise UsageError(
             f"--views: model {loaded.name!r} sees each photograph on its own; take one that sees "
             f"a scene, e.g. -m {KNOWN}"
+        )
+
+
+def with_poses(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options of a run whose cameras are known, as they are to be read.
+
+    Depth is in the unit of the cameras' places then, whatever the model's is: metres only where
+    somebody says so. Raises UsageError without --views.
+    """
+    if given["poses"] is None:
+        return given
+    if not given["views"]:
+        raise UsageError("--poses says where the cameras of one scene stand; add --views")
+    return {**given, "gives": given["gives"] or "depth"}
+
+
+def check_takes_poses(loaded: "LoadedModel") -> None:
+    """Raise UsageError for a model without what reads cameras."""
+    if getattr(loaded.model, "camera_encoder", None) is None:
+        raise UsageError(
+            f"--poses: model {loaded.name!r} has no camera encoder; take -m {KNOWN} or its like, "
+            "or convert its authors' folder again"
         )
 
 

@@ -217,13 +217,14 @@ def _facts_of_unlisted(name: str) -> dict[str, Any]:
         values, files = read_original(folder).config, [folder]
     else:
         values, files = described_config(folder), files_of(folder)
-    backbone = values.get("backbone_config")
+    nested = values.get("backbone_config")
+    plain = "vit" if values.get("model_type") == "dpt" else None  # others hold it elsewhere
     return {
         "name": name,
         "family": values.get("model_type"),
         "task": task_of(values),
         "gives": _gives(values),
-        "backbone": backbone.get("model_type") if isinstance(backbone, dict) else "vit",
+        "backbone": nested.get("model_type") if isinstance(nested, dict) else plain,
         "architectures": values.get("architectures"),
         "megabytes": round(sum(path.stat().st_size for path in files) / 1e6, 1),
         "cached": hub.is_cache(folder),

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from dptcli.depth.intrinsics import Intrinsics
 from dptcli.depth.lens import Lens
+from dptcli.depth.poses import Poses
 from dptcli.depth.sparse import Sparse
 from dptcli.errors import UsageError
 from dptcli.inputs.exif import read_exif
@@ -31,18 +32,20 @@ class Camera:
     """What is known of the camera, at most one thing of it.
 
     Its horizontal field of view, its 35 mm focal length, or all of it in pixels of the photograph;
-    sparse: all of it for each photograph by name.
+    sparse, poses: all of it for each photograph by name.
     """
 
     fov_deg: float | None = None
     focal_35mm: float | None = None
     intrinsics: Intrinsics | None = None
     sparse: Sparse | None = None
+    poses: Poses | None = None
 
     def __post_init__(self) -> None:
         named = {"--fov": self.fov_deg, "--focal": self.focal_35mm}
         named["--intrinsics"] = self.intrinsics  # type: ignore[assignment]  # None or not
         named["--colmap"] = self.sparse  # type: ignore[assignment]
+        named["--poses"] = self.poses  # type: ignore[assignment]
         given = [name for name, value in named.items() if value is not None]
         if len(given) > 1:
             raise UsageError(
@@ -59,7 +62,7 @@ class Camera:
     @property
     def is_given(self) -> bool:
         """Whether no photograph is asked."""
-        known = (self.fov_deg, self.focal_35mm, self.intrinsics, self.sparse)
+        known = (self.fov_deg, self.focal_35mm, self.intrinsics, self.sparse, self.poses)
         return any(value is not None for value in known)
 
     def lens(self, hw: tuple[int, int], photo: Path | BinaryIO | None) -> Lens:
@@ -94,8 +97,9 @@ def lens_of(
 ) -> Lens:
     """A photograph's camera at its own size `hw`, as it is given or by its file's EXIF."""
     camera = camera or Camera()
-    if camera.sparse is not None and isinstance(source, ImageSource):
-        return camera.sparse.of(source).lens(hw)
+    by_name = camera.sparse or camera.poses
+    if by_name is not None and isinstance(source, ImageSource):
+        return by_name.of(source).lens(hw)
     with _opened(source, needless=camera.is_given) as photo:
         return camera.lens(hw, photo)
 

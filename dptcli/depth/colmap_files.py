@@ -89,11 +89,21 @@ class ImageRow:
     xy: NDArray[np.float64]
     points: NDArray[np.int64]
 
+    @property
+    def extrinsics(self) -> NDArray[np.float64]:
+        """World to camera, (3, 4)."""
+        w, x, y, z = self.quaternion / np.linalg.norm(self.quaternion)
+        turn = [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+        return np.column_stack([turn, self.shift])
+
     def depths(self, xyz: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far points of the world (N, 3) lie along its camera's axis, (N,)."""
-        w, x, y, z = self.quaternion / np.linalg.norm(self.quaternion)
-        axis = np.array([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)])
-        return np.asarray(xyz @ axis + self.shift[2])
+        *axis, shift = self.extrinsics[2]
+        return np.asarray(xyz @ axis + shift)
 
 
 @dataclass(frozen=True)
@@ -112,19 +122,19 @@ class PointRows:
         return known, self.xyz[place[known]]
 
 
-def model_paths(folder: Path) -> tuple[Path, Path, Path]:
-    """The files of cameras, images and points in a model's folder, binary ones where there are.
+def model_paths(folder: Path, *, names: Sequence[str] = NAMES) -> tuple[Path, ...]:
+    """The files of a model's folder, of NAMES or some of them, binary ones where there are.
 
     Raises UsageError where one is missing.
     """
     for suffix in (".bin", ".txt"):
-        cameras, images, points = (folder / f"{name}{suffix}" for name in NAMES)
-        if not (cameras.is_file() or images.is_file()):
+        paths = tuple(folder / f"{name}{suffix}" for name in names)
+        if not any(path.is_file() for path in paths[:2]):  # cameras, images
             continue
-        for path in (cameras, images, points):
+        for path in paths:
             if not path.is_file():
                 raise UsageError(f"{printable(path)} is missing beside the model's other files")
-        return cameras, images, points
+        return paths
     inner = [folder / below for below in ("sparse/0", "0", "sparse")]
     better = next((path for path in inner if (path / "images.bin").is_file()), None)
     hint = "" if better is None else f"; did you mean {printable(better)}?"

@@ -29,6 +29,22 @@ logger = logging.getLogger(__name__)
 OPTION = "--colmap"
 
 
+def lens_at(camera: Lens, hw: Size, *, whose: str) -> Lens:
+    """A camera that is known for pictures of its own size, in pixels of the photograph, of `hw`.
+
+    whose: whose word it is. Raises ImageError for a photograph of another shape.
+    """
+    own = camera.hw
+    if same_shape(own, hw):
+        return camera.at(hw)
+    turned = same_shape((own[1], own[0]), hw)
+    why = " (COLMAP does not turn photographs upright by their EXIF)" if turned else ""
+    raise ImageError(
+        f"{whose} has it with {own[1]} × {own[0]} pixels, and it has {hw[1]} × {hw[0]} (width × "
+        f"height), another shape{why}; give the photographs that the model was made of"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class SparseImage:
     """One photograph of the model: its camera, and the points that it sees.
@@ -49,16 +65,7 @@ class SparseImage:
 
     def lens(self, hw: Size) -> Lens:
         """The camera in pixels of the photograph, of `hw`. Raises ImageError for another shape."""
-        own = self.camera.hw
-        if same_shape(own, hw):
-            return self.camera.at(hw)
-        turned = same_shape((own[1], own[0]), hw)
-        why = " (COLMAP does not turn photographs upright by their EXIF)" if turned else ""
-        raise ImageError(
-            f"the COLMAP model has it with {own[1]} × {own[0]} pixels, and it has "
-            f"{hw[1]} × {hw[0]} (width × height), another shape{why}; give the photographs that "
-            "the model was made of"
-        )
+        return lens_at(self.camera, hw, whose="the COLMAP model")
 
     def xy_in(self, hw: Size) -> NDArray[np.float64]:
         """Where it sees the points, in pixels of the photograph of `hw`, (N, 2), at centres."""

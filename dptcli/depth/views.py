@@ -15,7 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from dptcli.depth.colmap import MARK, MAX_POINTS, colmap_files
+from dptcli.depth.poses import UNIT as POSED_UNIT
+from dptcli.depth.poses import Poses
 from dptcli.depth.scene import View, cloud_of, write_cloud
+from dptcli.depth.similarity import scale_between
 from dptcli.errors import UsageError
 from dptcli.pipeline import Pipeline, Prediction, Save
 from dptcli.processing.processor import Prepared
@@ -23,6 +26,7 @@ from dptcli.records.report import Outcome, Report
 from dptcli.results.files import atomic_write, write_text
 from dptcli.results.plan import Job
 from dptcli.results.sidecar import UNIT
+from dptcli.running.answer import Answer
 from dptcli.running.items import Item
 from dptcli.running.jobs import ahead
 from dptcli.running.seen import hw_of
@@ -47,7 +51,8 @@ def run_views(
     folder: where COLMAP's files and the cloud go. on_predicted: called for each photograph once the
     network has seen them all. A photograph that cannot be read is a failed Outcome, and the scene
     is that of the others. Raises UsageError for photographs that the network sees at different
-    sizes, TooLargeError where they do not fit into memory together.
+    sizes, and where given cameras say no scale, TooLargeError where they do not fit into memory
+    together.
     """
     started = time.perf_counter()
     items, failed = _read_all(pipeline, jobs)
@@ -55,22 +60,55 @@ def run_views(
         on_done(outcome)
     if items:
         _check_sizes(items)
-        answers = pipeline.run_scene([item.sample.view for item in items])
+        poses = None if pipeline.options.camera is None else pipeline.options.camera.poses
+        if poses is None:
+            told: dict[str, object] = {"scene": {"num_views": len(items)}}
+            answers = pipeline.run_scene([item.sample.view for item in items])
+        else:
+            answers, told = _run_posed(pipeline, items, poses)
         for item, answer in zip(items, answers, strict=True):
             item.output = answer
             on_predicted()
         views = [_view_of(item, pipeline) for item in items]
         # The scene first: where all photographs have their results, it is there too.
         with pipeline.clock.stage("write"):
-            write_scene(folder, views, max_points=max_points, unit=UNIT[pipeline.loaded.kind])
-        told = _telling(save, len(items))
-        for outcome in _write_all(pipeline, items, told):
+            unit = str(told.get("unit", UNIT[pipeline.loaded.kind]))
+            write_scene(folder, views, max_points=max_points, unit=unit)
+        for outcome in _write_all(pipeline, items, _telling(save, told)):
             on_done(outcome)
             if outcome.error is not None:
                 failed.append(outcome)
     elapsed_s = time.perf_counter() - started
     num_done = len(jobs) - len(failed)
     return Report(num_done, tuple(failed), elapsed_s, dict(pipeline.clock.seconds))
+
+
+def _run_posed(
+    pipeline: Pipeline, items: Sequence[Item], poses: Poses
+) -> tuple[list[Answer], dict[str, object]]:
+    """What the network says of photographs whose cameras are known, in the unit of these.
+
+    And what to say of it. Raises UsageError where no unit follows from the cameras.
+    """
+    given = [poses.of(item.job.source).extrinsics for item in items]
+    seen = []
+    for item, pose in zip(items, given, strict=True):
+        lens, prepared = item.sample.lens, item.sample.prepared
+        assert lens is not None
+        matrices = {"extrinsics": pose, "intrinsics": lens.at(prepared.network_hw).matrix()}
+        known = {name: torch.from_numpy(matrix) for name, matrix in matrices.items()}
+        seen.append(replace(item.sample.view, camera=known))
+    answers = pipeline.run_scene(seen)
+    cameras = [answer.camera for answer in answers if answer.camera is not None]
+    found = [camera.extrinsics for camera in cameras if camera.extrinsics is not None]
+    scale = scale_between(given, found)
+    placed = []
+    for answer, camera, pose in zip(answers, cameras, given, strict=True):
+        there = replace(camera, extrinsics=pose.astype(np.float32))
+        placed.append(replace(answer.times(1 / scale), camera=there))
+    scene = {"num_views": len(items), "poses": str(poses.folder), "network_unit": 1 / scale}
+    told: dict[str, object] = {"scene": scene}
+    return placed, told if pipeline.loaded.is_metric else {**told, "unit": POSED_UNIT}
 
 
 def check_scene_files(folder: Path) -> None:
@@ -142,7 +180,7 @@ def _view_of(item: Item, pipeline: Pipeline) -> View:
         depth = depth.masked_fill(sky >= pipeline.loaded.model.config.sky_threshold, torch.nan)
     return View(
         name=item.job.source.relative.as_posix(),
-        lens=answer.camera.lens(prepared),
+        lens=item.sample.lens or answer.camera.lens(prepared),
         extrinsics=answer.camera.extrinsics,
         depth=depth.numpy(),
         confidence=None if sure is None else sure.numpy(),
@@ -161,10 +199,9 @@ def _rgb_of(prepared: Prepared, pipeline: Pipeline) -> NDArray[np.uint8]:
     return levels.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
-def _telling(save: Save, num_views: int) -> Save:
+def _telling(save: Save, facts: Mapping[str, object]) -> Save:
     def told(job: Job, prediction: Prediction) -> Mapping[str, object]:
-        facts = {**prediction.facts, "scene": {"num_views": num_views}}
-        return save(job, replace(prediction, facts=facts))
+        return save(job, replace(prediction, facts={**prediction.facts, **facts}))
 
     return told
 

@@ -95,6 +95,13 @@ class Answer:
         known = [plane for plane in planes if plane is not None]
         return F.normalize(torch.stack(known), dim=0) if len(known) == len(NORMALS) else None
 
+    def times(self, factor: float) -> "Answer":
+        """Its depth, and the sky's, in another unit."""
+        maps = self.maps.clone()
+        (maps if maps.ndim == 2 else maps[0]).mul_(factor)
+        far = None if self.sky_depth is None else self.sky_depth * factor
+        return replace(self, maps=maps, sky_depth=far)
+
     def with_map(self, name: str, values: Tensor) -> "Answer":
         """Add a map (h, w), or take it instead of the one of that name."""
         if name in self.beside:

@@ -199,6 +199,7 @@ class Network:
             torch.stack([view.prompt for view in views if view.prompt is not None])
             if views[0].prompt is not None
             else None,
+            {name: torch.stack([view.camera[name] for view in views]) for name in views[0].camera},
         )
         started = time.perf_counter()
         watched = self.sizes.watching(shape, len(views))
@@ -238,12 +239,13 @@ class Network:
     def _forward(
         self, model: nn.Module, batch: Seen, dtype: torch.dtype, together: bool
     ) -> list[Answer]:
-        """(B, 3, H, W) on the CPU, and prompts (B, 1, h, w) -> what the model says of each.
+        """(B, 3, H, W) on the CPU, prompts (B, 1, h, w), cameras -> what the model says of each.
 
         together: the images are the frames of one clip, or the views of one scene.
         """
         pixels, device = batch.pixels, self.loaded.device
         beside = {} if batch.prompt is None else {"prompt_depth": batch.prompt.to(device)}
+        beside |= {name: each[None] if together else each for name, each in batch.camera.items()}
         x = pixels.to(device, dtype, non_blocking=pixels.is_pinned())
         output = model(x[None] if together else x, **beside)
         if together:
@@ -289,4 +291,5 @@ def load_in_float32(loaded: LoadedModel) -> Pretrained:
         dtype="float32",
         offline=True,
         normals=getattr(loaded.model, "gives_normals", False),
+        poses=getattr(loaded.model, "camera_encoder", None) is not None,
     ).model

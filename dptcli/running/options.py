@@ -60,3 +60,8 @@ class Options:
     # None is a thread for every fourth core, which keeps a CPU's network fed, or on a GPU half.
     num_readers: int | None = None
     num_writers: int | None = None
+
+    @property
+    def has_poses(self) -> bool:
+        """Whether the photographs' cameras are known, with their places."""
+        return self.camera is not None and self.camera.poses is not None

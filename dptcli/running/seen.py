@@ -123,11 +123,13 @@ class Prediction:
 class Seen:
     """pixels: float32 (3, H, W). prompt: known depths of the same view (1, h, w), where there are.
 
-    Both on the CPU.
+    camera: of a scene's view whose camera is known, `extrinsics` (3, 4), world to camera, and
+    `intrinsics` (3, 3), in pixels of the view. All on the CPU.
     """
 
     pixels: Tensor
     prompt: Tensor | None = None
+    camera: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -41,7 +41,13 @@ def is_usual(option: str, value: object) -> bool:
 
     Nothing is done again for it. Another runtime's results differ in their last digits at least.
     """
-    usual = {"runtime": "torch", "colmap": None, "panorama": False, "no_panorama": False}
+    usual = {
+        "runtime": "torch",
+        "colmap": None,
+        "poses": None,
+        "panorama": False,
+        "no_panorama": False,
+    }
     return option in usual and usual[option] == value
 
 
@@ -65,6 +71,10 @@ def work_hash(
         from dptcli.depth.sparse import sparse_digest
 
         digest.update(sparse_digest(Path(options["colmap"])).encode())
+    if "poses" in options:
+        from dptcli.depth.poses import poses_digest
+
+        digest.update(poses_digest(options["poses"]).encode())
     for source in sources:
         digest.update(os.fsencode(f"\0{source.relative}"))
         try:

@@ -1,0 +1,294 @@
+"""--poses: cameras that are given, from COLMAP's files or a run's own, and depth in their unit."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from depth_anything_3_nested_folder import save_authors_nested
+from depth_anything_3_views_folder import save_authors_views
+from numpy.typing import NDArray
+from PIL import Image
+from places import SAMPLES
+from process import environment, warm_dpt
+
+from dptcli.depth.poses import poses_digest, read_poses
+from dptcli.depth.similarity import scale_between
+from dptcli.errors import ImageError, UsageError
+from dptcli.inputs.find import ImageSource
+from dptcli.inputs.search import LeftOut
+
+NAMES = ("a", "b", "c")
+QUARTER = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # a turn about z
+LENSES = ((200.0, 210.0, 88.0, 61.0), (190.0, 195.0, 90.0, 60.0))
+
+
+def extrinsics(number: int, unit: float = 1.0) -> NDArray[np.float64]:
+    """Where the cameras of the tests stand, in a world of that unit."""
+    turn = QUARTER if number % 2 else np.eye(3)
+    place = unit * np.array([10.0 + number, -2.0 + number**2, 4.0])
+    return np.column_stack([turn, -turn @ place])
+
+
+def write_colmap(folder: Path, *, unit: float = 1.0, names: tuple[str, ...] = NAMES) -> Path:
+    """COLMAP's text for photographs of 180×120, without points."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cameras = [
+        f"{number} PINHOLE 180 120 {' '.join(map(str, lens))}"
+        for number, lens in enumerate(LENSES, start=1)
+    ]
+    (folder / "cameras.txt").write_text("\n".join(["# cameras", *cameras]) + "\n")
+    images = []
+    for number, name in enumerate(names):
+        quaternion = "0.70710678 0 0 0.70710678" if number % 2 else "1 0 0 0"
+        shift = " ".join(f"{value:.9g}" for value in extrinsics(number, unit)[:, 3])
+        images += [f"{number + 1} {quaternion} {shift} {1 + number % 2} {name}.png", ""]
+    (folder / "images.txt").write_text("\n".join(images) + "\n")
+    return folder
+
+
+def source(name: str) -> ImageSource:
+    return ImageSource(Path("photos") / name, Path(name))
+
+
+def said(folder: Path, name: str = "a") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+    return found
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [".", "images.txt"])
+def test_a_photographs_camera_is_found_by_its_name_whatever_its_ending(
+    tmp_path: Path, given: str
+) -> None:
+    poses = read_poses(str(write_colmap(tmp_path) / given))
+    for number, name in enumerate(NAMES):
+        pose = poses.of(source(f"{name}.jpg"))
+        assert pose is poses.of(source(f"{name}.png"))
+        np.testing.assert_allclose(pose.extrinsics, extrinsics(number), atol=1e-7)
+        lens = pose.lens((240, 360))
+        doubled = [2 * value for value in LENSES[number % 2]]
+        assert [lens.fx, lens.fy, lens.cx, lens.cy] == pytest.approx(doubled)
+        assert lens.origin == "--poses"
+
+
+def test_a_photograph_of_another_shape_is_named_with_both_sizes(tmp_path: Path) -> None:
+    pose = read_poses(str(write_colmap(tmp_path))).of(source("a.png"))
+    with pytest.raises(ImageError, match=r"--poses has it with 180 × 120 pixels, and it has 120"):
+        pose.lens((180, 120))
+
+
+def sidecar(folder: Path, name: str, **changes: object) -> Path:
+    camera = {"fx": 200, "fy": 210, "cx": 88, "cy": 61, "width": 180, "height": 120}
+    camera |= {"extrinsics": extrinsics(NAMES.index(name[-1])).tolist(), **changes}
+    path = folder / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"camera": {k: v for k, v in camera.items() if v is not None}}))
+    return path
+
+
+def test_results_of_a_run_are_cameras_and_other_files_beside_them_are_not(tmp_path: Path) -> None:
+    sidecar(tmp_path, "room/a")
+    sidecar(tmp_path, "room/b")
+    (tmp_path / "other.json").write_text('{"camera": "Canon"}')
+    alone = {"model": "da3", **json.loads(sidecar(tmp_path, "c").read_text())}
+    (tmp_path / "c.json").write_text(json.dumps(alone))
+    poses = read_poses(str(tmp_path))
+    np.testing.assert_allclose(poses.of(source("room/b.tif")).extrinsics, extrinsics(1))
+    assert set(poses.by_name) == {"room/a", "room/b"}, "c was seen alone, in a world of its own"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fx": None}, "its camera lacks fx"),
+        ({"fy": 0}, "must be above 0"),
+        ({"extrinsics": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}, r"of shape \(3, 3\) must be 3×4"),
+        ({"extrinsics": [[2, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]}, "must be a rotation"),
+        ({"extrinsics": [[-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]}, "must be a rotation"),
+        ({"extrinsics": [[1, 0, 0, None], [0, 1, 0, 0], [0, 0, 1, 0]]}, "of finite numbers"),
+    ],
+    ids=["no fx", "flat", "3×3", "larger", "mirrored", "nothing"],
+)
+def test_a_camera_that_cannot_be_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = sidecar(tmp_path, "a", **change)
+    with pytest.raises(UsageError, match=message) as raised:
+        read_poses(str(tmp_path))
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("none", "does not exist; give a COLMAP model"), ("empty", "holds no poses")],
+)
+def test_a_folder_without_poses_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=message):
+        read_poses(str(tmp_path / text))
+
+
+def test_photographs_without_a_pose_are_named(tmp_path: Path) -> None:
+    poses = read_poses(str(write_colmap(tmp_path)))
+    chosen = [source("a.png"), source("b.png")]
+    assert poses.choose(chosen, LeftOut()) == chosen
+    others = [*chosen, *(source(f"{name}.png") for name in "uvwxyz")]
+    with pytest.raises(UsageError, match=r"no pose of 'u.png', 'v.png', 'w.png' and 3 more"):
+        poses.choose(others, LeftOut())
+    with pytest.raises(UsageError, match="stand in one place"):
+        poses.choose(chosen[:1], LeftOut())
+
+
+def test_other_poses_are_other_work(tmp_path: Path) -> None:
+    first = poses_digest(str(write_colmap(tmp_path)))
+    assert poses_digest(str(tmp_path / "images.txt")) == first
+    assert poses_digest(str(write_colmap(tmp_path, unit=2))) != first
+
+
+# --- the unit ------------------------------------------------------------------------------------
+
+
+def worlds(count: int) -> list[list[NDArray[np.float64]]]:
+    """The same cameras in two worlds, 0.3 times as large; of ten and more two are wrong."""
+    rng = np.random.default_rng(count)
+    start = rng.normal(size=(count, 3)) * 4 + 10
+    turn = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
+    end = 0.3 * start @ turn.T + 2 + rng.normal(size=(count, 3)) * 0.05
+    if count >= 10:
+        end[3] += 5
+        end[5] -= 4
+    return [[np.column_stack([np.eye(3), -place]) for place in world] for world in (start, end)]
+
+
+@pytest.mark.parametrize(
+    ("count", "scale"),
+    [
+        (3, 0.2983044138218291),
+        (9, 0.30211855289891043),
+        (10, 0.30295018996963663),
+        (25, 0.2983627822926002),
+    ],
+)
+def test_the_scale_of_two_worlds_is_the_authors(count: int, scale: float) -> None:
+    # What align_poses_umeyama of Depth Anything 3 gives, with its ransac of ten cameras and more.
+    assert scale_between(*worlds(count)) == pytest.approx(scale, 1e-9)
+
+
+def test_two_cameras_and_cameras_on_a_line_are_enough() -> None:
+    for count in (2, 4, 12):
+        start = [np.column_stack([np.eye(3), [-place, 0, 0]]) for place in range(count)]
+        end = [np.column_stack([QUARTER, [0, 5 * place, 1]]) for place in range(count)]
+        assert scale_between(start, end) == pytest.approx(5)
+
+
+def test_cameras_in_one_place_say_no_scale() -> None:
+    apart = worlds(3)[0]
+    together = [apart[0]] * 3
+    with pytest.raises(UsageError, match="the cameras stand in one place"):
+        scale_between(together, apart)
+    with pytest.raises(UsageError, match="the network finds all the cameras in one place"):
+        scale_between(apart, together)
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_authors_views(tmp_path_factory.mktemp("da3p"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three parts of one photograph, as if the camera had been moved."""
+    folder = tmp_path_factory.mktemp("photos")
+    with Image.open(SAMPLES / "room.jpg") as photo:
+        whole = photo.resize((240, 180))
+    for place, name in enumerate(NAMES):
+        whole.crop((20 * place, 0, 180 + 20 * place, 120)).save(folder / f"{name}.png")
+    return folder
+
+
+def dpt(*words: object, cwd: Path, code: int = 0) -> str:
+    """Run `dpt depth` on the processor; what it says."""
+    fixed = ("--dtype", "float32", "--device", "cpu", "--size", "84")
+    done = subprocess.run(
+        [*warm_dpt(), "depth", *map(str, words), *fixed],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stderr.replace("\n", " ")
+
+
+def test_depth_comes_in_the_unit_of_the_given_cameras_and_these_come_back(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    depths = []
+    for unit in (1, 100):
+        write_colmap(tmp_path / "given", unit=unit)
+        words = ("-o", "out/", "-m", model, "--views", "--poses", "given", "-f", "npz")
+        assert "3 done" in dpt(photos, *words, cwd=tmp_path), "other poses, other results"
+        with np.load(tmp_path / "out" / "b.npz") as arrays:
+            depths.append(arrays["depth"][0])
+            found = arrays["extrinsics"][0]
+            np.testing.assert_allclose(found, extrinsics(1, unit), rtol=1e-5, atol=1e-6)
+            assert arrays["intrinsics"][0, 0, 0] == pytest.approx(190)
+    np.testing.assert_allclose(depths[1], 100 * depths[0], rtol=1e-3)
+    facts = said(tmp_path / "out")
+    assert (facts["kind"], facts["unit"]) == ("depth", "that of the given poses")
+    assert facts["camera"]["from"] == "--poses"
+    assert facts["scene"]["poses"] == "given"
+    written = read_poses(str(tmp_path / "out" / "colmap"))
+    for number, name in enumerate(NAMES):
+        pose = written.of(source(f"{name}.png"))
+        np.testing.assert_allclose(pose.extrinsics, extrinsics(number, 100), rtol=1e-5, atol=1e-4)
+        assert pose.camera.fx == pytest.approx(LENSES[number % 2][0])
+
+
+def test_metres_of_a_network_give_way_to_the_unit_of_the_cameras(
+    photos: Path, tmp_path: Path
+) -> None:
+    nested = save_authors_nested(tmp_path / "nested")
+    words = (photos, "-m", nested, "--views", "-f", "npz")
+    dpt(*words, "-o", "own/", cwd=tmp_path)
+    own = said(tmp_path / "own")
+    assert (own["kind"], own["unit"]) == ("depth_m", "metre")
+    assert 0 < own["sky"]["share"] < 0.5
+    header, _, _ = (tmp_path / "own" / "scene.ply").read_bytes().partition(b"end_header")
+    assert b"3 views, unit: metre" in header
+    dpt(*words, "-o", "posed/", "--poses", write_colmap(tmp_path / "given"), cwd=tmp_path)
+    posed = said(tmp_path / "posed")
+    assert (posed["kind"], posed["unit"]) == ("depth", "that of the given poses")
+    assert "metres_by" not in posed
+    message = dpt(*words, "-o", "mm/", "--poses", "given", "--format", "mm", cwd=tmp_path, code=2)
+    assert "stores metres" in message, "unless it is said with --gives metres that they are"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--poses", "given"), "add --views"),
+        (("--views", "--poses", "two"), "--poses two has no pose of 'c.png'"),
+        (("--views", "--poses", "nowhere"), "nowhere does not exist"),
+        (("--views", "--poses", "given", "--gives", "inverse"), "does not go with --poses"),
+        (("--views", "--poses", "given", "-m", "dpt-small"), "sees each photograph on its own"),
+    ],
+    ids=["alone", "no pose", "no folder", "inverse", "model"],
+)
+def test_what_poses_cannot_be_used_for_is_refused(
+    model: Path, photos: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    write_colmap(tmp_path / "given")
+    write_colmap(tmp_path / "two", names=NAMES[:2])
+    named = () if "-m" in words else ("-m", str(model))
+    assert message in dpt(photos, "-o", "out/", *named, *words, cwd=tmp_path, code=2)
+    assert not (tmp_path / "out").exists()

@@ -139,18 +139,25 @@ def save(model, side, folder):
     return load_model(folder, device="cpu", dtype="float32")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_gives_our_numbers_in_onnx_runtime(family, tmp_path):
-    make, side, dynamic = FAMILIES[family]
-    loaded = save(make().eval(), side, tmp_path / "model")
-    exported = exporting.export_onnx(loaded, tmp_path / "model.onnx")
+@pytest.fixture(scope="module", params=FAMILIES)
+def written(request, tmp_path_factory):
+    """(a family's model, its file, what is known of that, whether it should take any size)."""
+    make, side, dynamic = FAMILIES[request.param]
+    folder = tmp_path_factory.mktemp("exported")
+    loaded = save(make().eval(), side, folder / "model")
+    path = folder / "model.onnx"
+    return loaded, path, exporting.export_onnx(loaded, path), dynamic
+
+
+def test_every_family_gives_our_numbers_in_onnx_runtime(written):
+    loaded, path, exported, dynamic = written
     assert (exported.input_hw is None) == dynamic, exported.reason
     assert exported.difference < exporting.TOLERANCE
     assert len(exported.checked) >= 2
     # Once more from the file itself, at a size and a batch that the export did not check.
     hw = exported.input_hw or (8 * exported.multiple_of, 5 * exported.multiple_of)
     pixel_values = torch.randn(4, 3, *hw, generator=torch.Generator().manual_seed(1))
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    session = onnxruntime.InferenceSession(str(path))
     [theirs] = session.run(None, {"pixel_values": pixel_values.numpy()})
     with torch.inference_mode():
         ours = loaded.model(pixel_values).predicted_depth.numpy()
@@ -158,15 +165,13 @@ def test_every_family_gives_our_numbers_in_onnx_runtime(family, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # OpenVINO's own, at import
-@pytest.mark.parametrize("family", ["dinov2", "beit", "hybrid", "swinv2", "depth_anything"])
-def test_openvino_reads_the_same_file(family, tmp_path):
+@pytest.mark.parametrize(
+    "written", ["dinov2", "beit", "hybrid", "swinv2", "depth_anything"], indirect=True
+)
+def test_openvino_reads_the_same_file(written):
     openvino = pytest.importorskip("openvino")
-    make, side, _ = FAMILIES[family]
-    loaded = save(make().eval(), side, tmp_path / "model")
-    exported = exporting.export_onnx(loaded, tmp_path / "model.onnx")
-    compiled = openvino.Core().compile_model(
-        str(tmp_path / "model.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    loaded, path, exported, _ = written
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     hw = exported.input_hw or (8 * exported.multiple_of, 5 * exported.multiple_of)
     pixel_values = torch.randn(2, 3, *hw, generator=torch.Generator().manual_seed(1))
     theirs = compiled(pixel_values.numpy())[0]

@@ -18,7 +18,7 @@ import ray_cluster
 import s3_server
 from PIL import Image
 from places import SAMPLES
-from process import DPT, NEEDS_PROC, environment, hear_ctrl_c
+from process import DPT, NEEDS_PROC, environment, hear_ctrl_c, warm_dpt
 from tiny import save_tiny
 
 pytest.importorskip("ray")
@@ -61,7 +61,8 @@ def photographs(folder, number, *, seed=0):
 
 def command(task, *words, cluster=None):
     where = [] if cluster is None else ["--engine", "ray", "--ray-address", cluster.address]
-    return [*DPT, task, *map(str, words), *where]
+    is_local = cluster is None and "--engine" not in words
+    return [*(warm_dpt() if is_local else DPT), task, *map(str, words), *where]
 
 
 def run(task, *words, cluster=None, timeout=120, **variables):

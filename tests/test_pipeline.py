@@ -20,6 +20,8 @@ from dptcli.records.report import STAGES
 from dptcli.results.plan import plan_outputs
 from dptcli.weights.load import load_model
 
+pytestmark = pytest.mark.processor  # see pyproject.toml
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):

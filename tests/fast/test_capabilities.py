@@ -1,11 +1,12 @@
 """What the processor can do is known in one place, can be lowered, and decides no plain model."""
 
+import ast
 import subprocess
 
 import pytest
 import torch
 from optimizable import CPU
-from places import SAMPLES
+from places import ROOT, SAMPLES
 from process import DPT, environment
 from tiny import save_tiny
 
@@ -115,6 +116,7 @@ def test_only_what_predicts_takes_the_fast_dtype(play, folders):
         assert open_pipeline(folder, task="depth", device="cpu").loaded.dtype is fast
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("optimized", [False, True])
 @pytest.mark.parametrize("task", ["depth", "segment"])
 def test_a_narrow_model_takes_and_gives_float32(folders, task, optimized):
@@ -125,3 +127,23 @@ def test_a_narrow_model_takes_and_gives_float32(folders, task, optimized):
         found, again = (loaded.model(x)[0] for x in (pixels, pixels.bfloat16()))
     assert found.dtype is torch.float32
     assert torch.equal(found, again)
+
+
+ONCE = {  # over dptcli.fast, and yet not repeated as each lesser processor
+    "tests/fast/test_cuda.py": "it needs a GPU",
+    "tests/benchmark/test_profile.py": "it counts what it chose itself",
+}
+
+
+def test_what_the_processor_decides_is_repeated_as_each_lesser_one():
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        text = path.read_text(encoding="utf-8")
+        names = {node.module or "" for node in ast.walk(ast.parse(text)) if is_import(node)}
+        if any(name == "optimizable" or name.startswith("dptcli.fast") for name in names):
+            repeated = "mark.processor" in text
+            place = str(path.relative_to(ROOT))
+            assert repeated != (place in ONCE), f"{place}: mark its tests `processor`, or say why"
+
+
+def is_import(node):
+    return isinstance(node, ast.ImportFrom)

@@ -30,6 +30,7 @@ def dpt(*words):
     )
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("shape", [(1, 96), (577, 96), (2, 5, 96)])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_a_product_is_near_the_float32_one(shape, with_bias):
@@ -46,6 +47,7 @@ def test_a_product_is_near_the_float32_one(shape, with_bias):
     assert (found[..., 64:] - alone).abs().max() < 1e-3
 
 
+@pytest.mark.processor
 def test_no_input_overflows_the_sums_of_the_kernels():
     x, weight = torch.full((300, 512), 1.0), torch.full((128, 512), 1.0)
     x[0] = 0.0  # or the range would have no width
@@ -54,6 +56,7 @@ def test_no_input_overflows_the_sums_of_the_kernels():
     assert largest_weight() in {64, 127}
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("hidden_act", ["gelu", "relu"])
 def test_a_whole_model_is_near_itself(hidden_act):
     config = DPTConfig(
@@ -117,6 +120,7 @@ def test_the_benchmark_says_how_far_the_results_are_off(tmp_path, task):
         assert json.loads(dpt(*words, "--dtype", "float32", "--json").stdout)["accuracy"] == {}
 
 
+@pytest.mark.processor
 def test_a_model_whose_numbers_break_is_told_apart_from_rounding(tmp_path):
     """An infinite result asks for float32, as with half precision, and that gives finite ones."""
     pipeline = open_pipeline(save_varied(tmp_path / "m"), task="depth", dtype="int8")
@@ -135,6 +139,7 @@ def test_a_model_whose_numbers_break_is_told_apart_from_rounding(tmp_path):
     np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.processor
 def test_what_a_model_says_of_itself(tmp_path):
     loaded = load_model(save_tiny(tmp_path / "m", task="depth"), dtype="int8", optimized=True)
     assert loaded.dtype_name == "int8"

@@ -69,6 +69,7 @@ def test_in_float32_only_the_gelus_form_may_differ(name):
     assert difference(found, expected) <= 4e-3
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("name", MODELS)
 def test_in_bfloat16_it_is_as_near_to_float32_as_the_plain_form(name):
     plain, pixels = build(name), pixels_for(name)
@@ -81,6 +82,7 @@ def test_in_bfloat16_it_is_as_near_to_float32_as_the_plain_form(name):
     assert difference(depth, expected) <= max(2 * unoptimized, 0.02)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("name", ["vit, project", "depth anything", "zoedepth"])
 def test_growing_in_half_precision_keeps_thousands_of_levels(name):
     model, pixels = build(name).to(torch.bfloat16), pixels_for(name, batch=1)

@@ -26,6 +26,7 @@ def random_conv(*, num_in, num_out, bias, seed):
     return randomize(conv, seed=seed)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("seed", range(24))
 def test_it_is_the_convolution_for_every_size(seed, monkeypatch):
     draw = torch.Generator().manual_seed(seed)
@@ -99,6 +100,7 @@ def small_dpt(**changes):
     return DPTConfig(**{**values, **changes})
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("steps", [None, ["winograd"], ["winograd", "pack"]])
 @pytest.mark.parametrize("normed", [False, True])
 def test_a_model_of_wide_maps_stays_the_same(normed, steps):

@@ -7,6 +7,8 @@ from dptcli.fast.capabilities import packs_bfloat16
 from dptcli.fast.kernels import Kernels, kernels_for
 from dptcli.weights.load import load_model
 
+pytestmark = pytest.mark.processor  # see pyproject.toml
+
 SIZES = {"square": (308, 308), "landscape": (308, 406)}
 
 

@@ -25,6 +25,7 @@ def pair(tmp_path: Path) -> tuple[LoadedModel, LoadedModel]:
     return saved(tmp_path / "depth", "depth"), saved(tmp_path / "segment", "segment")
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("target", ["original", "model"])
 def test_both_results_equal_those_of_two_runs(
     pair: tuple[LoadedModel, LoadedModel], target: str
@@ -39,6 +40,7 @@ def test_both_results_equal_those_of_two_runs(
     assert len(np.unique(both.labels)) == 2
 
 
+@pytest.mark.processor
 def test_tiles_give_what_they_give_in_two_runs(pair: tuple[LoadedModel, LoadedModel]) -> None:
     options = Options(tile=30)
     depth, segment = (Pipeline(loaded, options=options).predict_one(PHOTO) for loaded in pair)
@@ -49,6 +51,7 @@ def test_tiles_give_what_they_give_in_two_runs(pair: tuple[LoadedModel, LoadedMo
     assert (both.labels == segment.values).mean() > 0.99
 
 
+@pytest.mark.processor
 def test_overflow_is_done_again_in_float32_by_both(
     pair: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ from tiny import save_tiny
 from dptcli import AutoImageProcessor, DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.weights.load import load_model, non_finite
 
+pytestmark = pytest.mark.processor  # see pyproject.toml
+
 WEIGHTS = "model.safetensors"
 SPARE = "neck.fusion_stage.layers.0.residual_layer1."
 

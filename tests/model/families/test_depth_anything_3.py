@@ -47,7 +47,11 @@ def metric(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_authors_folder(tmp_path_factory.mktemp("da3m"), name="da3metric-large")
 
 
-@pytest.mark.parametrize("optimized", [False, True], ids=["plain", "optimised"])
+@pytest.mark.parametrize(
+    "optimized",
+    [False, pytest.param(True, marks=pytest.mark.processor)],
+    ids=["plain", "optimised"],
+)
 @pytest.mark.parametrize("shape", SIZES_HW)
 def test_depth_and_sky_are_the_authors(folder: Path, shape: str, optimized: bool) -> None:
     model = load_model(folder, device="cpu", dtype="float32").model

@@ -41,7 +41,11 @@ def loaded(folder: Path) -> LoadedModel:
     return load_model(folder, task="depth", device="cpu", dtype="float32", optimized=True)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "optimised"])
+@pytest.fixture(
+    scope="module",
+    params=[False, pytest.param(True, marks=pytest.mark.processor)],
+    ids=["plain", "optimised"],
+)
 def model(folder: Path, request: pytest.FixtureRequest) -> torch.nn.Module:
     found = load_model(folder, task="depth", poses=True, device="cpu", dtype="float32").model
     assert type(found) is DepthAnything3PosedNestedForDepthEstimation

@@ -34,7 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_authors_views(tmp_path_factory.mktemp("da3p"))
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "optimised"])
+@pytest.fixture(
+    scope="module",
+    params=[False, pytest.param(True, marks=pytest.mark.processor)],
+    ids=["plain", "optimised"],
+)
 def model(folder: Path, request: pytest.FixtureRequest) -> torch.nn.Module:
     found = load_model(folder, task="depth", poses=True, device="cpu", dtype="float32").model
     assert type(found) is DepthAnything3PosedViewsForDepthEstimation

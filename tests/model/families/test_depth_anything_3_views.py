@@ -33,7 +33,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_authors_views(tmp_path_factory.mktemp("da3v"))
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "optimised"])
+@pytest.fixture(
+    scope="module",
+    params=[False, pytest.param(True, marks=pytest.mark.processor)],
+    ids=["plain", "optimised"],
+)
 def model(folder: Path, request: pytest.FixtureRequest) -> torch.nn.Module:
     found = load_model(folder, device="cpu", dtype="float32").model
     return optimize(found) if request.param else found

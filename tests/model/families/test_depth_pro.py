@@ -54,6 +54,7 @@ def test_a_larger_input_than_the_usual_equals_the_reference() -> None:
     )
 
 
+@pytest.mark.processor
 @torch.inference_mode()
 def test_the_cheaper_form_gives_the_same() -> None:
     x = pixels()

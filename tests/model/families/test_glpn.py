@@ -66,6 +66,7 @@ def random_model(seed: int = 0, **changes: Any) -> GLPNForDepthEstimation:
     return model
 
 
+@pytest.mark.processor
 @torch.inference_mode()
 def test_the_cheaper_form_gives_the_same() -> None:
     x = pixels(2, 3, 64, 96)

@@ -100,6 +100,7 @@ def random_model(seed: int = 0, **changes: Any) -> PromptDepthAnythingForDepthEs
     return model
 
 
+@pytest.mark.processor
 @torch.inference_mode()
 def test_the_cheaper_form_takes_the_prompt_too() -> None:
     x, prompt = pixels(2, 3, 56, 70), metres(2, (12, 16))

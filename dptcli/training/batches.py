@@ -87,7 +87,7 @@ def precision(model: Learner, options: TrainOptions) -> torch.autocast:
 
 @dataclass
 class Batch:
-    """Features or pixels (B, …) with their targets (B, H, W), on the model's device.
+    """Features or pixels (B, …) with their targets (B, H, W).
 
     level: the fused map that the head reads, from deep to shallow; -1 the finest. absent: bool
     (B, num_labels), classes that unlabelled pixels are not; None where nothing is known of them.
@@ -100,6 +100,23 @@ class Batch:
     labels: Tensor
     level: int = -1
     absent: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        maps = self.maps and [
+            FeatureMap(one.map.to(device), None if one.readout is None else one.readout.to(device))
+            for one in self.maps
+        ]
+        pixels, absent = self.pixel_values, self.absent
+        return Batch(
+            maps=maps,
+            pixel_values=None if pixels is None else pixels.to(device),
+            inverse_depth=self.inverse_depth.to(device),
+            valid=self.valid.to(device),
+            labels=self.labels.to(device),
+            level=self.level,
+            absent=None if absent is None else absent.to(device),
+        )
 
     def where(self, wanted: Tensor) -> "Batch":
         """The targets of the images where `wanted` (bool, B) holds, without features or pixels."""
@@ -225,7 +242,6 @@ class Source:
         return item
 
     def _collate(self, items: list[Item], level: int, examples: Sequence[Example]) -> Batch:
-        device = self.model.device
         maps = None
         if items[0].maps is not None:
             maps = []
@@ -234,17 +250,17 @@ class Source:
                 readouts = [readout.float() for _, readout in parts if readout is not None]
                 maps.append(
                     FeatureMap(
-                        torch.stack([part.float() for part, _ in parts]).to(device),
-                        torch.stack(readouts).to(device) if readouts else None,
+                        torch.stack([part.float() for part, _ in parts]),
+                        torch.stack(readouts) if readouts else None,
                     )
                 )
         pixels = [item.pixel_values for item in items if item.pixel_values is not None]
         return Batch(
             maps=maps,
-            pixel_values=torch.stack(pixels).to(device) if pixels else None,
-            inverse_depth=torch.stack([item.inverse_depth for item in items]).to(device),
-            valid=torch.stack([item.valid for item in items]).to(device),
-            labels=torch.stack([item.labels for item in items]).to(device),
+            pixel_values=torch.stack(pixels) if pixels else None,
+            inverse_depth=torch.stack([item.inverse_depth for item in items]),
+            valid=torch.stack([item.valid for item in items]),
+            labels=torch.stack([item.labels for item in items]),
             level=level,
             absent=self._absent(examples),
         )
@@ -257,7 +273,7 @@ class Source:
         absent = torch.zeros(len(examples), teller.config.num_labels, dtype=torch.bool)
         for row, example in zip(absent, examples, strict=True):
             row[list(example.absent)] = True
-        return absent.to(self.model.device)
+        return absent
 
 
 def _check_labels(labels: NDArray[np.int64], num_labels: int, example: Example) -> None:

@@ -128,7 +128,7 @@ def blend_head(model: DensePredictor, path: Path, share: float = 0.5) -> None:
     own = model.state_dict()
     for name, value in load_file(path).items():
         if own[name].is_floating_point():
-            own[name].lerp_(value.float(), share)
+            own[name].lerp_(value.to(own[name]), share)
 
 
 def blend_all(models: dict[str, DensePredictor], folder: Path, share: float = 0.5) -> None:
@@ -185,7 +185,7 @@ def save_builtin(model: DensePredictor, task: str, builtin: Path) -> Path:
     """Write a task's folder: configurations, head and the index that points to the backbone."""
     folder = builtin / FOLDERS[task]
     head = {
-        name: value.detach().contiguous()
+        name: value.detach().cpu().contiguous()
         for name, value in model.state_dict().items()
         if not name.startswith(PREFIX)
     }
@@ -219,7 +219,7 @@ def save_backbone(model: DensePredictor, builtin: Path) -> Path:
     """Write the backbone that both tasks share, in float16; without the mask that nothing reads."""
     path = builtin / FOLDERS["depth"] / BACKBONE_FILE
     tensors = {
-        name: value.detach().half().contiguous()
+        name: value.detach().cpu().half().contiguous()
         for name, value in model.state_dict().items()
         if name.startswith(PREFIX) and "mask_token" not in name
     }
@@ -287,6 +287,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--hold-out", type=int, default=20, help="one scene in so many; 0: none", metavar="N"
     )
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="where it is trained: cpu, cuda")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that prepare batches, for a GPU"
+    )
     defaults = TrainOptions()
     parser.add_argument(
         "--shapes", nargs="+", default=["210x280", "280x210", "168x364"], help="HEIGHTxWIDTH"
@@ -344,6 +348,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 task: _begin(task, options.builtin, go_on=options.go_on, seed=chosen.seed)
                 for task in wanted
             }
+            for model in models.values():
+                model.to(options.device)
             if options.finer_than is not None:
                 for model in models.values():
                     begin_finer(model, options.finer_than)
@@ -354,6 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options=replace(chosen, steps=steps or chosen.steps),
                 held_out=held_out,
                 cache=cache,
+                workers=options.workers,
                 report=_print,
             )
             shares = options.blend_share or [0.5] * len(options.blend)

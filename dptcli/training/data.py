@@ -124,7 +124,7 @@ def _label_maps(path: Path) -> dict[Path, Pair]:
         }
 
 
-def _targets(example: Example) -> dict[str, Image.Image]:
+def targets_of(example: Example) -> dict[str, Image.Image]:
     """Inverse depth (mode F), where it is known and labels (mode I), each of its own size."""
     targets = {}
     sky = None
@@ -213,7 +213,7 @@ def load_sample(
     box = _crop(image.size, hw, rng, zoom=zoom) if augment else whole
     arrays = {
         name: _cut(target, box, image.size, hw, example.image)
-        for name, target in _targets(example).items()
+        for name, target in targets_of(example).items()
     }
     image = image.resize((hw[1], hw[0]), Image.Resampling.BICUBIC, box=box)
     if augment:

@@ -7,7 +7,7 @@ that is killed at any moment and started again ends with the same weights.
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from dptcli.results.files import atomic_path
 from dptcli.training.batches import Batch, Source, TrainOptions, precision
 from dptcli.training.data import IGNORE_LABEL, Example
 from dptcli.training.features import FeatureCache
+from dptcli.training.feed import feed
 from dptcli.training.losses import possible_label_loss, relative_depth_loss
 from dptcli.training.optimizers import make_optimizers
 from dptcli.training.twins import Learner, Twins, backbone_of, feature_maps, select
@@ -166,7 +167,7 @@ def validation_loss(model: Learner, source: Source) -> float:
     was_training = model.training
     model.eval()
     with precision(model, source.options):
-        losses = [float(batch_loss(model, batch)) for batch in source.batches()]
+        losses = [float(batch_loss(model, batch.to(model.device))) for batch in source.batches()]
     model.train(was_training)
     return sum(losses) / len(losses)
 
@@ -259,6 +260,7 @@ def train(
     options: TrainOptions,
     held_out: Sequence[Example] = (),
     cache: FeatureCache | None = None,
+    workers: int = 0,
     report: Callable[[Progress], None] | None = None,
 ) -> History:
     """Train `model` in place; it ends with its averaged weights, the best validated ones.
@@ -266,6 +268,7 @@ def train(
     `folder` holds the checkpoint, from which a run with the same options goes on. Raises
     UsageError where there is nothing to learn from, or the checkpoint is of other options. A
     `cache` of another run on the same examples, frozen backbone, seed and shapes saves its work.
+    workers: processes that prepare batches ahead, see `feed`.
     """
     if not examples:
         raise UsageError("nothing to train on: the set of pairs is empty")
@@ -273,10 +276,16 @@ def train(
     run.resume(folder / CHECKPOINT_NAME)
     source = Source(model, examples, options, cache=cache or FeatureCache())
     check = Source(model, held_out, options, augment=False)
+    batches = feed(
+        source,
+        first=run.step * options.accumulate,
+        end=options.steps * options.accumulate,
+        workers=workers,
+    )
     while run.step < options.steps and not run.is_exhausted:
         began = time.monotonic()
         _set_training(model, options)
-        loss = _step(run, source)
+        loss = _step(run, batches)
         validation = None
         at_end = run.step == options.steps
         if held_out and (at_end or run.step % options.validate_every == 0):
@@ -298,8 +307,8 @@ def _set_training(model: Learner, options: TrainOptions) -> None:
         backbone_of(model).eval()
 
 
-def _step(run: _Run, source: Source) -> float:
-    """One step of the weights; its loss."""
+def _step(run: _Run, batches: Iterator[Batch]) -> float:
+    """One step of the weights on the next batches; its loss."""
     model, options, step = run.model, run.options, run.step
     torch.manual_seed(options.seed * 1_000_003 + step)  # dropout
     groups = [group for optimizer in run.optimizers for group in optimizer.param_groups]
@@ -308,8 +317,8 @@ def _step(run: _Run, source: Source) -> float:
     for optimizer in run.optimizers:
         optimizer.zero_grad(set_to_none=True)
     total, num_good = 0.0, 0
-    for part in range(options.accumulate):
-        batch = source.batch(step * options.accumulate + part)
+    for _ in range(options.accumulate):
+        batch = next(batches)
         with precision(model, options):
             loss = batch_loss(model, batch) / options.accumulate
         if not torch.isfinite(loss):

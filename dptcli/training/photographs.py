@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dptcli.errors import UsageError
 from dptcli.evaluation.pairs import PairTask
+from dptcli.training import packs
 from dptcli.training.classes import KINDS, meanings_of
 from dptcli.training.data import Example, read_examples
 
@@ -42,10 +43,12 @@ MANNERS = {
 
 
 def read_material(path: Path) -> list[Example]:
-    """The examples of one set, such as rendered frames, or of all sets below a folder.
+    """The examples of one set, such as rendered frames, of all sets below a folder, or of a pack.
 
     Raises UsageError where there is none, or where one has other classes than the built-in model.
     """
+    if (path / packs.INDEX).is_file():
+        return packs.read(path, sky=KINDS.index("sky"))
     examples: list[Example] = []
     for table in sorted(path.rglob("pairs.csv")):
         manner = MANNERS.get(table.parent.name, Manner())

@@ -24,7 +24,7 @@ from dptcli.training.photographs import read_material
 WEIGHT_BYTES = 16_000_000
 ON_A_GPU = (
     "--together --go-on --hold-out 0 --variants 0 --device cuda --dtype bfloat16 "
-    "--shapes 308x406 308x406 406x308 336x336 252x756 --batch-size 32 --steps 3000 "
+    "--shapes 280x378 280x378 378x280 322x322 196x588 --batch-size 32 --steps 3000 "
     "--learning-rate 3e-4 --backbone-rate 3e-5 --warmup 100 --average 0.995 --levels -1 -1 2"
 )
 """What `train` gives `dptcli.training.builtin` beside the places; later options win."""

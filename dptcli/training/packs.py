@@ -22,8 +22,8 @@ from dptcli.results.files import atomic_path
 from dptcli.training.data import IGNORE_LABEL, Example, targets_of
 
 PART_BYTES = 60_000_000
-SHORT_SIDE = 308
-JPEG_QUALITY = 82
+SHORT_SIDE = 280
+JPEG_QUALITY = 75
 LEVELS = 254
 """Steps from the nearest depth (level 1) to the farthest (level 255); level 0 is not known."""
 

@@ -140,7 +140,7 @@ def test_a_folder_that_lacks_a_tensor_or_has_too_many_is_refused(tmp_path: Path)
 
 
 def test_another_of_the_authors_networks_is_refused_by_name(tmp_path: Path) -> None:
-    folder = save_authors_folder(tmp_path, name="da3nested-giant-large")
+    folder = save_authors_folder(tmp_path, name="da3-of-another-year")
     with pytest.raises(ModelError, match="preprocessor_config"):
         load_model(folder, device="cpu")
 

@@ -254,6 +254,10 @@ def test_depth_with_anchors_is_written_in_metres(tmp_path, monkeypatch, capsys):
     facts = json.loads(Path("m.json").read_text())
     assert (facts["kind"], facts["unit"]) == ("depth_m", "metre")
     assert facts["anchors"]["median_error"] < 1e-3
+    assert main(["depth", "a.png", "-o", "one.npy", "-m", model, words[0]]) == 0
+    err = capsys.readouterr().err  # one is met exactly, which is no error of 0 %
+    assert "metres by 1 anchor: " in err
+    assert "%" not in err.partition("metres by 1")[2]
     # Formats that need metres are open to a relative model now.
     assert main(["depth", "a.png", "-o", "out", "-f", "mm", "-m", model, "-q", *words]) == 0
     assert main(["depth", "a.png", "-o", "x.npy", "-m", model, "--anchor", "99,0=1"]) == 1

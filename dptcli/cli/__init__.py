@@ -13,12 +13,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from dptcli import __version__
-from dptcli.cli.commands import LazyGroup
+from dptcli.cli.commands import COMMANDS, LazyGroup
 from dptcli.cli.terminal.argv import normalize_argv
 from dptcli.cli.terminal.peers import our_word
 from dptcli.cli.terminal.signals import SIGHUP, Stopped, signals_raise
@@ -162,7 +162,15 @@ def _complain_of_usage(error: typer.TyperException, arguments: Sequence[str]) ->
             _complain(f"{option} is no option of dpt {command}: {said}")
             return
     if message:  # empty where a bare `dpt` has shown its help
-        _complain(f"{message}; see {context.command_path if context else 'dpt'} --help")
+        _complain(f"{message}; see {_command_of(context, arguments)} --help")
+
+
+def _command_of(context: Any, arguments: Sequence[str]) -> str:
+    """The command that went wrong, as it is called; the parser does not always say which."""
+    if context is not None:
+        return str(context.command_path)
+    first = arguments[0] if arguments else ""
+    return f"dpt {first}" if first in COMMANDS else "dpt"
 
 
 def _report_bug(error: Exception) -> int:

@@ -103,6 +103,7 @@ def test_wrong_pixel_limits_are_refused(text):
         ("segment IMG -o OUT --colormap magma", "--colormap"),
         ("dept IMG -o OUT", "Did you mean 'depth'"),
         ("depth IMG -o OUT --colormp x", "see dpt depth --help"),
+        ("depth IMG -o OUT --report", "requires an argument; see dpt depth --help"),
         ("--nonsense", "--nonsense"),
     ],
 )

@@ -7,6 +7,7 @@ or a.jpg beside a.depth.png or a.labels.png.
 """
 
 import csv
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from dptcli.inputs.search import LeftOut, choose, natural_key
 
 if TYPE_CHECKING:
     from dptcli.weights.load import LoadedModel
+
+logger = logging.getLogger(__name__)
 
 PairTask = Literal["depth", "segment"]
 
@@ -330,5 +333,14 @@ def _pairs_in_folder(folder: Path, *, task: PairTask) -> list[Pair]:
         raise UsageError(
             f"'{printable(folder)}' has no pairs.csv and no pairs by name; it needs images/a.jpg "
             f"with {targets}/a.png, or a.jpg with a{ending}.png"
+        )
+    paired = {pair.image for pair in pairs}
+    alone = [printable(image) for image in images.values() if image not in paired]
+    if alone:
+        logger.warning(
+            "%d of %d photographs have no target of their name and are left out, the first is %s",
+            len(alone),
+            len(images),
+            alone[0],
         )
     return pairs

@@ -100,7 +100,7 @@ def test_missing_path_is_refused(tmp_path):
         read_pairs(tmp_path / "none", task="depth")
 
 
-def test_folders_of_images_and_targets_are_paired_in_natural_order(tmp_path):
+def test_folders_of_images_and_targets_are_paired_in_natural_order(tmp_path, caplog):
     for name in ("10", "2", "sub/1", "unpaired"):
         save_png(tmp_path / "images" / f"{name}.png", np.zeros((2, 2), np.uint8))
     for name in ("10", "2", "sub/1"):
@@ -112,6 +112,8 @@ def test_folders_of_images_and_targets_are_paired_in_natural_order(tmp_path):
         "10.png",
         "sub/1.png",
     ]
+    assert "1 of 4 photographs have no target of their name" in caplog.text
+    assert caplog.text.rstrip().endswith(str(tmp_path / "images" / "unpaired.png"))
 
 
 @pytest.mark.parametrize(("task", "ending"), [("depth", ".depth"), ("segment", ".labels")])

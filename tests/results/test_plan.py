@@ -163,6 +163,12 @@ def test_a_dangling_link_counts_as_an_existing_result():
         plan("a.jpg", out="x.png")
 
 
+def test_another_results_sidecar_is_named_as_what_it_is():
+    make("a.jpg", "x.json")
+    with pytest.raises(UsageError, match=r"'x\.json', which says what the result is, exists"):
+        plan("a.jpg", out="x.npy", suffixes=(".npy",), sidecar=".json")
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused():
     make("a.jpg", "b.jpg", "out")
     with pytest.raises(UsageError, match="'out' is a file"):

@@ -8,9 +8,20 @@ import pytest
 from PIL import Image
 
 from dptcli.depth.colormaps import apply_palette, depth_lut
+from dptcli.results import png
 from dptcli.results.writers import save_png, write_picture
 
+pytestmark = pytest.mark.usefixtures("packer")
 SIZES = [(1, 1), (1, 3000), (3000, 1), (37, 53), (700, 900)]
+
+
+@pytest.fixture(params=["isal", "zlib"])
+def packer(request, monkeypatch):
+    """Each library that packs the rows: the faster one is optional."""
+    if request.param == "zlib":
+        monkeypatch.setattr(png, "isal_zlib", None)
+    elif png.isal_zlib is None:
+        pytest.skip("isal is not installed")
 
 
 def smooth(hw, top):

@@ -4,7 +4,7 @@ import base64
 import colorsys
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -92,6 +92,24 @@ def finite_range(values: NDArray[np.floating]) -> tuple[float, float]:
         return lo, hi
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+
+
+def percentiles(values: NDArray[np.floating], percents: Sequence[float]) -> list[float]:
+    """np.percentile of finite values, to the bit, without the 40 ms that its first call imports.
+
+    values: at least one, in any shape. percents: 0 to 100.
+    """
+    places = [(values.size - 1) * (percent / 100) for percent in percents]
+    below = [math.floor(place) for place in places]
+    above = [min(index + 1, values.size - 1) for index in below]
+    ordered = np.partition(values.ravel(), sorted({*below, *above}))
+    found = []
+    for place, first, second in zip(places, below, above, strict=True):
+        share, step = place - first, ordered[second] - ordered[first]  # step: in the values' dtype
+        from_below = float(ordered[first]) + float(step) * share
+        from_above = float(ordered[second]) - float(step) * (1 - share)
+        found.append(from_above if share >= 0.5 else from_below)
+    return found
 
 
 def scale_to_levels(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dptcli.depth.colormaps import colorize, finite_range, scale_to_levels
+from dptcli.depth.colormaps import colorize, finite_range, percentiles, scale_to_levels
 from dptcli.depth.depthmap import DepthMap
 from dptcli.errors import UsageError
 from dptcli.kinds import in_metres
@@ -87,8 +87,8 @@ class Look:
             values = values[np.isfinite(values)]
             if values.size == 0:
                 return 0.0, 0.0
-            lo, hi = np.percentile(values, [spec.lo, spec.hi])
-            return float(lo), float(hi)
+            lo, hi = percentiles(values, [spec.lo, spec.hi])
+            return lo, hi
         return depth.limits
 
     def draw(

@@ -14,6 +14,7 @@ from dptcli.depth.colormaps import (
     depth_lut,
     finite_range,
     palette,
+    percentiles,
     scale_to_levels,
 )
 from dptcli.errors import UsageError
@@ -144,3 +145,13 @@ def test_apply_palette_is_plain_indexing():
     colors = palette(7)
     indices = np.arange(21, dtype=np.uint8).reshape(3, 7) % 7
     np.testing.assert_array_equal(apply_palette(indices, colors), colors[indices])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("count", [1, 2, 3, 50, 51, 1001, 20_000])
+def test_percentiles_are_numpys_to_the_bit(count, dtype):
+    rng = np.random.default_rng(count)
+    values = (rng.normal(size=count) * 10 ** rng.uniform(-3, 3)).astype(dtype)
+    for percents in ([2.0, 98.0], [0.0, 100.0], [5.0, 50.0, 99.9], [37.3]):
+        assert percentiles(values, percents) == np.percentile(values, percents).tolist()
+    assert percentiles(values[::-1, None], [2.0]) == np.percentile(values, [2.0]).tolist()

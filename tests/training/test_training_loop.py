@@ -14,6 +14,9 @@ from dptcli.training.data import Example, draw_shape, read_examples
 from dptcli.training.features import FeatureCache
 from dptcli.training.loop import Progress, learning_rate_at, train
 
+# For what ends the same to the bit, or does not: that shows within a few steps.
+SHORT = dataclasses.replace(OPTIONS, steps=18)
+
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> list[Example]:
@@ -71,17 +74,18 @@ def test_a_killed_run_resumes_to_the_same_weights(
     pairs: list[Example], tmp_path: Path, task: str
 ) -> None:
     whole = tiny(task)
-    run(whole, pairs, tmp_path / "whole", OPTIONS)
+    run(whole, pairs, tmp_path / "whole", SHORT)
 
     def kill(progress: Progress) -> None:
         if progress.step == 14:  # after the checkpoint of step 12
             raise KilledError
 
     cut = tiny(task)
+    held_out = pairs[3:]  # the best weights may be those from before the kill
     with pytest.raises(KilledError):
-        train(cut, pairs[:3], tmp_path / "cut", options=OPTIONS, report=kill)
+        train(cut, pairs[:3], tmp_path / "cut", options=SHORT, held_out=held_out, report=kill)
     resumed = tiny(task)
-    steps = [progress.step for progress in run(resumed, pairs, tmp_path / "cut", OPTIONS)]
+    steps = [progress.step for progress in run(resumed, pairs, tmp_path / "cut", SHORT)]
     assert steps[0] == 13
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, msg=name)
@@ -89,8 +93,8 @@ def test_a_killed_run_resumes_to_the_same_weights(
 
 def test_cached_features_change_nothing(pairs: list[Example], tmp_path: Path) -> None:
     kept, drawn = tiny(), tiny()
-    run(kept, pairs, tmp_path / "kept", OPTIONS)
-    run(drawn, pairs, tmp_path / "drawn", dataclasses.replace(OPTIONS, cache_gb=0.0))
+    run(kept, pairs, tmp_path / "kept", SHORT)
+    run(drawn, pairs, tmp_path / "drawn", dataclasses.replace(SHORT, cache_gb=0.0))
     for name, value in kept.state_dict().items():
         torch.testing.assert_close(drawn.state_dict()[name], value, rtol=0, atol=0, msg=name)
 
@@ -99,22 +103,22 @@ def test_features_in_a_folder_change_nothing_and_serve_later_runs(
     pairs: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory, first, again = tiny(), tiny(), tiny()
-    train(memory, pairs[:3], tmp_path / "memory", options=OPTIONS)
+    train(memory, pairs[:3], tmp_path / "memory", options=SHORT)
     cache = FeatureCache(tmp_path / "features")
-    assert Source(first, pairs[:3], OPTIONS, cache=cache).fill() == 6
+    assert Source(first, pairs[:3], SHORT, cache=cache).fill() == 6
     num_files = len(list((tmp_path / "features").iterdir()))
-    train(first, pairs[:3], tmp_path / "first", options=OPTIONS, cache=cache)
+    train(first, pairs[:3], tmp_path / "first", options=SHORT, cache=cache)
     assert num_files == len(list((tmp_path / "features").iterdir())) <= 6
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a feature was computed anew")
 
     monkeypatch.setattr(again.backbone, "features", refuse)
-    train(again, pairs[:3], tmp_path / "again", options=OPTIONS, cache=cache)
+    train(again, pairs[:3], tmp_path / "again", options=SHORT, cache=cache)
     for name, value in memory.state_dict().items():
         for model in (first, again):
             torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0, msg=name)
-    other = dataclasses.replace(OPTIONS, seed=1)
+    other = dataclasses.replace(SHORT, seed=1)
     with pytest.raises(AssertionError, match="anew"):
         train(again, pairs[:3], tmp_path / "other", options=other, cache=cache)
 

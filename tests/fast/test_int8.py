@@ -117,7 +117,6 @@ def test_the_benchmark_says_how_far_the_results_are_off(tmp_path, task):
         assert "float32" in dpt(*words, "--dtype", "int8").stdout
     else:
         assert 0 <= accuracy["mean_difference"] <= accuracy["max_difference"] < 0.5
-        assert json.loads(dpt(*words, "--dtype", "float32", "--json").stdout)["accuracy"] == {}
 
 
 @pytest.mark.processor

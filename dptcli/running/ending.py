@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dptcli.depth.camera import Camera, lens_of
 from dptcli.depth.lens import Lens
+from dptcli.depth.poses import OPTION as POSES
 from dptcli.depth.prompts import Prompt
 from dptcli.inputs.find import ImageSource
 from dptcli.kinds import near_is_large
@@ -73,7 +74,7 @@ def lens_by(answer: Answer, sample: Sample, camera: Camera | None) -> Lens | Non
 def told_of(loaded: LoadedModel, prompt: Prompt | None, lens: Lens | None) -> dict[str, Any]:
     """What results say of what the network was told beside the photograph."""
     told = {} if prompt is None else dict(prompt.facts)
-    if lens is None or not rests_on_camera(loaded):
+    if lens is None or not _is_by_lens(loaded, lens):
         return told
     about = {"focal_px": round(lens.mean_focal_px, 3), "focal_from": lens.origin}
     return {**told, "metres_by": about}
@@ -126,7 +127,7 @@ def end_depth(
             depth = depth.masked_fill(sky, answer.sky_depth)
         elif not keep_sky:
             depth = sky_far(depth, sky, near_is_large=near_is_large(loaded.kind))
-    if lens is None or not rests_on_camera(loaded):
+    if lens is None or not _is_by_lens(loaded, lens):
         return depth, sky
     if lens.is_assumed:
         _tell(loaded.name, lens.origin)
@@ -156,6 +157,14 @@ def at_size(ended: Tensor, hw: tuple[int, int], loaded: LoadedModel) -> Tensor:
 def at_other_size(depth: Tensor, hw: tuple[int, int], loaded: LoadedModel) -> Tensor:
     """What `at_size` gave (h, w), at another size."""
     return at_size(1 / depth if is_canonical(loaded) else depth, hw, loaded)
+
+
+def _is_by_lens(loaded: LoadedModel, lens: Lens) -> bool:
+    """Whether metres are in proportion to a focal length.
+
+    Not where cameras' places are given: their distances have made the unit of the whole scene.
+    """
+    return lens.origin != POSES and rests_on_camera(loaded)
 
 
 @functools.cache

@@ -269,6 +269,15 @@ def test_metres_of_a_network_give_way_to_the_unit_of_the_cameras(
     posed = said(tmp_path / "posed")
     assert (posed["kind"], posed["unit"]) == ("depth", "that of the given poses")
     assert "metres_by" not in posed
+    said_so = ("--poses", "given", "--gives", "metres")
+    dpt(*words, "-o", "metres/", *said_so, cwd=tmp_path)
+    metres = said(tmp_path / "metres")
+    assert (metres["kind"], metres.get("metres_by")) == ("depth_m", None)
+    for name in NAMES:  # in the cloud's unit, whatever focal length the network had found
+        depths = [
+            np.load(tmp_path / folder / f"{name}.npz")["depth"] for folder in ("posed", "metres")
+        ]
+        np.testing.assert_allclose(*depths, rtol=1e-5)
     message = dpt(*words, "-o", "mm/", "--poses", "given", "--format", "mm", cwd=tmp_path, code=2)
     assert "stores metres" in message, "unless it is said with --gives metres that they are"
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -99,7 +100,7 @@ def read_poses(text: str) -> Poses:
         raise UsageError(f"{OPTION}: {error}") from error
     if not found:
         raise UsageError(f"{OPTION} {printable(text)} holds no poses; give {_EXAMPLE}")
-    return Poses(folder, {**{_key(name): pose for name, pose in found.items()}, **found})
+    return Poses(folder, _by_either_name(found) if _is_colmap(folder) else found)
 
 
 def poses_digest(text: str) -> str:
@@ -123,6 +124,13 @@ def _folder(text: str) -> Path:
 
 def _key(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(""))
+
+
+def _by_either_name(found: Mapping[str, Pose]) -> dict[str, Pose]:
+    """COLMAP's names, and those without their endings that only one of them has."""
+    times = Counter(map(_key, found))
+    alone = {_key(name): pose for name, pose in found.items() if times[_key(name)] == 1}
+    return {**alone, **found}
 
 
 def _is_colmap(folder: Path) -> bool:

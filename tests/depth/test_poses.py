@@ -102,6 +102,22 @@ def test_results_of_a_run_are_cameras_and_other_files_beside_them_are_not(tmp_pa
     assert set(poses.by_name) == {"room/a", "room/b"}, "c was seen alone, in a world of its own"
 
 
+def test_a_pose_is_no_other_photographs_whose_name_begins_alike(tmp_path: Path) -> None:
+    for number in "ab":
+        sidecar(tmp_path / "run", f"shot.{number}")
+    own = read_poses(str(tmp_path / "run"))
+    assert own.of(source("shot.a.jpg")) is not own.of(source("shot.b.jpg"))
+    twice = read_poses(str(write_colmap(tmp_path / "colmap", names=("x.y", "x.z"))))
+    assert twice.of(source("x.y.jpg")) is not twice.of(source("x.z.jpg"))
+    images = (tmp_path / "colmap" / "images.txt").read_text()
+    (tmp_path / "colmap" / "images.txt").write_text(images.replace("x.y.png", "x.z.jpg"))
+    two = read_poses(str(tmp_path / "colmap"))
+    assert two.of(source("x.z.jpg")) is not two.of(source("x.z.png"))
+    for poses, name in ((own, "shot.jpg"), (two, "x.z.webp")):
+        with pytest.raises(UsageError, match=f"has no pose of {name}"):
+            poses.of(source(name))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

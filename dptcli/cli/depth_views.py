@@ -58,6 +58,11 @@ def check_sees_views(loaded: "LoadedModel") -> None:
             f"--views: model {loaded.name!r} sees each photograph on its own; take one that sees "
             f"a scene, e.g. -m {KNOWN}"
         )
+    if loaded.calibration is not None:
+        raise UsageError(
+            f"--views: model {loaded.name!r} was calibrated for photographs on their own, and a "
+            "scene's cameras have the network's unit; take the model that it was made of"
+        )
 
 
 def with_poses(given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,10 +16,11 @@ from places import SAMPLES
 from process import environment, warm_dpt
 
 from dptcli import load_model
+from dptcli.cli.depth_views import check_sees_views
 from dptcli.depth.colmap import quaternion_of
 from dptcli.depth.lens import Lens
 from dptcli.depth.scene import View, cloud_of
-from dptcli.errors import TooLargeError
+from dptcli.errors import TooLargeError, UsageError
 from dptcli.running import room
 
 NAMES = ("a", "b", "c")
@@ -225,6 +226,15 @@ def test_what_does_not_go_with_a_scene_is_refused(
     said = dpt(photos, "-o", "out/", "--views", *named, *words, cwd=tmp_path, code=2)
     assert message in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_scale_for_single_photographs_is_none_for_a_scene(model: Path) -> None:
+    loaded = load_model(model, device="cpu", dtype="float32")
+    check_sees_views(loaded)
+    line = {"of": "depth", "scale": 2.0, "shift": 0.5}
+    loaded.model.config = loaded.model.config.replace(calibration=line)
+    with pytest.raises(UsageError, match="was calibrated for photographs on their own"):
+        check_sees_views(loaded)
 
 
 def test_views_of_two_shapes_are_named(model: Path, photos: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 from dptcli.depth.intrinsics import Intrinsics
 from dptcli.depth.lens import Lens
 from dptcli.depth.poses import Poses
-from dptcli.depth.sparse import Sparse
+from dptcli.depth.sparse import Sparse, check_stored
 from dptcli.errors import UsageError
-from dptcli.inputs.exif import read_exif
+from dptcli.inputs.exif import orientation_of, read_exif
 from dptcli.inputs.find import ImageSource
 from dptcli.remote.opening import open_address
 
@@ -99,7 +99,12 @@ def lens_of(
     camera = camera or Camera()
     by_name = camera.sparse or camera.poses
     if by_name is not None and isinstance(source, ImageSource):
-        return by_name.of(source).lens(hw)
+        lens = by_name.of(source).lens(hw)
+        if not by_name.is_of_upright:
+            with _opened(source, needless=False) as photo:
+                turn = 1 if photo is None else orientation_of(photo)
+            check_stored(turn, hw, whose=lens.origin)
+        return lens
     with _opened(source, needless=camera.is_given) as photo:
         return camera.lens(hw, photo)
 

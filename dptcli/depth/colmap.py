@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptcli import __version__
+from dptcli.depth.colmap_files import MARK
 from dptcli.depth.scene import Cloud, View
 
 logger = logging.getLogger(__name__)
 
 MAX_POINTS = 100_000  # a start for others; the cloud of all lies beside
-MARK = "# written by dptcli"
 _UNKNOWN_ERROR = -1
 
 

@@ -17,6 +17,7 @@ from dptcli.errors import UsageError
 from dptcli.inputs.decode import printable
 
 NAMES = ("cameras", "images", "points3D")
+MARK = "# written by dptcli"
 DISTORTED = "the lens's distortion is ignored; undistorted photographs would fit better"
 # Lenses that have a focal length and a principal point: COLMAP's number of each, where fx, fy, cx,
 # cy stand among the parameters, and how many more there are, which bend what the lens shows.
@@ -142,6 +143,20 @@ def model_paths(folder: Path, *, names: Sequence[str] = NAMES) -> tuple[Path, ..
         f"{printable(folder)} holds no COLMAP model (cameras, images and points3D, as .bin or .txt)"
         f"{hint}"
     )
+
+
+def is_of_upright(cameras_path: Path) -> bool:
+    """Whether a model's pictures were turned upright by their EXIF: COLMAP doesn't, a scene's are.
+
+    See depth/colmap.py.
+    """
+    if cameras_path.suffix == ".bin":
+        return False
+    try:
+        with cameras_path.open("rb") as stream:
+            return stream.read(len(MARK)) == MARK.encode()
+    except OSError as error:
+        raise _unreadable(cameras_path, error) from error
 
 
 def read_cameras(path: Path) -> dict[int, CameraRow]:

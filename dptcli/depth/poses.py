@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptcli.depth.colmap_files import DISTORTED, model_paths, read_cameras, read_images
+from dptcli.depth.colmap_files import (
+    DISTORTED,
+    is_of_upright,
+    model_paths,
+    read_cameras,
+    read_images,
+)
 from dptcli.depth.lens import Lens, Size
 from dptcli.depth.similarity import places_of, stand_apart
 from dptcli.depth.sparse import lens_at
@@ -49,10 +55,14 @@ class Pose:
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """Photographs' cameras. folder: where they are read from. by_name: with endings and without."""
+    """Photographs' cameras. folder: where they are read from. by_name: with endings and without.
+
+    is_of_upright: whether they are of pictures that had been turned by their EXIF.
+    """
 
     folder: Path
     by_name: Mapping[str, Pose]
+    is_of_upright: bool = True
 
     def of(self, source: ImageSource) -> Pose:
         """A photograph's, by its path below the inputs' folder. Raises UsageError for none."""
@@ -100,7 +110,10 @@ def read_poses(text: str) -> Poses:
         raise UsageError(f"{OPTION}: {error}") from error
     if not found:
         raise UsageError(f"{OPTION} {printable(text)} holds no poses; give {_EXAMPLE}")
-    return Poses(folder, _by_either_name(found) if _is_colmap(folder) else found)
+    if not _is_colmap(folder):
+        return Poses(folder, found)
+    cameras_path, _ = model_paths(folder, names=_COLMAP)
+    return Poses(folder, _by_either_name(found), is_of_upright(cameras_path))
 
 
 def poses_digest(text: str) -> str:

@@ -13,6 +13,7 @@ from dptcli.depth.anchors import same_shape
 from dptcli.depth.colmap_files import (
     DISTORTED,
     CameraRow,
+    is_of_upright,
     model_paths,
     read_cameras,
     read_images,
@@ -45,6 +46,20 @@ def lens_at(camera: Lens, hw: Size, *, whose: str) -> Lens:
     )
 
 
+def check_stored(orientation: int, hw: Size, *, whose: str) -> None:
+    """Raise ImageError for a photograph of `hw` that its EXIF turned, where the shape shows it not.
+
+    Half a turn, or one of a square, would give it another place of the model's, and look right.
+    """
+    shows = orientation >= 5 and not same_shape((hw[1], hw[0]), hw)
+    if orientation != 1 and not shows:
+        raise ImageError(
+            f"is turned by its EXIF (orientation {orientation}), and {whose} has it as it is "
+            "stored; remove the tag, e.g. exiftool -Orientation= FILE, or solve the scene with "
+            "upright pictures"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class SparseImage:
     """One photograph of the model: its camera, and the points that it sees.
@@ -75,11 +90,15 @@ class SparseImage:
 
 @dataclass(frozen=True, eq=False)
 class Sparse:
-    """A model. folder: where its files lie. digest: of what they hold. images: by name."""
+    """A model. folder: where its files lie. digest: of what they hold. images: by name.
+
+    is_of_upright: whether its pictures had been turned by their EXIF.
+    """
 
     folder: Path
     digest: str
     images: Mapping[str, SparseImage]
+    is_of_upright: bool = False
     _by_key: Mapping[str, SparseImage] = field(default_factory=dict)
 
     def of(self, source: ImageSource) -> SparseImage:
@@ -160,7 +179,13 @@ def _read(folder: Path) -> Sparse:
         raise UsageError(f"{printable(images_path)} holds no image")
     if any(cameras[number].is_distorted for number in lenses):
         logger.warning("%s %s: %s", OPTION, printable(cameras_path), DISTORTED)
-    return Sparse(folder, sparse_digest(folder), images, _by_key(images.values()))
+    return Sparse(
+        folder,
+        sparse_digest(folder),
+        images,
+        is_of_upright(cameras_path),
+        _by_key(images.values()),
+    )
 
 
 def _lens(camera: CameraRow) -> Lens:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dptcli.depth.colmap import MARK, MAX_POINTS, colmap_files
+from dptcli.depth.colmap import MAX_POINTS, colmap_files
+from dptcli.depth.colmap_files import MARK
 from dptcli.depth.poses import UNIT as POSED_UNIT
 from dptcli.depth.poses import Poses
 from dptcli.depth.scene import View, cloud_of, write_cloud

@@ -11,6 +11,7 @@ from PIL import Image
 from dptcli.inputs.formats import kind_of
 
 _EXIF_IFD = 0x8769
+_ORIENTATION = 0x0112
 _PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
 
 _TIFF_LIKE = (b"II", b"MM")
@@ -42,6 +43,16 @@ def read_exif(photo: Path | BinaryIO) -> tuple[Mapping[int, Any], tuple[int, int
     if kind is not None and kind.how == "tiff":  # the first picture may be a small one
         size = _stated_size(found) or size
     return found, size
+
+
+def orientation_of(photo: Path | BinaryIO) -> int:
+    """How a photograph's EXIF says that the camera was held, 1 to 8; 1 where it says nothing."""
+    try:
+        with Image.open(photo) as image:
+            stated = int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # other readers turn what they read by themselves
+        return 1
+    return stated if 1 <= stated <= 8 else 1
 
 
 def _of_raw(photo: BinaryIO, head: bytes) -> tuple[Mapping[int, Any], tuple[int, int]]:

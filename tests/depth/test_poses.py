@@ -1,5 +1,6 @@
 """--poses: cameras that are given, from COLMAP's files or a run's own, and depth in their unit."""
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from places import SAMPLES
 from process import environment, warm_dpt
 
+from dptcli.depth.camera import Camera, lens_of
 from dptcli.depth.poses import poses_digest, read_poses
 from dptcli.depth.similarity import scale_between
 from dptcli.errors import ImageError, UsageError
@@ -21,6 +23,7 @@ from dptcli.inputs.find import ImageSource
 from dptcli.inputs.search import LeftOut
 
 NAMES = ("a", "b", "c")
+SAME = contextlib.nullcontext()
 QUARTER = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # a turn about z
 LENSES = ((200.0, 210.0, 88.0, 61.0), (190.0, 195.0, 90.0, 60.0))
 
@@ -80,6 +83,28 @@ def test_a_photograph_of_another_shape_is_named_with_both_sizes(tmp_path: Path) 
     pose = read_poses(str(write_colmap(tmp_path))).of(source("a.png"))
     with pytest.raises(ImageError, match=r"--poses has it with 180 × 120 pixels, and it has 120"):
         pose.lens((180, 120))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "hw", "refused"),
+    [(1, (120, 180), False), (3, (120, 180), True), (6, (180, 180), True), (6, (120, 180), False)],
+    ids=["as stored", "half a turn", "square", "seen by its shape"],
+)
+def test_a_photograph_that_exif_turns_has_no_pose_of_colmaps(
+    tmp_path: Path, orientation: int, hw: tuple[int, int], refused: bool
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = hw[::-1] if orientation < 5 else hw
+    Image.new("RGB", stored).save(tmp_path / "a.jpg", exif=exif)
+    photo = ImageSource(tmp_path / "a.jpg", Path("a.jpg"))
+    folder = write_colmap(tmp_path / "given")
+    cameras = folder / "cameras.txt"
+    cameras.write_text(cameras.read_text().replace("180 120", f"{hw[1]} {hw[0]}"))
+    with pytest.raises(ImageError, match=r"orientation \d\), and --poses") if refused else SAME:
+        lens_of(Camera(poses=read_poses(str(folder))), hw, photo)
+    cameras.write_text(f"# written by dptcli 0.1.0\n{cameras.read_text()}")
+    assert lens_of(Camera(poses=read_poses(str(folder))), hw, photo).hw == hw, "upright by dpt"
 
 
 def sidecar(folder: Path, name: str, **changes: object) -> Path:
@@ -290,10 +315,10 @@ def test_metres_of_a_network_give_way_to_the_unit_of_the_cameras(
     metres = said(tmp_path / "metres")
     assert (metres["kind"], metres.get("metres_by")) == ("depth_m", None)
     for name in NAMES:  # in the cloud's unit, whatever focal length the network had found
-        depths = [
+        posed_depth, depth_m = (
             np.load(tmp_path / folder / f"{name}.npz")["depth"] for folder in ("posed", "metres")
-        ]
-        np.testing.assert_allclose(*depths, rtol=1e-5)
+        )
+        np.testing.assert_allclose(depth_m, posed_depth, rtol=1e-5)
     message = dpt(*words, "-o", "mm/", "--poses", "given", "--format", "mm", cwd=tmp_path, code=2)
     assert "stores metres" in message, "unless it is said with --gives metres that they are"
 

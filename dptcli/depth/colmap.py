@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dptcli import __version__
 from dptcli.depth.colmap_files import MARK
-from dptcli.depth.scene import Cloud, View
+from dptcli.depth.scene import Cloud, View, is_far_off
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def _images(views: Sequence[View], cloud: Cloud) -> Iterator[str]:
     identities = np.arange(1, len(cloud.xyz) + 1)
     for number, view in enumerate(views, start=1):
         turn = quaternion_of(view.extrinsics[:, :3])
-        numbers = " ".join(f"{value:.9g}" for value in (*turn, *view.extrinsics[:, 3]))
+        numbers = " ".join(f"{value:.12g}" for value in (*turn, *view.extrinsics[:, 3]))
         yield f"{number} {numbers} {number} {view.name}"
         of_view = cloud.view == number - 1
         seen = zip(cloud.place[of_view], identities[of_view], strict=True)
@@ -64,13 +64,15 @@ def _images(views: Sequence[View], cloud: Cloud) -> Iterator[str]:
 
 
 def _points(cloud: Cloud, numbers: NDArray[np.int64]) -> Iterator[str]:
+    digits = 12 if is_far_off(cloud.xyz) else 6
     for identity, (xyz, rgb, view, number) in enumerate(
         zip(cloud.xyz.tolist(), cloud.rgb.tolist(), cloud.view.tolist(), numbers, strict=True),
         start=1,
     ):
         x, y, z = xyz
         red, green, blue = rgb
-        point = f"{x:.6g} {y:.6g} {z:.6g} {red} {green} {blue}"
+        place = " ".join(f"{value:.{digits}g}" for value in (x, y, z))
+        point = f"{place} {red} {green} {blue}"
         yield f"{identity} {point} {_UNKNOWN_ERROR} {view + 1} {number}"
 
 

@@ -46,11 +46,11 @@ class DepthMap:
     limits: the network's own smallest and largest value, before bicubic resizing overshot them.
     rgb: the photograph, uint8 (H', W', 3), where a format needs it. lens: the camera in pixels of
     `values`, where a format needs it or it is known; extrinsics: its place in the world, world to
-    camera, float32 (3, 4). confidence: float32 (H, W), large is sure. normals: float32 (H, W, 3) of
-    length 1, in the network's own axes, where it knows them. facts: what to say of the image.
-    place: where the photograph lies on the ground, if its file says so. sparse_fit: to the points
-    of a COLMAP model, where one is given. extent: what a panorama shows of the sphere; its values
-    are along the rays.
+    camera, (3, 4), float64 where it was given. confidence: float32 (H, W), large is sure. normals:
+    float32 (H, W, 3) of length 1, in the network's own axes, where it knows them. facts: what to
+    say of the image. place: where the photograph lies on the ground, if its file says so.
+    sparse_fit: to the points of a COLMAP model, where one is given. extent: what a panorama shows of
+    the sphere; its values are along the rays.
     """
 
     values: NDArray[np.float32]
@@ -58,7 +58,7 @@ class DepthMap:
     limits: tuple[float, float]
     rgb: NDArray[np.uint8] | None = None
     lens: Lens | None = None
-    extrinsics: NDArray[np.float32] | None = None
+    extrinsics: NDArray[np.floating] | None = None
     confidence: NDArray[np.float32] | None = None
     normals: NDArray[np.float32] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)

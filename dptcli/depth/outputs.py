@@ -219,8 +219,10 @@ class DepthOutputs:
         if lens is not None:
             facts |= {**lens.focal_facts(), "camera": lens.facts()}
             if prediction.extrinsics is not None:
+                # Rounded as exactly as they are known: a given place may be far from the origin.
+                decimals = 6 if prediction.extrinsics.dtype == np.float32 else 12
                 facts["camera"]["extrinsics"] = (
-                    prediction.extrinsics.astype(float).round(6).tolist()
+                    prediction.extrinsics.astype(float).round(decimals).tolist()
                 )
         sure = None
         if prediction.confidence is not None:

@@ -134,10 +134,10 @@ def write_npz(stream: BinaryIO, depth: DepthMap) -> Facts:
 
     Those have an axis of views, here one: `depth` (1, H, W) where large is far, and where they are
     known `conf` (1, H, W), large is sure, `intrinsics` (1, 3, 3) in pixels of the map, `extrinsics`
-    (1, 3, 4), world to camera. Source: what Depth Anything 3 writes. A map of the kind "depth" is
-    there once, in their shape.
+    (1, 3, 4), world to camera (float64 where it was given). Source: what Depth Anything 3 writes. A
+    map of the kind "depth" is there once, in their shape.
     """
-    arrays: dict[str, NDArray[np.float32]] = {depth.kind: depth.values}
+    arrays: dict[str, NDArray[np.floating]] = {depth.kind: depth.values}
     if not depth.near_is_large:
         arrays["depth"] = depth.values[None]
     if depth.confidence is not None:

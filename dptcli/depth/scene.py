@@ -19,6 +19,7 @@ LEAST_SURE = 0.4
 """The share of a scene's pixels, the least sure, that give no points: as Depth Anything 3's authors
 have it."""
 _FARTHEST = 1e6
+_COARSE = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,25 +37,26 @@ class View:
     confidence: NDArray[np.float32] | None
     rgb: NDArray[np.uint8]
 
-    def world_points(self) -> NDArray[np.float32]:
-        """Where each pixel's point lies in the world, float32 (h, w, 3)."""
+    def world_points(self) -> NDArray[np.floating]:
+        """Where each pixel's point lies in the world, (h, w, 3), as exact as the extrinsics."""
         hw = (self.depth.shape[0], self.depth.shape[1])
         lens = self.lens.at(hw)
         points = points_from(self.depth, focal_px=lens.focal_px, centre_px=(lens.cx, lens.cy))
         points *= np.array([1, -1, -1], np.float32)  # from glTF's axes
         turn, shift = self.extrinsics[:, :3], self.extrinsics[:, 3]
-        return np.asarray((points - shift) @ turn, np.float32)  # the turn's inverse, from the left
+        return np.asarray((points - shift) @ turn)  # the turn's inverse, from the left
 
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
     """Points of a scene.
 
-    xyz: float32 (N, 3). rgb: uint8 (N, 3). view: which View each is of (N,). place: where in that
-    photograph, in its pixels, (0, 0) the corner of the first one, float32 (N, 2).
+    xyz: (N, 3), float64 where cameras were given. rgb: uint8 (N, 3). view: which View each is of
+    (N,). place: where in that photograph, in its pixels, (0, 0) the corner of the first one,
+    float32 (N, 2).
     """
 
-    xyz: NDArray[np.float32]
+    xyz: NDArray[np.floating]
     rgb: NDArray[np.uint8]
     view: NDArray[np.int32]
     place: NDArray[np.float32]
@@ -100,9 +102,22 @@ def cloud_of(views: Sequence[View], *, max_points: int) -> Cloud:
     return whole.thinned(max_points)
 
 
+def is_far_off(xyz: NDArray[np.floating]) -> bool:
+    """Whether points (N, 3) are so far from the world's origin that float32 is too coarse for them.
+
+    So they are on a map's coordinates. Coarse: beside the distance that half of them lie within.
+    """
+    if not len(xyz):
+        return False
+    middle = np.median(xyz, axis=0)
+    near = np.median(np.linalg.norm(xyz - middle, axis=1))
+    return bool(np.spacing(np.float32(np.abs(middle).max())) > _COARSE * near)
+
+
 def write_cloud(stream: BinaryIO, cloud: Cloud, *, num_views: int, unit: str) -> None:
-    """Write a binary PLY. unit: of the points, in words."""
-    vertices = np.empty(len(cloud.xyz), dtype=[("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    """Write a binary PLY, of double precision where single would shift points. unit: in words."""
+    number, word = ("<f8", "double") if is_far_off(cloud.xyz) else ("<f4", "float")
+    vertices = np.empty(len(cloud.xyz), dtype=[("xyz", number, 3), ("rgb", "u1", 3)])
     vertices["xyz"], vertices["rgb"] = cloud.xyz, cloud.rgb
     header = [
         "ply",
@@ -110,7 +125,7 @@ def write_cloud(stream: BinaryIO, cloud: Cloud, *, num_views: int, unit: str) ->
         f"comment dptcli {__version__}; {num_views} views, unit: {unit}",
         "comment x right, y down, z forward, as in colmap/images.txt",
         f"element vertex {len(vertices)}",
-        *(f"property float {axis}" for axis in "xyz"),
+        *(f"property {word} {axis}" for axis in "xyz"),
         *(f"property uchar {channel}" for channel in ("red", "green", "blue")),
         "end_header",
     ]

@@ -105,7 +105,7 @@ def _run_posed(
     scale = scale_between(given, found)
     placed = []
     for answer, camera, pose in zip(answers, cameras, given, strict=True):
-        there = replace(camera, extrinsics=pose.astype(np.float32))
+        there = replace(camera, extrinsics=pose)
         placed.append(replace(answer.times(1 / scale), camera=there))
     scene = {"num_views": len(items), "poses": str(poses.folder), "network_unit": 1 / scale}
     told: dict[str, object] = {"scene": scene}

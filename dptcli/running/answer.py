@@ -23,15 +23,15 @@ ORIGIN = "the network"
 class SeenCamera:
     """A camera as a network estimates it, in shares of its input: of the width, of the height.
 
-    fy: None where pixels of the photograph are square. extrinsics: world to camera, float32 (3, 4),
-    x right, y down, z forward, where the network knows the pose.
+    fy: None where pixels of the photograph are square. extrinsics: world to camera, (3, 4), x
+    right, y down, z forward, where the network knows the pose (float32) or it was given (float64).
     """
 
     fx: float
     fy: float | None = None
     cx: float = 0.5
     cy: float = 0.5
-    extrinsics: NDArray[np.float32] | None = None
+    extrinsics: NDArray[np.floating] | None = None
 
     def mean_focal_px(self, hw: tuple[int, int]) -> float:
         """The mean of both focal lengths, in pixels of the network's input of `hw`."""

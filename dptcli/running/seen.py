@@ -98,8 +98,8 @@ class Prediction:
     confidence: float32 (h, w) at the network's scale, large is sure, where it was wanted. normals:
     float32 (3, h, w) of length 1, likewise, of a network that knows them. lens: the photograph's
     camera, where it is given or the network estimates it or its metres rest on it; extrinsics:
-    world to camera, float32 (3, 4). extent: what a panorama shows of the sphere; its values are
-    along the rays. facts: what else to say about the image.
+    world to camera, (3, 4), float64 where it was given. extent: what a panorama shows of the
+    sphere; its values are along the rays. facts: what else to say about the image.
     """
 
     values: NDArray[Any]
@@ -113,7 +113,7 @@ class Prediction:
     confidence: NDArray[np.float32] | None = None
     normals: NDArray[np.float32] | None = None
     lens: Lens | None = None
-    extrinsics: NDArray[np.float32] | None = None
+    extrinsics: NDArray[np.floating] | None = None
     extent: Extent | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     about: About = NOTHING_NOTICED

@@ -17,9 +17,10 @@ from process import environment, warm_dpt
 
 from dptcli import load_model
 from dptcli.cli.depth_views import check_sees_views
-from dptcli.depth.colmap import quaternion_of
+from dptcli.depth.colmap import colmap_files, quaternion_of
+from dptcli.depth.colmap_files import read_images, read_points
 from dptcli.depth.lens import Lens
-from dptcli.depth.scene import View, cloud_of
+from dptcli.depth.scene import View, cloud_of, write_cloud
 from dptcli.errors import TooLargeError, UsageError
 from dptcli.running import room
 
@@ -65,9 +66,10 @@ def turned(quaternion: NDArray[np.float64], points: NDArray[np.float64]) -> NDAr
     return points + w * across + np.cross(axis, across)
 
 
-def read_ply(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def read_ply(path: Path) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
     header, _, body = path.read_bytes().partition(b"end_header\n")
-    vertices = np.frombuffer(body, dtype=[("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    number = "<f8" if b"property double x\n" in header else "<f4"
+    vertices = np.frombuffer(body, dtype=[("xyz", number, 3), ("rgb", "u1", 3)])
     assert f"element vertex {len(vertices)}\n".encode() in header
     return vertices["xyz"], vertices["rgb"]
 
@@ -258,19 +260,31 @@ def test_another_programs_files_are_left_alone(model: Path, photos: Path, tmp_pa
 # --- its parts -----------------------------------------------------------------------------------
 
 
-def test_points_of_a_wall_lie_on_it_whichever_camera_saw_them() -> None:
+@pytest.mark.parametrize("origin", [0, 4.5e6], ids=["here", "on a map"])
+def test_points_of_a_wall_lie_on_it_whichever_camera_saw_them(
+    tmp_path: Path, origin: float
+) -> None:
     rng = np.random.default_rng(0)
     views = []
     for name in NAMES:
-        # A camera 4 before the wall z = 1 of the world, moved along it.
-        place = np.array([*rng.uniform(-1, 1, 2), -3])
+        # A camera 4 before the wall z = origin + 1 of the world, moved along it.
+        place = np.array([*rng.uniform(-1, 1, 2), -3]) + origin
         pose = np.column_stack([np.eye(3), -place])
         depth = np.full((20, 30), 4, np.float32)
         rgb = rng.integers(0, 256, (20, 30, 3), np.uint8)
         lens = Lens.middle(100.0, (60, 90), "the network")
         views.append(View(name, lens, pose, depth, rng.random((20, 30), np.float32), rgb))
     cloud = cloud_of(views, max_points=10_000)
-    np.testing.assert_allclose(cloud.xyz[:, 2], 1, atol=1e-6)
+    np.testing.assert_allclose(cloud.xyz[:, 2] - origin, 1, atol=1e-6)
+    with (tmp_path / "scene.ply").open("wb") as stream:
+        write_cloud(stream, cloud, num_views=3, unit="metre")
+    (tmp_path / "points3D.txt").write_text(colmap_files(views, cloud)["points3D.txt"])
+    (tmp_path / "images.txt").write_text(colmap_files(views, cloud)["images.txt"])
+    points = read_points(tmp_path / "points3D.txt").xyz
+    for written in (read_ply(tmp_path / "scene.ply")[0], points):
+        np.testing.assert_allclose(written - origin, cloud.xyz - origin, atol=2e-5)
+    for view, row in zip(views, read_images(tmp_path / "images.txt"), strict=True):
+        np.testing.assert_allclose(row.extrinsics, view.extrinsics, rtol=0, atol=1e-4)
     assert len(cloud.xyz) == pytest.approx(0.6 * 3 * 600, abs=3)
     width = 4 * 90 / 100  # of what each camera sees of the wall, less a pixel
     for number, view in enumerate(views):

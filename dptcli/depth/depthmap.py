@@ -49,8 +49,8 @@ class DepthMap:
     camera, (3, 4), float64 where it was given. confidence: float32 (H, W), large is sure. normals:
     float32 (H, W, 3) of length 1, in the network's own axes, where it knows them. facts: what to
     say of the image. place: where the photograph lies on the ground, if its file says so.
-    sparse_fit: to the points of a COLMAP model, where one is given. extent: what a panorama shows of
-    the sphere; its values are along the rays.
+    sparse_fit: to the points of a COLMAP model, where one is given. extent: what a panorama shows
+    of the sphere; its values are along the rays.
     """
 
     values: NDArray[np.float32]

@@ -56,13 +56,24 @@ def stand_apart(places: NDArray[np.float64]) -> bool:
     return bool(spread > _LEAST_SHARE * max(np.abs(places).max(), 1e-12))
 
 
-def scale_between(
-    given: Sequence[NDArray[np.floating]], found: Sequence[NDArray[np.floating]]
-) -> float:
-    """What times a length among the given cameras is one among those that a network found.
+@dataclass(frozen=True)
+class Unit:
+    """What times a length among given cameras is one among those that a network found.
 
-    Both: world to camera, (3, 4) each. Cameras on a line are enough. Raises UsageError where one of
-    the two has all in one place.
+    error: how far the cameras of both are then from each other, the median, beside how far they
+    are from their middle, the mean; 0 is exact, near 1 is chance. Of two cameras it is 0.
+    """
+
+    scale: float
+    error: float
+
+
+def unit_between(
+    given: Sequence[NDArray[np.floating]], found: Sequence[NDArray[np.floating]]
+) -> Unit:
+    """Compare the cameras of a scene, world to camera, (3, 4) each. A line of them is enough.
+
+    Raises UsageError where one of the two has all in one place.
     """
     start, end = places_of(given), places_of(found)
     if not stand_apart(start):
@@ -75,9 +86,10 @@ def scale_between(
             "--poses: the network finds all the cameras in one place, so that no scale follows; do "
             "the photographs show one scene?"
         )
-    if len(start) < _MANY:
-        return Similarity.between(start, end).scale
-    return _agreed(start, end).scale
+    fit = Similarity.between(start, end) if len(start) < _MANY else _agreed(start, end)
+    apart = np.linalg.norm(fit.apply(start) - end, axis=1)
+    reach = np.linalg.norm(end - end.mean(axis=0), axis=1)
+    return Unit(fit.scale, float(np.median(apart) / reach.mean()))
 
 
 def _agreed(start: NDArray[np.float64], end: NDArray[np.float64]) -> Similarity:

@@ -4,6 +4,7 @@ Memory holds every photograph at the network's size; the decoded ones are read a
 needs them.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from dptcli.depth.colmap_files import MARK
 from dptcli.depth.poses import UNIT as POSED_UNIT
 from dptcli.depth.poses import Poses
 from dptcli.depth.scene import View, cloud_of, write_cloud
-from dptcli.depth.similarity import scale_between
+from dptcli.depth.similarity import unit_between
 from dptcli.errors import UsageError
 from dptcli.pipeline import Pipeline, Prediction, Save
 from dptcli.processing.processor import Prepared
@@ -32,8 +33,11 @@ from dptcli.running.items import Item
 from dptcli.running.jobs import ahead
 from dptcli.running.seen import hw_of
 
+logger = logging.getLogger(__name__)
+
 COLMAP_FOLDER = "colmap"
 CLOUD_NAME = "scene.ply"
+_MOST_APART = 0.3  # of how far cameras are from their middle
 _TEXTS = ("cameras.txt", "images.txt", "points3D.txt")
 
 
@@ -102,12 +106,24 @@ def _run_posed(
     answers = pipeline.run_scene(seen)
     cameras = [answer.camera for answer in answers if answer.camera is not None]
     found = [camera.extrinsics for camera in cameras if camera.extrinsics is not None]
-    scale = scale_between(given, found)
+    unit = unit_between(given, found)
+    if unit.error > _MOST_APART:
+        logger.warning(
+            "--poses: the network's own cameras lie %.0f %% of the scene's width away from the "
+            "given ones, and depth's unit is as uncertain; are they world to camera, and of these "
+            "photographs?",
+            100 * unit.error,
+        )
     placed = []
     for answer, camera, pose in zip(answers, cameras, given, strict=True):
         there = replace(camera, extrinsics=pose)
-        placed.append(replace(answer.times(1 / scale), camera=there))
-    scene = {"num_views": len(items), "poses": str(poses.folder), "network_unit": 1 / scale}
+        placed.append(replace(answer.times(1 / unit.scale), camera=there))
+    scene = {
+        "num_views": len(items),
+        "poses": str(poses.folder),
+        "network_unit": 1 / unit.scale,
+        "cameras_apart": round(unit.error, 6),
+    }
     told: dict[str, object] = {"scene": scene}
     return placed, told if pipeline.loaded.is_metric else {**told, "unit": POSED_UNIT}
 

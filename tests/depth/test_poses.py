@@ -17,7 +17,7 @@ from process import environment, warm_dpt
 
 from dptcli.depth.camera import Camera, lens_of
 from dptcli.depth.poses import poses_digest, read_poses
-from dptcli.depth.similarity import scale_between
+from dptcli.depth.similarity import unit_between
 from dptcli.errors import ImageError, UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.inputs.search import LeftOut
@@ -217,23 +217,32 @@ def worlds(count: int) -> list[list[NDArray[np.float64]]]:
 )
 def test_the_scale_of_two_worlds_is_the_authors(count: int, scale: float) -> None:
     # What align_poses_umeyama of Depth Anything 3 gives, with its ransac of ten cameras and more.
-    assert scale_between(*worlds(count)) == pytest.approx(scale, 1e-9)
+    assert unit_between(*worlds(count)).scale == pytest.approx(scale, 1e-9)
 
 
 def test_two_cameras_and_cameras_on_a_line_are_enough() -> None:
     for count in (2, 4, 12):
         start = [np.column_stack([np.eye(3), [-place, 0, 0]]) for place in range(count)]
         end = [np.column_stack([QUARTER, [0, 5 * place, 1]]) for place in range(count)]
-        assert scale_between(start, end) == pytest.approx(5)
+        assert unit_between(start, end).scale == pytest.approx(5)
+
+
+def test_cameras_that_the_network_puts_elsewhere_say_how_far_off_they_are() -> None:
+    for count in (9, 25):
+        given, found = worlds(count)
+        assert 0 < unit_between(given, found).error < 0.1
+        assert unit_between([*given[2:], *given[:2]], found).error > 0.5, "of other photographs"
+    two = worlds(3)[0][:2]
+    assert unit_between([*two, two[0]], [*two, two[0]]).error == pytest.approx(0, abs=1e-9)
 
 
 def test_cameras_in_one_place_say_no_scale() -> None:
     apart = worlds(3)[0]
     together = [apart[0]] * 3
     with pytest.raises(UsageError, match="the cameras stand in one place"):
-        scale_between(together, apart)
+        unit_between(together, apart)
     with pytest.raises(UsageError, match="the network finds all the cameras in one place"):
-        scale_between(apart, together)
+        unit_between(apart, together)
 
 
 # --- runs ----------------------------------------------------------------------------------------
@@ -288,6 +297,7 @@ def test_depth_comes_in_the_unit_of_the_given_cameras_and_these_come_back(
     assert (facts["kind"], facts["unit"]) == ("depth", "that of the given poses")
     assert facts["camera"]["from"] == "--poses"
     assert facts["scene"]["poses"] == "given"
+    assert 0 < facts["scene"]["cameras_apart"] < 1
     written = read_poses(str(tmp_path / "out" / "colmap"))
     for number, name in enumerate(NAMES):
         pose = written.of(source(f"{name}.png"))

@@ -103,7 +103,7 @@ def bench(
         ),
     ] = None,
     size: o.Size = None,
-    device: o.Device = "auto",
+    device: o.TorchDevice = "auto",
     dtype: o.DType = "auto",
     optimize: o.Optimize = True,
     batch_size: Annotated[

@@ -53,7 +53,7 @@ def calibrate(
         ),
     ] = False,
     offline: o.Offline = False,
-    device: o.Device = "auto",
+    device: o.TorchDevice = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", metavar="", help="JSON instead of text, e.g. [cyan]--json[/]")
     ] = False,

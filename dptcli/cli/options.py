@@ -36,7 +36,7 @@ Gives = Annotated[
         show_default=False,
         help="What the model's values are, where its files don't say it or are wrong: metres, "
         "inverse (large is near) or depth (large is far, no scale), "
-        "e.g. [cyan]-m ./foreign --gives metres[/]",
+        "e.g. [cyan]--gives metres[/]",
     ),
 ]
 Size = Annotated[
@@ -47,6 +47,15 @@ Size = Annotated[
         rich_help_panel=MODEL,
         help="What the network sees, HEIGHTxWIDTH or one number (the model's own by default): "
         "larger is finer and slower, e.g. [cyan]--size 518[/]",
+    ),
+]
+TorchDevice = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        rich_help_panel=MODEL,
+        show_default=False,
+        help="auto (the default), cpu, cuda, cuda:N or mps, e.g. [cyan]--device cuda:1[/]",
     ),
 ]
 Device = Annotated[
@@ -98,7 +107,7 @@ Offline = Annotated[
         rich_help_panel=MODEL,
         metavar="",
         help="Never download: built-in models, folders and the cache alone, e.g. "
-        "[cyan]-m dpt-large --offline[/]",
+        "[cyan]--offline[/]",
     ),
 ]
 Quiet = Annotated[

@@ -72,6 +72,23 @@ def test_no_command_shows_names_of_types_and_prose_fills_the_width(words, monkey
             assert len(line) + 1 + len(below.split()[0]) > 78, line
 
 
+# Options of other commands, or programs, that a help means.
+OTHERS = {"watch": {"--format"}, "bench": {"--runtime"}, "merge": {"--report"}}
+ANYWHERE = {"--choose", "-name", "-print0"}
+
+
+@pytest.mark.parametrize("words", WITHIN, ids=" ".join)
+def test_no_help_names_an_option_that_its_command_has_not(words):
+    command = load_command(words[0])
+    for word in words[1:]:
+        command = command.commands[word]
+    own = {"--help", "-h", *ANYWHERE, *OTHERS.get(words[-1], ())}
+    own |= {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    for param in command.params:
+        named = re.findall(r"(?<![\w-])--?[a-z][\w-]*", getattr(param, "help", None) or "")
+        assert {*named} <= own, param.name
+
+
 def _first_panel(lines):
     return next(line for line in lines if line.startswith("╭"))
 

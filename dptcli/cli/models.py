@@ -20,7 +20,7 @@ from dptcli.errors import ModelError, UsageError
 from dptcli.kinds import MEANINGS, kind_of
 from dptcli.model.families.entry import LABELS, CatalogEntry
 from dptcli.model.families.family import SEGMENT
-from dptcli.weights import hub
+from dptcli.weights import hub, hub_download
 from dptcli.weights.catalog import (
     CATALOG,
     entries_for,
@@ -29,6 +29,7 @@ from dptcli.weights.catalog import (
 )
 from dptcli.weights.folder import files_of, task_of
 from dptcli.weights.gives import described_config
+from dptcli.weights.hub_name import HubName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +123,7 @@ def download(names: Names, quiet: o.Quiet = False) -> int:
     """
     set_up_logging(verbose=False, quiet=quiet)
     if not quiet:
-        logging.getLogger(hub.__name__).setLevel(logging.INFO)  # tells the licence
+        logging.getLogger(hub_download.__name__).setLevel(logging.INFO)  # tells the licence
     for name in names:
         print(find_model(name, task=None, refresh=True), flush=True)
     return 0
@@ -194,7 +195,7 @@ def _facts(entry: CatalogEntry) -> dict[str, Any]:
     facts = dataclasses.asdict(entry)
     folder = entry.folder
     if entry.repository is not None:
-        named = hub.HubName(entry.repository, entry.revision)
+        named = HubName(entry.repository, entry.revision)
         folder = named.find(entry.original) if entry.original else hub.cached(named)
     return {
         **facts,

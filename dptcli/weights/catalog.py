@@ -15,6 +15,7 @@ from dptcli.model.families.entry import APACHE, LABELS, RELATIVE, CatalogEntry
 from dptcli.model.families.family import DEPTH, SEGMENT
 from dptcli.weights import DEFAULT_MODEL, hub
 from dptcli.weights.folder import HERE, ORIGINAL_SUFFIXES
+from dptcli.weights.hub_name import HubName, parse_name
 
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 
@@ -105,7 +106,7 @@ def find_model(
     )
 
 
-def hub_name(name: str | Path, access: Access = HERE) -> hub.HubName:
+def hub_name(name: str | Path, access: Access = HERE) -> HubName:
     """The repository and revision that a short name or `owner/name[@revision]` stands for.
 
     Raises ModelError for a name that can be neither, and for a built-in model.
@@ -114,8 +115,8 @@ def hub_name(name: str | Path, access: Access = HERE) -> hub.HubName:
     for entry in entries_for(name):
         if entry.repository is None:
             raise ModelError(f"model {short!r} is built in: it is part of the package")
-        return hub.HubName(entry.repository, revision or entry.revision, access)
-    parsed = hub.parse_name(str(name))
+        return HubName(entry.repository, revision or entry.revision, access)
+    parsed = parse_name(str(name))
     if parsed is None:
         raise MissingModelError(
             f"unknown model {str(name)!r}; {_hint(name)}give a folder, owner/name on the hub, "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dptcli.errors import MissingModelError, ModelError
 
 if TYPE_CHECKING:
-    from dptcli.weights.hub import HubName
+    from dptcli.weights.hub_name import HubName
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from dptcli.model.access import Access
 from dptcli.weights import hub
 from dptcli.weights.catalog import entries_for, find_model, hub_name
 from dptcli.weights.folder import HERE, task_of
+from dptcli.weights.hub_name import parse_name
 
 
 def model_folder(
@@ -61,4 +62,4 @@ def _is_path(source: str | Path) -> bool:
     """Whether a source can only be a path: what is there, and what cannot be a name."""
     if isinstance(source, Path) or Path(source).exists():
         return True
-    return not entries_for(source) and hub.parse_name(source) is None
+    return not entries_for(source) and parse_name(source) is None

@@ -24,8 +24,8 @@ from dptcli import (
 )
 from dptcli.cli import main
 from dptcli.errors import ConfigError
-from dptcli.weights import hub
 from dptcli.weights.catalog import entries_for, hub_name
+from dptcli.weights.hub_download import show_licence
 from dptcli.weights.load import load_model
 
 REFERENCE = transformers.CHMv2ForDepthEstimation
@@ -275,6 +275,6 @@ def test_a_publishers_own_licence_is_shown_with_its_place(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     [entry] = entries_for("chmv2")
-    hub._show_licence(hub_name("chmv2"), entry.licence)
+    show_licence(hub_name("chmv2"), entry.licence)
     assert "DINOv3 licence" in caplog.text
     assert "https://ai.meta.com" in caplog.text

@@ -13,8 +13,10 @@ import bpy
 import numpy as np
 from mathutils import Euler, Matrix, Vector
 
+from dptcli.training import worlds
 from dptcli.training.classes import CLASSES
 from dptcli.training.furniture import Piece
+from dptcli.training.imported import import_obj
 from dptcli.training.materials import RandomState, anything, choose_panorama, random_rgb
 
 Point = tuple[float, float, float]
@@ -176,7 +178,7 @@ class Stage:
 
     def _template(self, piece: Piece) -> Any:
         if piece.key not in self._templates:
-            self._templates[piece.key] = _import_obj(piece)
+            self._templates[piece.key] = import_obj(piece)
         return self._templates[piece.key]
 
     def any_piece(self, choices: Sequence[Piece]) -> Piece | None:
@@ -224,71 +226,20 @@ class Stage:
         """A sky with sun, or grey with clouds, as the world's light and background."""
         self.shows_sky = True
         rng = self.rng
-        nodes, links, background = _empty_world()
-        gradient = nodes.new("ShaderNodeTexSky")
-        gradient.sky_type = "NISHITA"
-        gradient.sun_disc = False
-        gradient.sun_elevation = math.radians(float(rng.uniform(4, 75)))
-        gradient.sun_rotation = float(rng.uniform(0, 2 * math.pi))
-        gradient.dust_density = float(rng.uniform(0.3, 4))
-        noise = nodes.new("ShaderNodeTexNoise")
-        noise.inputs["Scale"].default_value = float(rng.uniform(1, 5))
-        noise.inputs["Detail"].default_value = 8.0
-        noise.inputs["Distortion"].default_value = float(rng.uniform(0, 1.5))
-        ramp = nodes.new("ShaderNodeValToRGB")
-        low = float(rng.uniform(0.1, 0.35) if overcast else rng.uniform(0.4, 0.62))
-        ramp.color_ramp.elements[0].position = low
-        ramp.color_ramp.elements[1].position = min(low + float(rng.uniform(0.1, 0.4)), 1.0)
-        mix = nodes.new("ShaderNodeMixRGB")
-        level = float(rng.uniform(0.3, 1.2))
-        mix.inputs["Color2"].default_value = (level, level, level * 1.05, 1.0)
-        shift = nodes.new("ShaderNodeMapping")
-        shift.inputs["Location"].default_value = tuple(rng.uniform(-9, 9, 3))
-        shift.inputs["Scale"].default_value = (1.0, 1.0, float(rng.uniform(1.5, 4)))
-        coordinates = nodes.new("ShaderNodeTexCoord")
-        links.new(coordinates.outputs["Generated"], shift.inputs["Vector"])
-        links.new(shift.outputs["Vector"], noise.inputs["Vector"])
-        links.new(noise.outputs["Fac"], ramp.inputs["Fac"])
-        links.new(ramp.outputs["Color"], mix.inputs["Fac"])
-        scale = nodes.new("ShaderNodeVectorMath")
-        scale.operation = "SCALE"
-        scale.inputs["Scale"].default_value = 0.2
-        links.new(gradient.outputs["Color"], scale.inputs[0])
-        links.new(scale.outputs[0], mix.inputs["Color1"])
-        links.new(mix.outputs["Color"], background.inputs["Color"])
+        elevation = worlds.sky(rng, overcast=overcast)
         if not overcast or rng.random() < 0.2:
             sun = self.lamp("SUN", (0, 0, 50), float(rng.uniform(1.5, 5)), size=0.01)
-            tilt = math.pi / 2 - gradient.sun_elevation
+            tilt = math.pi / 2 - elevation
             sun.rotation_euler = (tilt, 0, float(rng.uniform(0, 2 * math.pi)))
 
     def surroundings(self, *, strength: float, indoors: bool) -> None:
         """A photographed panorama, one of those given or of Blender's own, all around."""
-        rng = self.rng
-        nodes, links, background = _empty_world()
-        picture = nodes.new("ShaderNodeTexEnvironment")
-        path = choose_panorama(rng, self.panoramas, indoors=indoors)
-        picture.image = bpy.data.images.load(str(path), check_existing=True)
-        turn = nodes.new("ShaderNodeMapping")
-        turn.inputs["Rotation"].default_value = (0, 0, float(rng.uniform(0, 2 * math.pi)))
-        coordinates = nodes.new("ShaderNodeTexCoord")
-        links.new(coordinates.outputs["Generated"], turn.inputs["Vector"])
-        links.new(turn.outputs["Vector"], picture.inputs["Vector"])
-        links.new(picture.outputs["Color"], background.inputs["Color"])
-        background.inputs["Strength"].default_value = strength
+        path = choose_panorama(self.rng, self.panoramas, indoors=indoors)
+        worlds.panorama(self.rng, path, strength=strength)
 
     def ambient(self, strength: float) -> None:
         """An even grey world, for rooms."""
-        world = bpy.context.scene.world or bpy.data.worlds.new("world")
-        bpy.context.scene.world = world
-        world.use_nodes = True
-        nodes = world.node_tree.nodes
-        nodes.clear()
-        output, background = nodes.new("ShaderNodeOutputWorld"), nodes.new("ShaderNodeBackground")
-        world.node_tree.links.new(background.outputs[0], output.inputs[0])
-        background.inputs["Color"].default_value = (
-            *random_rgb(self.rng, saturation=(0, 0.4), value=(0.9, 1.0)), 1.0,
-        )  # fmt: skip
-        background.inputs["Strength"].default_value = strength
+        worlds.even(self.rng, strength=strength)
 
     # -- camera -------------------------------------------------------------------------------
 
@@ -332,64 +283,3 @@ class Stage:
                     depths[row, column] = -(camera.matrix_world.inverted() @ where).z
                     seen.add(item.name)
         return depths, len(seen)
-
-
-def _empty_world() -> tuple[Any, Any, Any]:
-    """The nodes and links of a world that shows nothing yet, and its background's node."""
-    world = bpy.context.scene.world or bpy.data.worlds.new("world")
-    bpy.context.scene.world = world
-    world.use_nodes = True
-    nodes, links = world.node_tree.nodes, world.node_tree.links
-    nodes.clear()
-    output, background = nodes.new("ShaderNodeOutputWorld"), nodes.new("ShaderNodeBackground")
-    links.new(background.outputs[0], output.inputs[0])
-    # The full map of where the sky is bright takes longer to compute than a frame.
-    world.cycles.sampling_method, world.cycles.sample_map_resolution = "MANUAL", 64
-    return nodes, links, background
-
-
-def _import_obj(piece: Piece) -> Any:
-    """The model as one mesh, standing on its origin in its catalogue size; None if it is empty."""
-    before = set(bpy.data.objects)
-    bpy.ops.wm.obj_import(
-        filepath=str(piece.obj), forward_axis="NEGATIVE_Z", up_axis="Y", validate_meshes=True
-    )
-    items = [item for item in bpy.data.objects if item not in before]
-    meshes = [item for item in items if item.type == "MESH" and len(item.data.polygons)]
-    if not meshes:
-        bpy.data.batch_remove(items)
-        return None
-    with bpy.context.temp_override(
-        active_object=meshes[0], selected_objects=meshes, selected_editable_objects=meshes
-    ):
-        if len(meshes) > 1:
-            bpy.ops.object.join()
-    item = meshes[0]
-    data = item.data
-    _forget_absent_textures(data)
-    data.transform(item.matrix_world)
-    flat = np.empty(len(data.vertices) * 3)
-    data.vertices.foreach_get("co", flat)
-    points = flat.reshape(-1, 3)
-    low, high = points.min(axis=0), points.max(axis=0)
-    extent = np.maximum(high - low, 1e-6)
-    ratio = np.asarray(piece.size_m) / extent
-    if ratio.max() / max(ratio.min(), 1e-9) > 4:  # a flat or a turned model: keep its shape
-        ratio = np.full(3, float(np.median(ratio)))
-    base = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
-    data.vertices.foreach_set("co", ((points - base) * ratio).ravel())
-    data.update()
-    data.use_fake_user = True
-    bpy.data.batch_remove([other for other in bpy.data.objects if other not in before])
-    return data
-
-
-def _forget_absent_textures(mesh: Any) -> None:
-    """Blender paints a texture whose file is absent magenta; the plain colour is meant instead."""
-    for material in mesh.materials:
-        if material is None or material.node_tree is None:
-            continue
-        nodes = material.node_tree.nodes
-        for node in [node for node in nodes if node.type == "TEX_IMAGE"]:
-            if node.image is None or not min(node.image.size):
-                nodes.remove(node)

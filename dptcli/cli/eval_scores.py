@@ -31,7 +31,7 @@ _HEADINGS = {
     "ordinal": ("ordi-\nnal", 3),
 }
 _SEGMENT_SCORES = ("miou", "pixel_accuracy", "mean_accuracy")
-BASELINE_NAME = "lower is nearer"
+BASELINE_NAME = "a mere guess"
 _LOOK: dict[str, Any] = {
     "box": None,
     "pad_edge": False,
@@ -58,6 +58,7 @@ def depth_table(report: DepthReport, *, title: str) -> Table:
         table.add_row()
         table.add_row(f"[italic]{BASELINE_NAME}[/]")
         _add_depth_rows(table, report, baseline=True)
+        table.caption = f"{caption} The guess: the lower in the picture, the nearer."
     return table
 
 

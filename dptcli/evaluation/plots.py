@@ -67,7 +67,9 @@ def plot_errors(report: DepthReport) -> bytes:
     axes.set_ylabel("pixels, %")
     axes.set_ylim(bottom=0)
     dotted = any(result.baseline is not None for result in report.results)
-    axes.set_title("Depth errors" + " (dotted: lower is nearer)" * dotted, fontsize=10)
+    axes.set_title(
+        "Depth errors" + " (dotted: the guess that lower is nearer)" * dotted, fontsize=10
+    )
     axes.legend(fontsize=8)
     return _png(figure)
 

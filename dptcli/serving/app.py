@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.security import HTTPBearer
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -57,6 +58,9 @@ def make_app(
         redoc_url=None,
     )
 
+    # For the document, by which the page knows whether to ask for a token; see check.
+    secured = [] if token is None else [Security(HTTPBearer(auto_error=False))]
+
     def check(request: Request) -> None:
         """Raise RefusedError for whoever has no right to a result."""
         if token is not None:
@@ -90,6 +94,7 @@ def make_app(
             methods=["POST"],
             summary=f"What `dpt {task}` makes of a photograph",
             openapi_extra=describe(task, fields[task]),
+            dependencies=secured,
             response_class=Response,
         )
 
@@ -104,7 +109,12 @@ def make_app(
             }
         )
 
-    @app.get("/metrics", summary="Counts and times, for Prometheus", response_class=Response)
+    @app.get(
+        "/metrics",
+        summary="Counts and times, for Prometheus",
+        response_class=Response,
+        dependencies=secured,
+    )
     async def counts(request: Request) -> Response:
         try:
             check(request)

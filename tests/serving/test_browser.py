@@ -76,6 +76,19 @@ def test_a_photograph_is_sent_with_options_and_shown(page, server, tmp_path):
     assert severe == []
 
 
+def test_a_token_is_asked_for_only_where_the_server_wants_one(page, tmp_path):
+    field = page.find_element(By.ID, "token")
+    assert not field.is_displayed()
+    with serving("-m", save_varied(tmp_path / "depth"), DPT_SERVE_TOKEN="0123456789abcdef") as safe:
+        page.get(f"{safe.url}/docs")
+        wait(page, lambda: page.find_elements(By.CSS_SELECTOR, "body[data-ready]"))
+        (tmp_path / "photo.png").write_bytes(photograph(1, size=(60, 40)))
+        choose(page, tmp_path / "photo.png")
+        page.find_element(By.ID, "token").send_keys("0123456789abcdef")
+        send(page)
+        assert json.loads(said(page).text)["kind"] == "inverse_depth"
+
+
 def test_a_refusal_is_shown_in_its_own_words(page, tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     choose(page, tmp_path / "notes.txt")

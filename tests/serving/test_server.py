@@ -304,6 +304,7 @@ def test_openapi_describes_every_option_and_its_page_needs_nothing_from_elsewher
     assert options["anchor"]["type"] == "array"
     assert options["anchors"]["format"] == "binary"
     assert "[cyan]" not in json.dumps(document)
+    assert "security" not in json.dumps(document)
     page = client.get("/docs")
     assert page.status_code == 200
     assert not re.search(r"https?://", page.text)
@@ -325,6 +326,8 @@ def test_a_stop_finishes_what_was_taken_in_and_the_token_is_asked_for(models, nu
                 answer = client.get("/metrics", headers=headers)
                 assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
             assert client.get("/health").status_code == 200
+            document = client.get("/openapi.json").json()
+            assert "security" in document["paths"]["/segment"]["post"], "its page shows the field"
             assert ask(client, photograph(1), task="segment").status_code == 401
         right = head(len(body), path="/segment").replace(
             b"Host", f"Authorization: Bearer {token}\r\nHost".encode()

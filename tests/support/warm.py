@@ -10,6 +10,7 @@ the run's streams close when that is done.
 """
 
 import array
+import contextlib
 import io
 import json
 import os
@@ -77,6 +78,8 @@ def serve(address: str) -> None:
                 events.register(client, selectors.EVENT_READ, (pid, ended, client))
                 continue
             pid, ended, client = key.data
+            if client.fileno() < 0:
+                continue  # its run has ended in this very round
             if key.fileobj is client:
                 numbers = client.recv(16) or bytes([signal.SIGKILL])  # whoever asked is gone
                 for number in numbers:
@@ -90,7 +93,8 @@ def serve(address: str) -> None:
             os.close(ended)
             if client in events.get_map():
                 events.unregister(client)
-                client.sendall(code.to_bytes(4, "big", signed=True))
+                with contextlib.suppress(OSError):  # whoever asked is gone
+                    client.sendall(code.to_bytes(4, "big", signed=True))
             client.close()
 
 

@@ -7,3 +7,9 @@ Ray Data streams images from stage to stage, holds a stage back where the next o
 does again what a lost worker had under way: results are written whole or not at all, so doing one
 twice is harmless. Each process runs Pipeline's own methods.
 """
+
+from dptcli.running.machine import brief_waits
+
+# A cluster's processes have the environment of `ray start` and come here first, by the name of what
+# they are to run; its module imports torch.
+brief_waits()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dptcli.errors import UsageError
+from dptcli.running.machine import collector_rests
 
 if TYPE_CHECKING:
     from dptcli.cli.predicting.outputs import Needs
@@ -129,7 +130,8 @@ def options_for(request: "Request", needs: "Needs", **more: Any) -> "Options":
 
 def open_for(request: "Request", needs: "Needs", **more: Any) -> "Pipeline":
     """Load the request's model here; more: further fields of pipeline.Options."""
-    from dptcli import pipeline
+    with collector_rests():
+        from dptcli import pipeline
 
     wanted: dict[str, Any] = {
         "device": request.device,

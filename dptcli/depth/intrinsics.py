@@ -20,6 +20,17 @@ OPTION = "--intrinsics"
 _EXAMPLE = "fx,fy,cx,cy in pixels, e.g. 1520,1520,960,540, a JSON or a COLMAP cameras.txt"
 _NAMES = ("fx", "fy", "cx", "cy")
 _MATRICES = ("intrinsics", "K", "camera_matrix", "intrinsic_matrix")
+_BENT = (
+    "distortion_coefficients",
+    "dist_coeffs",
+    "dist_coeff",
+    "dist",
+    "D",
+    "k1",
+    "k2",
+    "p1",
+    "p2",
+)
 _SHAPE_SLACK = 0.01  # of two shapes that count as the same: sizes are rounded
 _ROW = re.compile(r"^\d+\s+[A-Z_]+\s+\d+\s+\d+\s", re.MULTILINE)  # of cameras.txt
 
@@ -57,6 +68,12 @@ class Intrinsics:
                     f"{OPTION}: the principal point {self.cx:g},{self.cy:g} lies outside the "
                     f"photograph of {at}; give them for its size, or a JSON with width and height"
                 )
+            if self._has_middle(hw[::-1], slack=0.03) and not self._has_middle(hw, slack=0.1):
+                raise ImageError(
+                    f"{OPTION}: the principal point {self.cx:g},{self.cy:g} is the middle of a "
+                    f"picture of {hw[0]}×{hw[1]}, and upright the photograph is {at}; give the "
+                    "camera of the upright one"
+                )
             return Lens(self.fx, self.fy, self.cx, self.cy, hw, OPTION)
         own = Lens(self.fx, self.fy, self.cx, self.cy, self.hw, OPTION)
         across, down = hw[1] / self.hw[1], hw[0] / self.hw[0]
@@ -66,6 +83,10 @@ class Intrinsics:
                 f"{at}, another shape; give the camera of the whole upright photograph"
             )
         return own.at(hw)
+
+    def _has_middle(self, hw: Size, *, slack: float) -> bool:
+        """Whether the principal point is near the middle of pictures of `hw`; in shares of it."""
+        return max(abs(self.cx / hw[1] - 0.5), abs(self.cy / hw[0] - 0.5)) <= slack
 
 
 def parse_intrinsics(text: str) -> Intrinsics:
@@ -105,8 +126,10 @@ def _from_json(content: str, path: Path) -> Intrinsics:
     if isinstance(found, Mapping) and isinstance(found.get("camera"), Mapping):
         found = found["camera"]
     said: Mapping[str, Any] = found if isinstance(found, Mapping) else {"K": found}
+    if any(_is_set(said.get(key)) for key in _BENT):
+        logger.warning("%s %s: %s", OPTION, name, DISTORTED)
     try:
-        width, height = said.get("width"), said.get("height")
+        width, height = (said.get(key, said.get(f"image_{key}")) for key in ("width", "height"))
         hw = None if width is None or height is None else (int(height), int(width))
         if all(key in said for key in _NAMES):
             return _made([float(said[key]) for key in _NAMES], hw)
@@ -116,6 +139,15 @@ def _from_json(content: str, path: Path) -> Intrinsics:
         raise UsageError(
             f"{OPTION} {name} names no fx, fy, cx, cy and no 3×3 matrix K; give {_EXAMPLE}"
         ) from error
+
+
+def _is_set(distortion: Any) -> bool:
+    """Whether some number in it, however it is wrapped, is not zero."""
+    if isinstance(distortion, Mapping):
+        return _is_set(distortion.get("data"))
+    if isinstance(distortion, Sequence) and not isinstance(distortion, str):
+        return any(map(_is_set, distortion))
+    return isinstance(distortion, int | float) and distortion != 0
 
 
 def _of_matrix(matrix: Any) -> tuple[float, float, float, float]:

@@ -58,10 +58,11 @@ K = [[150, 0, 90], [0, 140, 55], [0, 0, 1]]
             "width": 200,
             "height": 100,
         },
+        {"camera_matrix": K, "image_width": 200, "image_height": 100},
         {"intrinsic_matrix": [150, 0, 0, 0, 140, 0, 90, 55, 1], "width": 200, "height": 100},
         {"camera": {"fx": 150, "fy": 140, "cx": 90, "cy": 55, "width": 200, "height": 100}},
     ],
-    ids=["numbers", "matrix", "ROS", "Open3D", "sidecar"],
+    ids=["numbers", "matrix", "ROS", "OpenCV", "Open3D", "sidecar"],
 )
 def test_json_of_several_writers_is_read(tmp_path, content):
     path = tmp_path / "camera.json"
@@ -70,6 +71,20 @@ def test_json_of_several_writers_is_read(tmp_path, content):
     assert parse_intrinsics(str(path)).hw == (100, 200)
     path.write_text(json.dumps(K))
     assert numbers(parse_intrinsics(str(path))) == (150, 140, 90, 55)
+
+
+@pytest.mark.parametrize(
+    "bent",
+    [{"distortion_coefficients": {"rows": 1, "cols": 5, "data": [0, 0.1, 0, 0, 0]}}, {"k1": 0.1}],
+    ids=["OpenCV", "numbers"],
+)
+def test_distortion_in_json_is_said_to_be_ignored(tmp_path, caplog, bent):
+    path = tmp_path / "camera.json"
+    for zero in (True, False):
+        text = json.dumps({"K": K, **bent})
+        path.write_text(text.replace("0.1", "0.0") if zero else text)
+        parse_intrinsics(str(path))
+        assert ("distortion is ignored" in caplog.text) == (not zero)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +122,15 @@ def test_a_camera_of_another_size_is_scaled_and_of_another_shape_refused():
     assert plain.lens((300, 400)).cx == 90
     with pytest.raises(ImageError, match="lies outside the photograph of 80×40"):
         plain.lens((40, 80))
+
+
+def test_a_camera_of_the_picture_as_it_is_stored_is_none_of_the_upright_one():
+    camera = Intrinsics(3000, 3000, 2010, 1520)
+    assert camera.lens((3024, 4032)).cx == 2010
+    with pytest.raises(ImageError, match="the middle of a picture of 4032×3024, and upright"):
+        camera.lens((4032, 3024))
+    assert Intrinsics(3000, 3000, 1900, 1300).lens((4032, 3024)).cx == 1900, "a cut from a larger"
+    assert Intrinsics(900, 900, 525, 500).lens((1050, 1000)).cx == 525, "nearly square"
 
 
 def test_at_most_one_thing_is_said_of_the_camera():

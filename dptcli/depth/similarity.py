@@ -18,6 +18,7 @@ _NUM_DRAWS = 10
 _SEED = 42
 # Of how far cameras are from the world's origin: nearer to each other is one place.
 _LEAST_SHARE = 1e-7
+_NETWORKS_LEAST = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,24 @@ def places_of(extrinsics: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]
     """Where cameras stand in the world, (N, 3). extrinsics: world to camera, (3, 4) each."""
     stacked = np.asarray(extrinsics, np.float64)
     return np.asarray(-np.einsum("nij,ni->nj", stacked[:, :, :3], stacked[:, :, 3]))
+
+
+def in_even_unit(extrinsics: Sequence[NDArray[np.floating]]) -> list[NDArray[np.float64]]:
+    """The same cameras in a unit that makes a network's answer the same whatever theirs is.
+
+    The network takes the median distance from the first camera for its unit, but never less than a
+    tenth of the given one, and of two cameras that median is the first one's own 0.
+    """
+    places = places_of(extrinsics)
+    apart = np.sort(np.linalg.norm(places - places[0], axis=1))
+    middle = apart[(len(apart) - 1) // 2]
+    if middle > 0:
+        factor = 1 / middle
+    else:
+        factor = _NETWORKS_LEAST / np.median(apart[apart > 0]) if apart.any() else 1.0
+    scaled = np.array(extrinsics, np.float64)
+    scaled[:, :, 3] *= factor
+    return [*scaled]
 
 
 def stand_apart(places: NDArray[np.float64]) -> bool:

@@ -20,7 +20,7 @@ from dptcli.depth.colmap_files import MARK
 from dptcli.depth.poses import UNIT as POSED_UNIT
 from dptcli.depth.poses import Poses
 from dptcli.depth.scene import View, cloud_of, write_cloud
-from dptcli.depth.similarity import unit_between
+from dptcli.depth.similarity import in_even_unit, unit_between
 from dptcli.errors import UsageError
 from dptcli.pipeline import Pipeline, Prediction, Save
 from dptcli.processing.processor import Prepared
@@ -97,7 +97,7 @@ def _run_posed(
     """
     given = [poses.of(item.job.source).extrinsics for item in items]
     seen = []
-    for item, pose in zip(items, given, strict=True):
+    for item, pose in zip(items, in_even_unit(given), strict=True):
         lens, prepared = item.sample.lens, item.sample.prepared
         assert lens is not None
         matrices = {"extrinsics": pose, "intrinsics": lens.at(prepared.network_hw).matrix()}

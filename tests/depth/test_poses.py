@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from depth_anything_3_nested_folder import save_authors_nested
 from depth_anything_3_views_folder import save_authors_views
 from numpy.typing import NDArray
@@ -17,10 +18,11 @@ from process import environment, warm_dpt
 
 from dptcli.depth.camera import Camera, lens_of
 from dptcli.depth.poses import poses_digest, read_poses
-from dptcli.depth.similarity import unit_between
+from dptcli.depth.similarity import in_even_unit, unit_between
 from dptcli.errors import ImageError, UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.inputs.search import LeftOut
+from dptcli.model.families.depth_anything_3_views.given import numbers_of
 
 NAMES = ("a", "b", "c")
 SAME = contextlib.nullcontext()
@@ -234,6 +236,21 @@ def test_cameras_that_the_network_puts_elsewhere_say_how_far_off_they_are() -> N
         assert unit_between([*given[2:], *given[:2]], found).error > 0.5, "of other photographs"
     two = worlds(3)[0][:2]
     assert unit_between([*two, two[0]], [*two, two[0]]).error == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_the_network_is_told_the_same_of_cameras_in_any_unit(count: int, unit: float) -> None:
+    given = worlds(count)[0]
+    lenses = torch.eye(3).expand(1, count, 3, 3)
+
+    def told(unit: float) -> torch.Tensor:
+        scaled = [np.column_stack([pose[:, :3], unit * pose[:, 3]]) for pose in given]
+        return numbers_of(torch.from_numpy(np.array(in_even_unit(scaled)))[None], lenses, (42, 42))
+
+    torch.testing.assert_close(told(unit), told(5.0))
+    distances = told(unit)[0, :, :3].norm(dim=-1).sort().values
+    assert distances[max(1, (count - 1) // 2)] == pytest.approx(1, 1e-5)
 
 
 def test_cameras_in_one_place_say_no_scale() -> None:

@@ -322,7 +322,12 @@ class Pipeline:
             if is_depth:
                 limits = finite_range(at_size(cropped, (height, width), self.loaded).numpy())
             hw = target_hw(prepared.source_hw, (height, width), self.options.target_size)
-            values = at_size(cropped, hw, self.loaded) if is_depth else label_map(cropped, hw)
+            placed = None if self.options.sky == "keep" else sky
+            values = (
+                at_size(cropped, hw, self.loaded, sky=placed)
+                if is_depth
+                else label_map(cropped, hw)
+            )
             return Prediction(
                 values.numpy(),
                 sample.rgb,

@@ -128,4 +128,8 @@ def _restore(pipeline: Pipeline, job: Job, item: _Spooled) -> Prediction:
         hw = target_hw(known.source_hw, (depth.shape[0], depth.shape[1]), options.target_size)
         if known.extent is not None:
             return replace(known, values=resized(depth.numpy(), hw, known.extent), rgb=rgb)
-        return replace(known, values=at_other_size(depth, hw, pipeline.loaded).numpy(), rgb=rgb)
+        sky = None
+        if known.sky is not None and options.sky != "keep":
+            sky = torch.from_numpy(known.sky)
+        values = at_other_size(depth, hw, pipeline.loaded, sky=sky)
+        return replace(known, values=values.numpy(), rgb=rgb)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 _QUANTILE = 0.99  # the authors' of Depth Anything 3
 _TOO_FEW = 10  # pixels, of sky or of all else, that change nothing
 _SAMPLED = 1_000_000
+_REACH = 2  # pixels that a bicubic kernel takes on each side
 
 
 def sky_far(depth: torch.Tensor, sky: torch.Tensor, *, near_is_large: bool = False) -> torch.Tensor:
@@ -28,3 +29,27 @@ def mask_at(sky: torch.Tensor, hw: tuple[int, int]) -> NDArray[np.bool_]:
     """A mask, bool (h, w), at (height, width) `hw`, by the nearest pixel."""
     resized = F.interpolate(sky[None, None].float(), hw, mode="nearest-exact")[0, 0]
     return np.asarray(resized.numpy() > 0)
+
+
+def without_jump(depth: torch.Tensor, sky: torch.Tensor) -> torch.Tensor:
+    """Depth (H, W) whose sky begins as what lies beside it, so that it can be resized.
+
+    Between a roof at 10 m and its sky at 200 there is nothing: a resized jump would give the roof's
+    edge some 100 m, or, since bicubic overshoots, less than 0. The sky itself is put in afterwards.
+    """
+    filled = torch.where(sky, 0, depth.float())[None, None]
+    known = (~sky).float()[None, None]
+    for _ in range(_REACH):
+        sums, shares = (F.avg_pool2d(maps, 3, 1, 1) for maps in (filled, known))
+        grown = (known == 0) & (shares > 0)
+        filled = torch.where(grown, sums / shares, filled)
+        known = torch.where(grown, 1, known)
+    return torch.where(known[0, 0] > 0, filled[0, 0], depth.float())
+
+
+def put_in(depth: torch.Tensor, ended: torch.Tensor, sky: torch.Tensor) -> torch.Tensor:
+    """Depth (H, W) with the sky of the smaller map `ended` (h, w), sharp where it begins."""
+    hw = (depth.shape[0], depth.shape[1])
+    both = torch.stack((ended.float(), sky.float()))[None]
+    of_sky, is_sky = F.interpolate(both, hw, mode="nearest-exact")[0]
+    return torch.where(is_sky > 0, of_sky, depth)

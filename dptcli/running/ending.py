@@ -17,7 +17,7 @@ from dptcli.inputs.find import ImageSource
 from dptcli.kinds import near_is_large
 from dptcli.processing.postprocess import crop_padding, resize_depth
 from dptcli.processing.processor import Prepared
-from dptcli.processing.sky import sky_far
+from dptcli.processing.sky import put_in, sky_far, without_jump
 from dptcli.running.answer import ORIGIN, Answer
 from dptcli.running.seen import Sample
 from dptcli.weights.load import LoadedModel
@@ -142,11 +142,17 @@ def end_depth(
     return depth * (lens.at(network_hw).mean_focal_px / reference_px), sky
 
 
-def at_size(ended: Tensor, hw: tuple[int, int], loaded: LoadedModel) -> Tensor:
+def at_size(
+    ended: Tensor, hw: tuple[int, int], loaded: LoadedModel, *, sky: Tensor | None = None
+) -> Tensor:
     """What `end_depth` gives (h, w) -> depth of the model's kind at (height, width) `hw`.
 
     What is 1 / metres is resized so, which keeps far from bleeding into near, and turned after.
+    sky: bool (h, w), where a value was put in that has nothing to do with what is beside it.
     """
+    if sky is not None and tuple(ended.shape) != hw and bool(sky.any()):
+        resized = at_size(without_jump(ended, sky), hw, loaded)
+        return put_in(resized, ended, sky)
     if not is_canonical(loaded):
         return resize_depth(ended, hw, mode=loaded.processor.depth_mode)
     if tuple(ended.shape) != hw:
@@ -154,9 +160,11 @@ def at_size(ended: Tensor, hw: tuple[int, int], loaded: LoadedModel) -> Tensor:
     return 1 / ended.clamp(*_INVERSE_M)
 
 
-def at_other_size(depth: Tensor, hw: tuple[int, int], loaded: LoadedModel) -> Tensor:
+def at_other_size(
+    depth: Tensor, hw: tuple[int, int], loaded: LoadedModel, *, sky: Tensor | None = None
+) -> Tensor:
     """What `at_size` gave (h, w), at another size."""
-    return at_size(1 / depth if is_canonical(loaded) else depth, hw, loaded)
+    return at_size(1 / depth if is_canonical(loaded) else depth, hw, loaded, sky=sky)
 
 
 def _is_by_lens(loaded: LoadedModel, lens: Lens) -> bool:

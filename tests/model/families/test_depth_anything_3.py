@@ -266,6 +266,9 @@ def test_dpt_writes_depth_without_scale_and_its_sky(folder: Path, tmp_path: Path
         words = ("a.png", "-o", f"{sky}/", "-m", folder, "-f", "npy,color", "--size", "140")
         assert "assumed" not in dpt(*words, "--sky", sky, cwd=tmp_path)
         maps[sky] = np.load(tmp_path / sky / "a.npy")
+    words = ("a.png", "-o", "twice/", "-m", folder, "-f", "npy", "--size", "140")
+    dpt(*words, "--range", "global", cwd=tmp_path)
+    np.testing.assert_array_equal(np.load(tmp_path / "twice" / "a.npy"), maps["far"])
     facts = json.loads((tmp_path / "far" / "a.json").read_text())
     assert (facts["kind"], facts["polarity"]) == ("depth", "large is far")
     assert facts["unit"] == "none (the scale is unknown)"
@@ -275,6 +278,7 @@ def test_dpt_writes_depth_without_scale_and_its_sky(folder: Path, tmp_path: Path
     inner = ~masked
     np.testing.assert_array_equal(maps["mask"][inner], maps["far"][inner])
     assert np.median(maps["far"][masked]) > np.quantile(maps["keep"][inner], 0.9)
+    assert np.ptp(maps["far"][masked]) == 0, "one value, sharp where the sky begins"
     drawn = np.asarray(Image.open(tmp_path / "far" / "a.png").convert("L")).astype(int)
     near, far = (np.unravel_index(f(maps["far"]), drawn.shape) for f in (np.argmin, np.argmax))
     assert drawn[near] > drawn[far] + 50, "near is bright"

@@ -33,6 +33,8 @@ INPUT_NAME = "pixel_values"
 # Our kernels and theirs add in another order; what is wrong in earnest differs by far more.
 TOLERANCE = 1e-3
 _TRACED_GRID = (5, 7)
+_MOST_BYTES = 2**31 - 1  # of a protobuf message, which an ONNX file is
+_FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -76,20 +78,8 @@ def export_onnx(
     in any case. Nothing is put in place before it gave our output. Raises ModelError when the model
     cannot be exported or gives other numbers, and ImageError when the file cannot be written.
     """
-    if loaded.calibration is not None:
-        raise ModelError(
-            f"model {loaded.name!r} is calibrated, which the graph would not be; export the model "
-            "that it was made of, and apply scale and shift of its config.json"
-        )
+    require_exportable(loaded)
     _import_onnx()
-    if loaded.takes_prompt:
-        raise ModelError(
-            f"model {loaded.name!r} takes a depth map beside the image, and what is exported here "
-            "takes images alone"
-        )
-    refused = getattr(loaded.model.config, "not_for_onnx", None)
-    if refused is not None:
-        raise ModelError(f"model {loaded.name!r} is not exported: {refused}")
     net = _MapOnly(loaded).eval()
     multiple = _multiple_of(loaded)
     own_hw = _own_hw(loaded)
@@ -106,6 +96,29 @@ def export_onnx(
     except OSError as error:
         raise ImageError(f"cannot write {str(out)!r}: {error.strerror or error}") from error
     return Exported(**{**vars(exported), "path": out})
+
+
+def require_exportable(loaded: LoadedModel) -> None:
+    """Raise ModelError for a model that has no graph. It needs no weights to tell."""
+    if loaded.calibration is not None:
+        raise ModelError(
+            f"model {loaded.name!r} is calibrated, which the graph would not be; export the model "
+            "that it was made of, and apply scale and shift of its config.json"
+        )
+    if loaded.takes_prompt:
+        raise ModelError(
+            f"model {loaded.name!r} takes a depth map beside the image, and what is exported here "
+            "takes images alone"
+        )
+    reason = getattr(loaded.model.config, "not_for_onnx", None)
+    size_bytes = loaded.model.num_parameters() * _FLOAT32_BYTES
+    if reason is None and size_bytes > _MOST_BYTES:
+        reason = (
+            f"its {size_bytes / 1e9:.1f} GB of weights are more than the 2 GB that an ONNX file "
+            "holds; take a smaller one of its family"
+        )
+    if reason is not None:
+        raise ModelError(f"model {loaded.name!r} is not exported: {reason}")
 
 
 def _export_checked(

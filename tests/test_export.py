@@ -259,3 +259,14 @@ def test_without_the_extra_one_line_says_how_to_install_it(missing, tmp_path, ca
     error = capsys.readouterr().err
     assert "pip install 'dptcli[onnx]'" in error
     assert error.count("\n") == 1
+
+
+def test_a_model_beyond_what_a_file_holds_is_refused_before_its_weights_are_read(tmp_path, capsys):
+    folder = save_tiny(tmp_path / "model", task="depth")
+    path = folder / "config.json"
+    wide = {"hidden_size": 4096, "num_attention_heads": 32, "intermediate_size": 16384}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **wide}))
+    assert main(["export", str(folder), str(tmp_path / "out.onnx")]) == 2
+    error = capsys.readouterr().err
+    assert "GB of weights are more than the 2 GB that an ONNX file holds" in error
+    assert error.count("\n") == 1

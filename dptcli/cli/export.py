@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -87,10 +87,12 @@ def export(
     if isinstance(hw, int):
         hw = (hw, hw)
 
-    from dptcli.export import export_onnx
+    from dptcli.export import export_onnx, require_exportable
     from dptcli.weights.load import load_model
 
-    loaded = load_model(model, task=task, device="cpu", dtype="float32", gives=gives)
+    wanted: dict[str, Any] = {"task": task, "device": "cpu", "dtype": "float32", "gives": gives}
+    require_exportable(load_model(model, with_weights=False, **wanted))  # before gigabytes are read
+    loaded = load_model(model, **wanted)
     exported = export_onnx(loaded, output, opset=int(opset), fixed_hw=hw)
     if exported.input_hw is None:
         size = f"any size in multiples of {exported.multiple_of}"

@@ -22,6 +22,7 @@ def open_model(
     """
     if runtime == TORCH:
         return load_model(name, optimized=optimized, **wanted)
+    from dptcli.export import require_exportable
     from dptcli.runtimes.graphs import Graphs
     from dptcli.runtimes.network import RuntimeNetwork, stands_for
     from dptcli.runtimes.store import store_for
@@ -36,6 +37,7 @@ def open_model(
         load_model(name, with_weights=False, **bare).model
     )
     _refuse(loaded, runtime, in_order=in_order, tells_normals=tells_normals)
+    require_exportable(loaded)
     backend = backend_for(runtime, device=device, dtype=dtype)
     graphs = Graphs(store_for(loaded.folder, loaded.task), lambda: load_model(name, **plain))
     network = RuntimeNetwork(loaded.model.config, loaded.task, graphs, backend)

@@ -222,11 +222,12 @@ Views = Annotated[
 Poses = Annotated[
     str | None,
     typer.Option(
-        metavar="DIR",
+        metavar="PATH",
         show_default=False,
         rich_help_panel=SCENES,
-        help="With --views: where each camera stands, and its lens, from a COLMAP model or results "
-        "of --views; depth has their unit, e.g. [cyan]--views --poses sparse/0[/]",
+        help="With --views: where each camera stands, and its lens, from a COLMAP model, a "
+        "transforms.json or results of --views; depth has their unit, "
+        "e.g. [cyan]--views --poses sparse/0[/]",
     ),
 ]
 Panorama = Annotated[

@@ -1,4 +1,7 @@
-"""--poses: where each photograph's camera stands, and its lens, by COLMAP's files or sidecars."""
+"""--poses: where each photograph's camera stands, and its lens.
+
+By COLMAP's files, a transforms.json or the sidecars of a run with --views.
+"""
 
 import hashlib
 import json
@@ -23,6 +26,8 @@ from dptcli.depth.colmap_files import (
 from dptcli.depth.lens import Lens, Size
 from dptcli.depth.similarity import places_of, stand_apart
 from dptcli.depth.sparse import lens_at
+from dptcli.depth.transforms import NAME as TRANSFORMS
+from dptcli.depth.transforms import Lensed, read_transforms
 from dptcli.errors import UsageError
 from dptcli.inputs.decode import printable
 from dptcli.inputs.find import ImageSource
@@ -33,7 +38,10 @@ logger = logging.getLogger(__name__)
 OPTION = "--poses"
 UNIT = "that of the given poses"
 _COLMAP = ("cameras", "images")
-_EXAMPLE = "a COLMAP model (cameras and images, .txt or .bin), or results of dpt depth --views"
+_EXAMPLE = (
+    f"a COLMAP model (cameras and images, .txt or .bin), a {TRANSFORMS}, or results of dpt depth "
+    "--views"
+)
 _NUM_NAMED = 3  # photographs in an error message before it says how many more
 _TURN_SLACK = 1e-3  # sidecars hold six decimals
 
@@ -42,14 +50,17 @@ _TURN_SLACK = 1e-3  # sidecars hold six decimals
 class Pose:
     """One photograph's camera.
 
-    camera: in pixels of a picture of its own size. extrinsics: world to camera, float64 (3, 4).
+    camera: in pixels of a picture of its own size, or a horizontal field of view in radians.
+    extrinsics: world to camera, float64 (3, 4).
     """
 
-    camera: Lens
+    camera: Lensed
     extrinsics: NDArray[np.float64]
 
     def lens(self, hw: Size) -> Lens:
         """The camera in pixels of the photograph, of `hw`. Raises ImageError for another shape."""
+        if isinstance(self.camera, float):
+            return Lens.middle(hw[1] / 2 / math.tan(self.camera / 2), hw, OPTION)
         return lens_at(self.camera, hw, whose=OPTION)
 
 
@@ -99,17 +110,23 @@ class Poses:
 
 
 def read_poses(text: str) -> Poses:
-    """Read a folder, or one of COLMAP's files in it. Raises UsageError."""
+    """Read a folder, or one of the files in it that hold poses. Raises UsageError."""
     folder = _folder(text)
-    if not folder.is_dir():
+    transforms = _transforms_of(folder)
+    if transforms is None and not folder.is_dir():
         reason = "is a file" if folder.exists() else "does not exist"
         raise UsageError(f"{OPTION} {printable(text)} {reason}; give {_EXAMPLE}")
     try:
-        found = _from_colmap(folder) if _is_colmap(folder) else _from_sidecars(folder)
+        if transforms is not None:
+            found = _from_transforms(transforms)
+        else:
+            found = _from_colmap(folder) if _is_colmap(folder) else _from_sidecars(folder)
     except UsageError as error:
         raise UsageError(f"{OPTION}: {error}") from error
     if not found:
         raise UsageError(f"{OPTION} {printable(text)} holds no poses; give {_EXAMPLE}")
+    if transforms is not None:  # made of COLMAP's, mostly
+        return Poses(transforms, _by_either_name(found), is_of_upright=False)
     if not _is_colmap(folder):
         return Poses(folder, found)
     cameras_path, _ = model_paths(folder, names=_COLMAP)
@@ -119,9 +136,13 @@ def read_poses(text: str) -> Poses:
 def poses_digest(text: str) -> str:
     """A hash of the files that poses are read from."""
     folder = _folder(text)
-    files: Iterable[Path] = sorted(folder.rglob("*.json"))
-    if _is_colmap(folder):
+    transforms = _transforms_of(folder)
+    if transforms is not None:
+        files: Iterable[Path] = [transforms]
+    elif _is_colmap(folder):
         files = model_paths(folder, names=_COLMAP)
+    else:
+        files = sorted(folder.rglob("*.json"))
     digest = hashlib.blake2b(digest_size=8)
     for file in files:
         digest.update(file.name.encode("utf-8", "surrogateescape"))
@@ -140,7 +161,7 @@ def _key(name: str) -> str:
 
 
 def _by_either_name(found: Mapping[str, Pose]) -> dict[str, Pose]:
-    """COLMAP's names, and those without their endings that only one of them has."""
+    """Photographs' names, and those without their endings that only one of them has."""
     times = Counter(map(_key, found))
     alone = {_key(name): pose for name, pose in found.items() if times[_key(name)] == 1}
     return {**alone, **found}
@@ -148,6 +169,22 @@ def _by_either_name(found: Mapping[str, Pose]) -> dict[str, Pose]:
 
 def _is_colmap(folder: Path) -> bool:
     return any((folder / f"images{suffix}").is_file() for suffix in (".txt", ".bin"))
+
+
+def _transforms_of(folder: Path) -> Path | None:
+    """The transforms.json that is named, or lies in the folder without a COLMAP model."""
+    if folder.is_file():
+        return folder if folder.suffix == ".json" else None
+    inside = folder / TRANSFORMS
+    return inside if inside.is_file() and not _is_colmap(folder) else None
+
+
+def _from_transforms(path: Path) -> dict[str, Pose]:
+    """{name of a photograph: its camera}."""
+    return {
+        name: _checked(lens, extrinsics, f"{printable(path)}: {name}")
+        for name, (lens, extrinsics) in read_transforms(path, origin=OPTION).items()
+    }
 
 
 def _from_colmap(folder: Path) -> dict[str, Pose]:
@@ -196,9 +233,11 @@ def _from_sidecars(folder: Path) -> dict[str, Pose]:
     return found
 
 
-def _checked(lens: Lens, extrinsics: NDArray[np.float64], whose: str) -> Pose:
+def _checked(lens: Lensed, extrinsics: NDArray[np.float64], whose: str) -> Pose:
     """A camera that there can be. Raises UsageError."""
-    if not all(math.isfinite(value) and value > 0 for value in (lens.fx, lens.fy, *lens.hw)):
+    if isinstance(lens, Lens) and not all(
+        math.isfinite(value) and value > 0 for value in (lens.fx, lens.fy, *lens.hw)
+    ):
         raise UsageError(f"{whose}: fx {lens.fx:g} and fy {lens.fy:g} must be above 0")
     shape = extrinsics.shape
     if shape not in ((3, 4), (4, 4)) or not np.isfinite(extrinsics).all():

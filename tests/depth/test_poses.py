@@ -1,4 +1,4 @@
-"""--poses: cameras that are given, from COLMAP's files or a run's own, and depth in their unit."""
+"""--poses: cameras that are given, from files of COLMAP's or others, and depth in their unit."""
 
 import contextlib
 import json
@@ -107,6 +107,64 @@ def test_a_photograph_that_exif_turns_has_no_pose_of_colmaps(
         lens_of(Camera(poses=read_poses(str(folder))), hw, photo)
     cameras.write_text(f"# written by dptcli 0.1.0\n{cameras.read_text()}")
     assert lens_of(Camera(poses=read_poses(str(folder))), hw, photo).hw == hw, "upright by dpt"
+
+
+def write_transforms(path: Path, **changes: object) -> Path:
+    """The same cameras as `write_colmap` has them, for photographs in images/, b in a folder."""
+    frames: list[dict[str, Any]] = []
+    for number, file in enumerate(("./images/a.png", "images/in/b.png", "images/c")):
+        whole = np.vstack([extrinsics(number), [0, 0, 0, 1]])
+        to_world = np.linalg.inv(whole) @ np.diag([1, -1, -1, 1])  # OpenGL's axes
+        frames.append({"file_path": file, "transform_matrix": to_world.tolist()})
+    frames[1] |= dict(zip(("fl_x", "fl_y", "cx", "cy"), LENSES[1], strict=True))
+    said = {"w": 180, "h": 120, **dict(zip(("fl_x", "fl_y", "cx", "cy"), LENSES[0], strict=True))}
+    path.write_text(json.dumps({**said, "frames": frames, **changes}))
+    return path
+
+
+@pytest.mark.parametrize("given", [".", "transforms.json"])
+def test_transforms_of_instant_ngp_are_the_same_cameras(
+    tmp_path: Path, given: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_transforms(tmp_path / "transforms.json", k1=0.01)
+    poses = read_poses(str(tmp_path / given))
+    assert "distortion is ignored" in caplog.text
+    for number, name in enumerate(("a.jpg", "in/b.png", "c.png")):
+        pose = poses.of(source(name))
+        np.testing.assert_allclose(pose.extrinsics, extrinsics(number), atol=1e-9)
+        lens = pose.lens((120, 180))
+        assert (lens.fx, lens.fy, lens.cx, lens.cy) == LENSES[number % 2]
+    before = poses_digest(str(tmp_path / given))
+    write_transforms(tmp_path / "transforms.json")
+    assert poses_digest(str(tmp_path / given)) != before
+
+
+def test_an_angle_alone_is_the_lens_of_photographs_of_any_size(tmp_path: Path) -> None:
+    path = write_transforms(tmp_path / "transforms.json")
+    said = json.loads(path.read_text())
+    frames = [{k: frame[k] for k in ("file_path", "transform_matrix")} for frame in said["frames"]]
+    path.write_text(json.dumps({"camera_angle_x": np.pi / 2, "frames": frames}))
+    lens = read_poses(str(path)).of(source("c.png")).lens((120, 200))
+    assert (lens.fx, lens.fy, lens.cx, lens.cy) == pytest.approx((100, 100, 100, 60))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"camera_model": "OPENCV_FISHEYE"}, "the camera is OPENCV_FISHEYE"),
+        ({"w": None}, "a.png: no camera of fl_x, w and h, nor camera_angle_x"),
+        ({"frames": [{"transform_matrix": []}]}, "has no frames with a file_path each"),
+        ({"frames": [{"file_path": "a"}]}, "transform_matrix must be the 4×4"),
+        ({"frames": []}, "holds no poses"),
+    ],
+    ids=["fisheye", "no size", "no file", "no place", "empty"],
+)
+def test_transforms_without_what_is_needed_are_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = write_transforms(tmp_path / "transforms.json", **changes)
+    with pytest.raises(UsageError, match=message):
+        read_poses(str(path))
 
 
 def sidecar(folder: Path, name: str, **changes: object) -> Path:
@@ -319,7 +377,7 @@ def test_depth_comes_in_the_unit_of_the_given_cameras_and_these_come_back(
     for number, name in enumerate(NAMES):
         pose = written.of(source(f"{name}.png"))
         np.testing.assert_allclose(pose.extrinsics, extrinsics(number, 100), rtol=1e-5, atol=1e-4)
-        assert pose.camera.fx == pytest.approx(LENSES[number % 2][0])
+        assert pose.lens((120, 180)).fx == pytest.approx(LENSES[number % 2][0])
 
 
 def test_metres_of_a_network_give_way_to_the_unit_of_the_cameras(

@@ -30,8 +30,9 @@ from dptcli.depth.things import describe_boxes, describe_things, draw_things
 from dptcli.errors import UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.kinds import MEANINGS, Kind, near_is_large
+from dptcli.remote.places import RemotePath
 from dptcli.results.plan import Job, photo_facts
-from dptcli.results.sidecar import FILES_KEY, read_sidecar, sidecar_bytes
+from dptcli.results.sidecar import FILES_KEY, earlier_files, sidecar_bytes
 from dptcli.results.writers import write_picture, write_whole
 from dptcli.segments.maskfiles import Style, write_label_mask
 from dptcli.segments.masks import describe_segments
@@ -363,12 +364,8 @@ def _write_sidecar(
     *,
     keep: frozenset[Path],
 ) -> None:
-    """Write NAME.json; files that an earlier run made and this one kept stay described."""
-    if keep and path.is_file():
-        earlier = read_sidecar(path).get(FILES_KEY, {})
-        files = {
-            **{kept.name: earlier[kept.name] for kept in keep if kept.name in earlier},
-            **files,
-        }
+    """Write NAME.json; what an earlier run made and this one left as it is stays described."""
+    if keep or (not isinstance(path, RemotePath) and path.is_file()):
+        files = {**earlier_files(path, facts, keep=keep), **files}
     content = sidecar_bytes(facts, files)
     write_whole(path, lambda stream: stream.write(content))

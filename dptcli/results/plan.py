@@ -165,10 +165,15 @@ def refuse_existing(present: Sequence[Job], jobs: Sequence[Job]) -> NoReturn:
     """Say that results are in the way."""
     first = next(path for path in present[0].results if path.exists() or path.is_symlink())
     if len(jobs) == 1:
-        beside = ", which says what the result is," if first == present[0].sidecar else ""
+        if first == present[0].sidecar:
+            raise UsageError(
+                f"{str(first)!r}, which says what the result is, exists already; ask for all "
+                "formats of a photograph at once, e.g. -f ply,glb, add --overwrite, which keeps "
+                "what it says of the same result's other files, or name another"
+            )
         raise UsageError(
-            f"{str(first)!r}{beside} exists already; add --overwrite to replace or "
-            "--skip-existing to keep it, or name another"
+            f"{str(first)!r} exists already; add --overwrite to replace or --skip-existing to keep "
+            "it, or name another"
         )
     raise UsageError(
         f"{len(present)} of {len(jobs)} results exist already, the first is "

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ TEXT_KEY = "dptcli"
 
 # The key of NAME.json under which each file of the image has what holds for it alone.
 FILES_KEY = "files"
+
+# What a sidecar says where one of the formats asked for it, and which differs in nothing else.
+_OF_SOME_FORMATS = {"focal_px", "focal_y_px", "focal_from", "camera", "confidence"}
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -61,6 +64,29 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ImageError(f"{printable(path)} must hold an object, e.g. {{'kind': 'depth_m'}}")
     return facts
+
+
+def earlier_files(
+    path: Path, facts: Mapping[str, Any], *, keep: Collection[Path] = ()
+) -> dict[str, dict[str, Any]]:
+    """What NAME.json says of files that stay when it is written anew with these facts.
+
+    Those of `keep`, and where it is about the same result in other formats, all that are there:
+    `-o r.glb` after `-o r.ply` leaves both described. Raises ImageError for kept files' broken one.
+    """
+    try:
+        earlier = read_sidecar(path)
+    except (OSError, ImageError):
+        if keep and path.is_file():
+            raise
+        return {}
+    found = earlier.pop(FILES_KEY, None)
+    files = found if isinstance(found, dict) else {}
+    stay = {kept.name for kept in keep}
+    now = json.loads(json_text(facts))
+    if all(earlier.get(key) == now.get(key) for key in {*earlier, *now} - _OF_SOME_FORMATS):
+        stay |= {name for name in files if path.with_name(name).is_file()}
+    return {name: about for name, about in files.items() if name in stay}
 
 
 def facts_about(path: Path, own: Mapping[str, Any]) -> dict[str, Any]:

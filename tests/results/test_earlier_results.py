@@ -66,6 +66,20 @@ def test_a_file_that_the_sidecar_does_not_name_gets_no_facts_from_it(dpt):
         assert "kind" not in describe(Path("out", name))
 
 
+def test_two_formats_of_one_result_may_come_one_after_the_other(dpt, capsys):
+    dpt("depth", "-o", "r.ply")
+    dpt("depth", "-o", "r.npy", expect=2)
+    assert "at once, e.g. -f ply,glb, add --overwrite" in capsys.readouterr().err
+    dpt("depth", "-o", "r.npy", "--overwrite")
+    said = json.loads(Path("r.json").read_text())["files"]
+    assert {name: about["format"] for name, about in said.items()} == {
+        "r.ply": "ply",
+        "r.npy": "npy",
+    }
+    dpt("depth", "-o", "r.pfm", "--refine-edges", "--overwrite")
+    assert list(json.loads(Path("r.json").read_text())["files"]) == ["r.pfm"], "of another result"
+
+
 @pytest.mark.parametrize("words", [["--range", "percentile"], ["--range", "2:2.01"]], ids=str)
 def test_values_that_a_range_cut_off_count_as_error(dpt, words):
     dpt("depth", "-o", "exact", "-f", "npy")

@@ -77,8 +77,9 @@ def _depth_anything_metric() -> list[CatalogEntry]:
 
 def _distill_any_depth() -> list[CatalogEntry]:
     note = (
-        "The code is under MIT; which licence the weights' own page names is not known here. They "
-        "start from Depth Anything V2's"
+        "Its authors' first repository, xingyang1/Distill-Any-Depth, is under Apache-2.0; which "
+        "licence this one's page names is not known here. The weights start from Depth Anything "
+        "V2's"
     )
     return [
         CatalogEntry(

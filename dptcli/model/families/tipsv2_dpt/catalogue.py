@@ -14,7 +14,7 @@ ENTRIES = (
         parameters=158_007_257,
         input_size="448",
         licence=APACHE,
-        good_for="rooms; `dpt segment` gives its 150 classes of ADE20K",
+        good_for="rooms, with normals; `dpt segment`: ADE20K's 150 classes",
         repository="google/tipsv2-b14-dpt",
         note="Depth up to 10 m and surface normals were learnt from rooms (NYU), classes from "
         "ADE20K. All three come in one run: dpt depth --with-segments -f color,normals.",

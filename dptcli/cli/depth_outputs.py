@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dptcli.cli.predicting.request import Request
     from dptcli.depth.anchors import Anchors
     from dptcli.depth.boxes import Boxes
+    from dptcli.depth.camera import Camera
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.depth.poses import Poses
     from dptcli.depth.prompts import Prompts
@@ -55,15 +56,10 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
     if given["confidence"] and not any(item.needs_sure or item.name == "npz" for item in formats):
         raise UsageError("--confidence goes into files of its own: add -f confidence, or -f npz")
     max_points = o.parse_max_pixels(given["max_points"], option="--max-points")
-    wide = {
-        name: None if given[name] is None else o.parse_number(f"--{name}", given[name], example=e)
-        for name, e in (("fov", "65"), ("focal", "28"))
-    }
+    camera = read_camera(given)
     edge_cut_deg = _edge_cut(given, formats)
 
-    from dptcli.depth.camera import Camera
     from dptcli.depth.colormaps import DEFAULT_COLORMAP, depth_lut
-    from dptcli.depth.intrinsics import parse_intrinsics
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.depth.picture import Look, parse_range
 
@@ -89,15 +85,7 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         formats=formats,
         look=look,
         refine=given["refine_edges"],
-        camera=Camera(
-            fov_deg=wide["fov"],
-            focal_35mm=wide["focal"],
-            intrinsics=None
-            if given["intrinsics"] is None
-            else parse_intrinsics(given["intrinsics"]),
-            sparse=sparse,
-            poses=poses,
-        ),
+        camera=replace(camera, sparse=sparse, poses=poses),
         sparse=sparse,
         mirrored=given["confidence"],
         max_points=max_points or 0,
@@ -107,6 +95,21 @@ def read_outputs(request: "Request", given: Mapping[str, Any]) -> "DepthOutputs"
         shows_things=given["show_things"],
         sky=d.check_sky(given["sky"]),
     )
+
+
+def read_camera(given: Mapping[str, Any]) -> "Camera":
+    """Read what is known of the camera of all photographs. Raises UsageError."""
+    wide = {
+        name: None if given[name] is None else o.parse_number(f"--{name}", given[name], example=e)
+        for name, e in (("fov", "65"), ("focal", "28"))
+    }
+
+    from dptcli.depth.camera import Camera
+    from dptcli.depth.intrinsics import parse_intrinsics
+
+    text = given["intrinsics"]
+    intrinsics = None if text is None else parse_intrinsics(text)
+    return Camera(fov_deg=wide["fov"], focal_35mm=wide["focal"], intrinsics=intrinsics)
 
 
 def _check_colmap(request: "Request", given: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import typer
 from dptcli.cli import eval_options as e
 from dptcli.cli import options as o
 from dptcli.cli.commands import Group
+from dptcli.cli.eval_told import prompt_sources, read_known_camera, read_known_prompts
 from dptcli.cli.predicting.runtime import runtime_found
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
@@ -21,10 +22,10 @@ from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from dptcli.cli.eval_report import Destination
+    from dptcli.depth.camera import Camera
     from dptcli.depth.prompts import Prompts
     from dptcli.evaluation.measure import PredictDepth, PredictLabels
     from dptcli.evaluation.pairs import LabelRules, Pair, PairSet
-    from dptcli.inputs.find import ImageSource
     from dptcli.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Request:
     device: str
     dtype: str
     runtime: str
+    camera: "Camera | None"
     predictions: str | None
     to: "Destination"
 
@@ -81,6 +83,9 @@ def depth(
     model: o.ModelName = DEFAULT_MODEL,
     prompt: e.Prompt = None,
     anchor_scale: e.AnchorScale = "1000",
+    fov: e.FieldOfView = None,
+    focal: e.Focal = None,
+    intrinsics: e.Intrinsics = None,
     gives: o.Gives = None,
     size: o.Size = None,
     offline: o.Offline = False,
@@ -107,7 +112,7 @@ def depth(
     set_up_logging(verbose=verbose, quiet=quiet)
     request = _request("depth", locals())
     _check_depth_options(locals())
-    prompts = _prompts(locals())
+    prompts = read_known_prompts(locals())
 
     from dptcli.cli.eval_report import close, progress, tell_depth
     from dptcli.evaluation.measure import evaluate_depth
@@ -216,7 +221,8 @@ def _request(task: str, given: Mapping[str, Any]) -> Request:
     facts |= {} if runtime == TORCH else {"runtime": runtime}
     if given["predictions"] is not None:
         facts = {"predictions": given["predictions"]}
-    facts |= {name: given[name] for name in ("scale", "prompt") if given.get(name) is not None}
+    told = ("scale", "prompt", "fov", "focal", "intrinsics")
+    facts |= {name: given[name] for name in told if given.get(name) is not None}
     return Request(
         pairs=given["pairs"],
         model=given["model"],
@@ -226,6 +232,7 @@ def _request(task: str, given: Mapping[str, Any]) -> Request:
         device=o.check_device(given["device"]),
         dtype=o.check_dtype(given["dtype"]),
         runtime=runtime,
+        camera=read_known_camera(given),
         predictions=given["predictions"],
         to=Destination(
             folder=folder,
@@ -256,19 +263,6 @@ def _check_depth_options(given: Mapping[str, Any]) -> None:
     for option, number in (("--prediction-scale", scale), ("--scale", given["scale"])):
         if number is not None and not (math.isfinite(number) and number > 0):
             raise UsageError(f"{option} {number} must be above 0, e.g. 1000 for millimetres")
-
-
-def _prompts(given: Mapping[str, Any]) -> "Prompts | None":
-    """Return where the sensor's maps lie, if any. Raises UsageError."""
-    if given["prompt"] is None:
-        return None
-    if given["predictions"] is not None:
-        raise UsageError("--prompt is read by a model; leave it or --predictions out")
-
-    from dptcli.cli.depth_outputs import levels_per_metre
-    from dptcli.depth.prompts import Prompts
-
-    return Prompts(given["prompt"], levels_per_metre=levels_per_metre(given))
 
 
 def _classes(sets: "Sequence[PairSet]") -> tuple[str, ...]:
@@ -316,7 +310,7 @@ def _depth_source(
         return _DepthSource(
             name=request.predictions, predict=stored.depth, kind=stored.depth_kind()
         )
-    sources = None if prompts is None else _prompt_sources(prompts, sets)
+    sources = None if prompts is None else prompt_sources(prompts, sets)
     pipeline = _open(request, task="depth", prompted=prompts is not None)
     given = pipeline.loaded.kind
 
@@ -349,25 +343,10 @@ def _label_source(request: Request, sets: "Sequence[PairSet]") -> _LabelSource:
     )
 
 
-def _prompt_sources(prompts: "Prompts", sets: "Sequence[PairSet]") -> "Mapping[Pair, ImageSource]":
-    """Under which name each photograph has its map. Raises UsageError where none has one."""
-    from dptcli.evaluation.predictions import places_of
-    from dptcli.inputs.find import ImageSource
-
-    found = {}
-    for pairs in sets:
-        for pair in pairs.pairs:
-            places = places_of(pair, set_name=pairs.name, alone=len(sets) == 1)
-            named = [ImageSource(pair.image, Path(place)) for place in places]
-            found[pair] = prompts.first_of(named)
-    prompts.check_for(list(found.values()))
-    return found
-
-
 def _open(
     request: Request, *, task: Literal["depth", "segment"], prompted: bool = False
 ) -> "Pipeline":
-    from dptcli.pipeline import open_pipeline
+    from dptcli.pipeline import Options, open_pipeline
 
     return open_pipeline(
         request.model,
@@ -379,4 +358,5 @@ def _open(
         size=request.size,
         runtime=request.runtime,
         prompted=prompted,
+        options=Options(camera=request.camera),
     )

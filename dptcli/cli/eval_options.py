@@ -49,6 +49,35 @@ AnchorScale = Annotated[
         "e.g. [cyan]--anchor-scale 256[/]",
     ),
 ]
+FieldOfView = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEGREES",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="How wide the set's camera saw, left to right, for models whose metres depend on it, "
+        "e.g. [cyan]--fov 65[/]",
+    ),
+]
+Focal = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MM",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="The same as a focal length on 35 mm film, e.g. [cyan]--focal 28[/]",
+    ),
+]
+Intrinsics = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CAMERA",
+        show_default=False,
+        rich_help_panel=o.INPUT,
+        help="The same as the calibrated camera, in pixels of the photographs: fx,fy,cx,cy or a "
+        "file, as dpt depth takes it, e.g. [cyan]--intrinsics 518.9,519.5,325.6,253.7[/]",
+    ),
+]
 ReportFolder = Annotated[
     str | None,
     typer.Option(

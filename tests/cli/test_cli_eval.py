@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from depth_anything_3_folder import save_authors_folder
 from PIL import Image
 from process import environment, warm_dpt
 from tiny import save_tiny, save_varied
@@ -297,6 +298,22 @@ def test_model_scores_as_its_16_bit_pictures_do(dpt, tmp_path):
 def test_metric_model_is_measured_in_metres_unless_asked(dpt, models):
     words = ("eval", "depth", "rooms", "-m", models["metric"], "--json")
     assert json.loads(dpt(*words).stdout)["protocol"]["align"] == "none"
+
+
+def test_the_sets_camera_makes_the_metres_of_a_model_that_needs_it(dpt, tmp_path):
+    folder = save_authors_folder(tmp_path / "da3", name="da3metric-large")
+    words = ("eval", "depth", "rooms", "-m", folder, "--size", "56", "--json", "--dtype", "float32")
+    words += ("--scale", "0.01", "--no-baseline")  # so far away that AbsRel is 1 - metres / target
+    Path("rooms/pairs.csv").write_text("image,target,kind\n0.png,0.target.png,depth_m\n")
+    short = []
+    for camera in ("50,50,32,24", "100,100,32,24"):
+        report = json.loads(dpt(*words, "--intrinsics", camera).stdout)
+        assert report["intrinsics"] == camera
+        short.append(1 - report["mean"]["scores"]["abs_rel"])
+    assert short[1] == pytest.approx(2 * short[0], rel=0.05)
+    done = dpt("eval", "depth", "rooms", "--predictions", "out", "--fov", "60")
+    assert done.returncode == 2
+    assert "--fov is what a model is told" in done.stderr
 
 
 def test_segmentation_model_scores_as_its_masks_do(dpt, models):

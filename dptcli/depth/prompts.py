@@ -87,7 +87,7 @@ class Prompts:
                 first = first or error
             else:
                 return
-        raise UsageError(f"--prompt: no photograph has a map; {sources[0].name} {first}")
+        raise UsageError(f"--prompt: no photograph has a map; {first}")
 
     def file_of(self, source: ImageSource) -> Path:
         """The file with a photograph's map. Raises ImageError where there is none."""
@@ -103,7 +103,9 @@ class Prompts:
             if candidate.is_file():
                 return candidate
         others = f" (nor with {', '.join(MAP_SUFFIXES[:-1])})" if len(candidates) > 1 else ""
-        raise ImageError(f"has no prompt: {printable(candidates[-1])} does not exist{others}")
+        raise ImageError(
+            f"{source.name} has no prompt: {printable(candidates[-1])} does not exist{others}"
+        )
 
     def first_of(self, sources: Sequence[ImageSource]) -> ImageSource:
         """Of the names that one photograph may have, the first with a map; else the first one."""

@@ -167,9 +167,8 @@ def refuse_existing(present: Sequence[Job], jobs: Sequence[Job]) -> NoReturn:
     if len(jobs) == 1:
         if first == present[0].sidecar:
             raise UsageError(
-                f"{str(first)!r}, which says what the result is, exists already; ask for all "
-                "formats of a photograph at once, e.g. -f ply,glb, add --overwrite, which keeps "
-                "what it says of the same result's other files, or name another"
+                f"{str(first)!r}, which says what the result is, exists already; take all formats "
+                "at once, e.g. -f ply,glb, or add --overwrite, which keeps what it says of others"
             )
         raise UsageError(
             f"{str(first)!r} exists already; add --overwrite to replace or --skip-existing to keep "

@@ -110,8 +110,7 @@ def test_a_folder_has_one_map_for_each_photograph_and_a_missing_one_is_named(
     words = ["depth", photos, "-m", model, "--prompt", tmp_path / "lidar", *PLAIN]
     done = dpt(*words, "-o", tmp_path / "out")
     assert done.returncode == 1
-    assert "1.png" in done.stderr
-    assert "has no prompt" in done.stderr
+    assert f"{photos / '1.png'} has no prompt" in done.stderr.replace("\n", " ")
     assert sorted(path.stem for path in (tmp_path / "out").glob("*.npy")) == ["0", "2"]
     pattern = tmp_path / "lidar" / "{name}.png"
     words[words.index(tmp_path / "lidar")] = pattern

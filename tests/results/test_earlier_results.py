@@ -69,7 +69,7 @@ def test_a_file_that_the_sidecar_does_not_name_gets_no_facts_from_it(dpt):
 def test_two_formats_of_one_result_may_come_one_after_the_other(dpt, capsys):
     dpt("depth", "-o", "r.ply")
     dpt("depth", "-o", "r.npy", expect=2)
-    assert "at once, e.g. -f ply,glb, add --overwrite" in capsys.readouterr().err
+    assert "at once, e.g. -f ply,glb, or add --overwrite" in capsys.readouterr().err
     dpt("depth", "-o", "r.npy", "--overwrite")
     said = json.loads(Path("r.json").read_text())["files"]
     assert {name: about["format"] for name, about in said.items()} == {

@@ -63,11 +63,11 @@ class Boxes:
         assert self.texts is not None
         path = self.texts
         if path.is_dir():
-            candidates = [path / photo.with_suffix(".txt"), path / f"{photo.stem}.txt"]
-            found = next((one for one in candidates if one.is_file()), None)
-            if found is None:  # YOLO writes no file where it sees nothing
+            # Of a folder that mirrors the photographs' tree no other's text of that name is it.
+            mirrors = (path / photo.parent).is_dir()
+            path = path / (photo.with_suffix(".txt") if mirrors else f"{photo.stem}.txt")
+            if not path.is_file():  # YOLO writes no file where it sees nothing
                 return []
-            path = found
         elif path.stem != photo.stem:
             raise ImageError(
                 f"{printable(path)} is one photograph's, and this is {photo.name}; give the folder "

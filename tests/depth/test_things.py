@@ -125,6 +125,14 @@ def test_a_text_that_is_no_yolo_is_named(line, tmp_path):
         read_boxes(str(tmp_path / "a.txt")).of(PurePath("a.png"), (10, 10))
 
 
+def test_a_photograph_without_a_text_takes_no_other_ones(tmp_path):
+    (tmp_path / "labels" / "a").mkdir(parents=True)
+    (tmp_path / "labels" / "1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    boxes = read_boxes(str(tmp_path / "labels"))
+    found = [len(boxes.of(PurePath(name), (10, 10))) for name in ("1.png", "a/1.png", "b/1.png")]
+    assert found == [1, 0, 1], "b/ is not mirrored: the texts lie in one folder"
+
+
 def test_one_text_is_one_photographs(tmp_path):
     boxes = read_boxes(yolo(tmp_path) + "/a.txt")
     assert len(boxes.of(PurePath("a.png"), (10, 10))) == 2

@@ -44,6 +44,7 @@ from dptcli.running.asking import ask
 from dptcli.running.batches import BatchSizes, gather
 from dptcli.running.ending import (
     at_size,
+    calibrated,
     end_depth,
     lens_by,
     lens_for,
@@ -285,7 +286,9 @@ class Pipeline:
                     self.network, [one.mirrored() for one in samples], self.loaded, self.options
                 )
                 for place, (answer, other) in enumerate(zip(answers, turned, strict=True)):
-                    sure = agreement(answer.depth, other.depth.flip(-1), self.loaded.kind)
+                    both = (answer.depth, other.depth.flip(-1))
+                    own, again = (calibrated(depth, self.loaded) for depth in both)
+                    sure = agreement(own, again, self.loaded.kind)
                     answers[place] = answer.with_map("confidence", sure)
             return answers
 

@@ -118,9 +118,7 @@ def end_depth(
     photograph's, in pixels of the network's input. What is canonical stays 1 / metres, for
     `at_size`.
     """
-    depth, sky = answer.depth, answer.named("sky")
-    if loaded.calibration is not None:
-        depth = loaded.calibration.metres(depth)
+    depth, sky = calibrated(answer.depth, loaded), answer.named("sky")
     if sky is not None:
         sky = sky >= loaded.model.config.sky_threshold
         if not keep_sky and answer.sky_depth is not None and loaded.calibration is None:
@@ -140,6 +138,11 @@ def end_depth(
         reference_px = answer.camera.mean_focal_px(network_hw)
     assert reference_px is not None
     return depth * (lens.at(network_hw).mean_focal_px / reference_px), sky
+
+
+def calibrated(depth: Tensor, loaded: LoadedModel) -> Tensor:
+    """The network's depth (h, w) in metres, where a scale and a shift are kept with the model."""
+    return depth if loaded.calibration is None else loaded.calibration.metres(depth)
 
 
 def at_size(

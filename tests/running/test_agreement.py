@@ -11,6 +11,7 @@ from shared_backbone import saved
 from tiny import draw_blurred, save_varied
 from video_depth import save_original
 
+from dptcli import load_model
 from dptcli.cli import main
 from dptcli.depth.camera import Camera
 from dptcli.errors import UsageError
@@ -18,7 +19,7 @@ from dptcli.evaluation.maps import read_map
 from dptcli.gallery.results import find_results
 from dptcli.kinds import MEANINGS
 from dptcli.model.outputs import DepthEstimatorOutput
-from dptcli.pipeline import Options, open_pipeline
+from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
 from dptcli.results.restore import restore
 from dptcli.running.agreement import agreement
 
@@ -97,6 +98,20 @@ def test_two_passes_leave_depth_as_it_is_and_see_the_mirrored_photograph(model, 
         )
         np.testing.assert_allclose(both.confidence, expected.numpy(), atol=1e-4)
     assert 0.2 < both.confidence.mean() < 0.9999
+
+
+def test_two_passes_of_a_calibrated_model_are_compared_in_metres(model):
+    def found(image: np.ndarray, **options) -> Prediction:
+        loaded = load_model(model, task="depth", device="cpu", dtype="float32")
+        line = {"of": "inverse_depth", "scale": 0.3, "shift": 0.2}
+        loaded.model.config = loaded.model.config.replace(calibration=line)
+        return Pipeline(loaded, options=Options(target_size=_own(), **options)).predict_one(image)
+
+    metres, sure = found(picture()).values, found(picture(), confidence="mirrored").confidence
+    mirrored = found(picture()[:, ::-1].copy()).values[:, ::-1]
+    expected = np.minimum(metres, mirrored) / np.maximum(metres, mirrored)
+    np.testing.assert_allclose(sure, expected, atol=1e-4)
+    assert expected.min() < 0.99
 
 
 def _own():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -29,16 +30,32 @@ from dptcli.results.plan import Job
 from dptcli.running.ending import at_other_size
 from dptcli.running.jobs import ahead, failure
 
+# What a prediction has of every pixel: of a hundred thousand photographs it would fill the memory.
+_MAPS = ("values", "confidence", "sky", "normals")
+
 
 @dataclass(frozen=True)
-class _Spooled:
+class Spooled:
+    """A photograph whose maps lie in a file."""
+
     path: Path
-    prediction: Prediction  # without its values and its confidence
+    prediction: Prediction  # without its maps
 
+    @classmethod
+    def at(cls, path: Path, prediction: Prediction) -> Self:
+        """Write its maps there, and keep the rest."""
+        maps = {name: getattr(prediction, name) for name in _MAPS}
+        known = {name: values for name, values in maps.items() if values is not None}
+        np.savez(path, allow_pickle=False, **known)
+        none: dict[str, Any] = dict.fromkeys(_MAPS)
+        return cls(path, replace(prediction, **none))
 
-def _sure(path: Path) -> Path:
-    """Where the confidence waits."""
-    return path.with_suffix(".sure.npy")
+    def whole(self) -> Prediction:
+        """What was written, once: the file is gone then."""
+        with np.load(self.path) as arrays:
+            maps: dict[str, Any] = dict(arrays)
+        self.path.unlink()
+        return replace(self.prediction, **maps)
 
 
 def run_two_passes(
@@ -59,16 +76,11 @@ def run_two_passes(
     folder.mkdir(parents=True, exist_ok=True)
     beside = None if isinstance(folder, RemotePath) else folder
     with tempfile.TemporaryDirectory(prefix=f"{SPOOL_PREFIX}{RUN_TOKEN}-", dir=beside) as spool:
-        spooled: dict[int, _Spooled] = {}
+        spooled: dict[int, Spooled] = {}
         number = itertools.count()
 
         def keep(job: Job, prediction: Prediction) -> Mapping[str, object]:
-            path = Path(spool) / f"{next(number)}.npy"
-            np.save(path, prediction.values)
-            if prediction.confidence is not None:
-                np.save(_sure(path), prediction.confidence)
-            known = replace(prediction, values=np.empty((0, 0)), confidence=None)
-            spooled[id(job)] = _Spooled(path, known)
+            spooled[id(job)] = Spooled.at(Path(spool) / f"{next(number)}.npz", prediction)
             return {}
 
         def predicted(outcome: Outcome) -> None:
@@ -91,7 +103,7 @@ def run_two_passes(
 
 
 def _write_all(
-    pipeline: Pipeline, jobs: Sequence[Job], spooled: Mapping[int, _Spooled], save: Save
+    pipeline: Pipeline, jobs: Sequence[Job], spooled: Mapping[int, Spooled], save: Save
 ) -> Iterable[Outcome]:
     def write(job: Job) -> Outcome:
         started = time.perf_counter()
@@ -112,19 +124,16 @@ def _write_all(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _restore(pipeline: Pipeline, job: Job, item: _Spooled) -> Prediction:
+def _restore(pipeline: Pipeline, job: Job, item: Spooled) -> Prediction:
     """Bring a waiting prediction to the size that was asked for, with its photograph."""
-    options, known = pipeline.options, item.prediction
+    options = pipeline.options
     rgb = None
     if options.keep_rgb:
         with pipeline.clock.stage("decode"):
             rgb = decode_image(job.source, wanted=options.wanted)
     with pipeline.clock.stage("postprocess"):
-        depth = torch.from_numpy(np.load(item.path))
-        item.path.unlink()
-        if (sure := _sure(item.path)).exists():
-            known = replace(known, confidence=np.load(sure))
-            sure.unlink()
+        known = item.whole()
+        depth = torch.from_numpy(known.values)
         hw = target_hw(known.source_hw, (depth.shape[0], depth.shape[1]), options.target_size)
         if known.extent is not None:
             return replace(known, values=resized(depth.numpy(), hw, known.extent), rgb=rgb)

@@ -28,7 +28,7 @@ from dptcli.weights.catalog import (
     hub_name,
 )
 from dptcli.weights.folder import files_of, task_of
-from dptcli.weights.gives import described_config
+from dptcli.weights.gives import described_config, told_of
 from dptcli.weights.hub_name import HubName
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _facts_of_unlisted(name: str) -> dict[str, Any]:
 def _gives(values: Mapping[str, Any]) -> str | None:
     """What a model without a row gives, in the catalogue's words."""
     task = task_of(values)
-    return LABELS if task == SEGMENT else MEANINGS[kind_of(SimpleNamespace(**values))].type
+    return LABELS if task == SEGMENT else MEANINGS[kind_of(SimpleNamespace(**told_of(values)))].type
 
 
 def _shown(value: object, key: str = "") -> str:

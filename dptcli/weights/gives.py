@@ -37,6 +37,13 @@ def completed(values: Mapping[str, Any], folder: str | Path) -> dict[str, Any]:
     return dict(values) if told is None else {**values, TYPE: told}
 
 
+def told_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config.json with what its family's classes say in its place."""
+    named = set(values.get("architectures") or ())
+    given = [family.gives for family in families() if not named.isdisjoint(family.tasks)]
+    return {**values, TYPE: given[0]} if given and given[0] is not None else dict(values)
+
+
 def entry_of(folder: str | Path) -> CatalogEntry | None:
     """The catalogue's row of a folder in the hub's cache, or of a built-in model's."""
     folder = Path(folder)

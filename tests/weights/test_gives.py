@@ -1,9 +1,11 @@
 """What a checkpoint gives is known in one place, and everything that asks gets one answer."""
 
+import dataclasses
 import json
 import logging
 import subprocess
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -16,11 +18,14 @@ from tiny_catalogue import into_cache, save_row
 
 from dptcli import DepthAnythingForDepthEstimation, DPTConfig, DPTForDepthEstimation
 from dptcli.cli import eval as measure
+from dptcli.cli import main
 from dptcli.depth.facts import model_facts
 from dptcli.errors import ModelError, UsageError
 from dptcli.evaluation.metrics import own_protocol
 from dptcli.export import Exported, describe
 from dptcli.kinds import in_metres, kind_of_type
+from dptcli.model.families import families
+from dptcli.model.families.family import Family
 from dptcli.weights.catalog import CATALOG, entries_for
 from dptcli.weights.convert import convert_original
 from dptcli.weights.gives import entry_of
@@ -57,7 +62,7 @@ def test_list_run_sidecar_eval_and_export_agree_on_every_row(entry, cache: Path)
         assert model_facts(loaded)["kind"] == loaded.kind == kind
     request = measure.Request(
         pairs=[], model=entry.name, gives=None, offline=True, size=None, device="cpu",
-        dtype="float32", predictions=None, to=None, runtime="torch",
+        dtype="float32", predictions=None, to=None, runtime="torch", camera=None,
     )  # fmt: skip
     assert measure._depth_source(request, [], kind=None, scale=None, prompts=None).kind == kind
     exported = Exported(Path("x.onnx"), None, 14, (), 0.0)
@@ -197,6 +202,26 @@ def test_each_kind_is_compared_in_its_own_space() -> None:
     assert own_protocol("depth_m").align == "none"
     assert (own_protocol("depth").align, own_protocol("depth").space) == ("scale-shift", "depth")
     assert own_protocol("inverse_depth").space == own_protocol("disparity").space == "disparity"
+
+
+@pytest.mark.parametrize("family", families(), ids=lambda family: family.title)
+def test_what_all_of_a_familys_models_give_is_what_its_classes_say(
+    family: Family, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for architecture, task in family.tasks.items():
+        config = family.model_class(architecture).config_class
+        fixed = "depth_estimation_type" in get_type_hints(config) and not any(
+            field.name == "depth_estimation_type" for field in dataclasses.fields(config)
+        )
+        assert family.gives == (config.depth_estimation_type if fixed else None)
+        (tmp_path / "config.json").write_text(
+            json.dumps({"model_type": config.model_type, "architectures": [architecture]})
+        )
+        for name in ("model.safetensors", "preprocessor_config.json"):
+            (tmp_path / name).touch()
+        assert main(["models", "show", str(tmp_path), "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)[0]["gives"]
+        assert shown == ("labels" if task == "segment" else family.gives or shown)
 
 
 def test_a_row_is_found_from_a_snapshot_alone(tmp_path: Path) -> None:

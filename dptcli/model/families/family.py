@@ -24,7 +24,8 @@ class Family:
     package: where its files lie. title: as messages name it. tasks: {architecture in config.json:
     task}; the class of that name is in `models`. processor: the class in processor.py, None for
     DPT's own. public: further names that `dptcli` hands out, {name: module}. told_by: what
-    a config.json without `depth_estimation_type` tells of it by other marks, or None.
+    a config.json without `depth_estimation_type` tells of it by other marks, or None. gives: what
+    all of its models of depth give, where no config.json says it; in the catalogue's words.
     parts: {architecture of a file that serves several tasks: {task: the class for that one}}.
     authors_layout: the architecture that a config.json in a layout of the authors' own means.
     """
@@ -39,6 +40,7 @@ class Family:
     parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     authors_layout: Callable[[Mapping[str, Any]], str | None] = lambda _values: None
     told_by: Callable[[Mapping[str, Any]], str | None] = lambda _values: None
+    gives: str | None = None
 
     def model_class(self, architecture: str) -> "type[Pretrained]":
         """The class that an architecture of config.json names."""

@@ -15,8 +15,8 @@ ENTRIES = (
         licence=NON_COMMERCIAL,
         good_for="any scene, with confidence, camera and sky",
         repository="depth-anything/DA3NESTED-GIANT-LARGE-1.1",
-        note="Metres of one photograph, or in one scale of all views of a scene. Its weights take "
-        "6.1 GB of memory in float32, 3.1 GB in bfloat16. A known camera (--fov, --focal, "
-        "--intrinsics) changes its metres.",
+        note="Metres of one photograph, or in one scale of all views of a scene. Takes 9.9 GB of "
+        "memory in float32, 6.8 GB in bfloat16. A known camera (--fov, --focal, --intrinsics) "
+        "changes its metres.",
     ),
 )

@@ -1,5 +1,6 @@
 """Depth Pro: a pyramid of patches through DINOv2, a deconvolving decoder, metres and the camera."""
 
+from dptcli.model.families.entry import METRIC
 from dptcli.model.families.family import DEPTH, Family
 
 FAMILY = Family(
@@ -9,4 +10,5 @@ FAMILY = Family(
     processor="DepthProImageProcessor",
     has_originals=True,
     public={"DepthProConfig": "config"},
+    gives=METRIC,
 )

@@ -1,5 +1,6 @@
 """GLPN: a Mix Transformer and a light decoder that weighs local against global features."""
 
+from dptcli.model.families.entry import METRIC
 from dptcli.model.families.family import DEPTH, Family
 
 FAMILY = Family(
@@ -8,4 +9,5 @@ FAMILY = Family(
     tasks={"GLPNForDepthEstimation": DEPTH},
     processor="GLPNImageProcessor",
     public={"GLPNConfig": "config"},
+    gives=METRIC,
 )

@@ -1,5 +1,6 @@
 """TIPSv2-DPT: metric depth, surface normals and classes by three heads on one backbone."""
 
+from dptcli.model.families.entry import METRIC
 from dptcli.model.families.family import DEPTH, NORMALS, SEGMENT, Family
 
 _PARTS = {
@@ -21,4 +22,5 @@ FAMILY = Family(
     parts={"Tipsv2DptForDensePrediction": _PARTS, "TIPSv2DPTModel": _PARTS},
     processor="Tipsv2DptImageProcessor",
     public={"Tipsv2DptConfig": "config", "Tipsv2DptForNormalEstimation": "model"},
+    gives=METRIC,
 )

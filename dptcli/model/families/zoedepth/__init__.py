@@ -1,5 +1,6 @@
 """ZoeDepth: BEiT, a DPT neck, metric bins over relative depth."""
 
+from dptcli.model.families.entry import METRIC
 from dptcli.model.families.family import DEPTH, Family
 
 FAMILY = Family(
@@ -8,4 +9,5 @@ FAMILY = Family(
     tasks={"ZoeDepthForDepthEstimation": DEPTH},
     processor="ZoeDepthImageProcessor",
     public={"ZoeDepthConfig": "config"},
+    gives=METRIC,
 )

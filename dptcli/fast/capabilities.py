@@ -4,9 +4,11 @@ DPT_CPU lowers the answer, so that any machine can play a lesser one; it never r
 and oneDNN choose again inside their kernels: ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA lower that.
 """
 
+import contextlib
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -23,11 +25,12 @@ class Processor:
     """What a processor can do.
 
     level: of LEVELS. wide_sums: products of 8 bits are summed in 32 bits (VNNI, and always on ARM),
-    not in 16.
+    not in 16. intel: who made it, since MKL has its best kernels for Intel's alone.
     """
 
     level: str
     wide_sums: bool
+    intel: bool = False
 
     def has(self, level: str) -> bool:
         """Whether it can do what a level of LEVELS names."""
@@ -43,7 +46,7 @@ def processor() -> Processor:
     if wanted == found.level or not found.has(wanted):
         return found
     # VNNI is a part of AVX-512.
-    return Processor(wanted, wide_sums=found.wide_sums and wanted in LEVELS[2:])
+    return replace(found, level=wanted, wide_sums=found.wide_sums and wanted in LEVELS[2:])
 
 
 def detected() -> Processor:
@@ -57,13 +60,24 @@ def detected() -> Processor:
         level = "avx512"
     if _has("_is_avx512_bf16_supported") or _has("_is_amx_tile_supported"):
         level = "bfloat16"
-    return Processor(level, wide_sums=_has("_is_vnni_supported"))
+    return Processor(level, wide_sums=_has("_is_vnni_supported"), intel=_is_intel())
 
 
 def packs_bfloat16() -> bool:
     """Whether oneDNN computes with packed bfloat16 here; below bfloat16 it does so slowly."""
     asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return processor().has("avx512") and asked is not None and bool(asked())
+
+
+def multiplies_by_mkl() -> bool:
+    """Whether PyTorch's own products of float32 run at a processor's full rate."""
+    return processor().has("avx512") and processor().intel and torch.backends.mkl.is_available()
+
+
+def _is_intel() -> bool:
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open("rb") as stream:
+        return b"GenuineIntel" in stream.read(256)
+    return "GenuineIntel" in platform.processor()  # on Windows
 
 
 def _has(name: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,8 +21,9 @@ from dptcli.fast.kernels import (
     PackedLinear,
     share_memory,
 )
+from dptcli.fast.memory import let_go
 from dptcli.fast.precision import ToFloat32, WideningConv2d
-from dptcli.fast.surgery import become, replace_modules
+from dptcli.fast.surgery import become, linear_of, replace_modules
 from dptcli.model.backbones.vit import Dinov2Layer, ViTLayer
 from dptcli.model.layers import ActivationLayer
 from dptcli.model.neck import ResidualConvUnit
@@ -151,10 +153,10 @@ def fuse_gelu(
 def _packed(module: Any, kernels: Kernels) -> nn.Module | None:
     if kernels.conv and isinstance(module, WideningConv2d):
         return nn.Sequential(PackedConv2d.of(module), ToFloat32())
-    if kernels.linear == "plain":
-        return None
     if isinstance(module, JoinedLinear):
         return _packed_linear(module.weights, module.bias, kernels)
+    if kernels.linear == "plain":
+        return None
     if type(module) is nn.Linear and module.weight.numel() >= MIN_WEIGHTS:
         return _packed_linear([module.weight], module.bias, kernels)
     return None
@@ -168,9 +170,19 @@ def _packed_linear(
         return nn.Sequential(linear, nn.GELU()) if gelu else linear
     if kernels.linear == "conv1x1":
         return ConvLinear(weights, bias, gelu=gelu)
+    if kernels.linear == "plain":
+        return _joined_once(weights, bias)
     if kernels.fuse_gelu or not gelu:
         return PackedLinear(weights, bias, fuse_gelu=gelu)
     return nn.Sequential(PackedLinear(weights, bias), nn.GELU())
+
+
+def _joined_once(weights: Sequence[Tensor], bias: Tensor | None) -> nn.Linear:
+    """Several layers' weights below each other for good, not anew in every call."""
+    joined = torch.cat([weight.detach() for weight in weights])
+    for weight in weights:
+        let_go(weight)
+    return linear_of(joined, bias)
 
 
 def _is_packable(module: Any) -> bool:

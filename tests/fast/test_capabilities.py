@@ -12,7 +12,7 @@ from tiny import save_tiny
 
 from dptcli import DPTForDepthEstimation, load_model
 from dptcli.errors import UsageError
-from dptcli.fast import capabilities
+from dptcli.fast import capabilities, kernels
 from dptcli.fast.capabilities import LEVELS, Processor, processor
 from dptcli.fast.int8 import largest_weight
 from dptcli.fast.kernels import Kernels, kernels_for
@@ -22,11 +22,11 @@ from dptcli.pipeline import open_pipeline
 
 @pytest.fixture
 def play(monkeypatch):
-    """Play a processor: its level, and whether it has VNNI."""
+    """Play a processor: its level, whether it has VNNI, and whether it is Intel's."""
 
-    def choose(level, *, wide_sums=True):
+    def choose(level, *, wide_sums=True, intel=False):
         monkeypatch.delenv("DPT_CPU", raising=False)
-        found = Processor(level, wide_sums=wide_sums)
+        found = Processor(level, wide_sums=wide_sums, intel=intel)
         monkeypatch.setattr(capabilities, "detected", lambda: found)
 
     return choose
@@ -86,9 +86,33 @@ def test_each_level_has_its_forms(play, monkeypatch):
     plain = Kernels()
     assert found["default"] == [plain, plain]
     assert found["avx2"] == [Kernels(linear="conv1x1", conv=True, winograd=True), plain]
-    packed = Kernels(linear="packed", fuse_gelu=True, conv=True)
+    wide = Kernels(linear="conv1x1", conv=True)
     narrow = Kernels(linear="packed", fuse_gelu=True, conv=True, explicit_attention=True)
-    assert found["avx512"] == found["bfloat16"] == [packed, narrow]
+    assert found["avx512"] == found["bfloat16"] == [wide, narrow]
+
+
+@pytest.mark.parametrize(
+    ("level", "intel", "mkl", "linear"),
+    [
+        ("avx512", True, True, "plain"),
+        ("bfloat16", True, True, "plain"),
+        ("avx512", False, True, "conv1x1"),
+        ("avx512", True, False, "conv1x1"),
+        ("avx2", True, True, "conv1x1"),
+    ],
+)
+def test_products_are_left_to_mkl_where_it_is_at_home(play, monkeypatch, level, intel, mkl, linear):
+    play(level, intel=intel)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    monkeypatch.setattr(kernels, "_has_packed_operators", lambda: True)
+    found = kernels_for(CPU, torch.float32)
+    assert (found.linear, found.conv) == (linear, True)
+
+
+def test_a_lesser_level_does_not_change_who_made_the_processor(play, monkeypatch):
+    play("bfloat16", intel=True)
+    monkeypatch.setenv("DPT_CPU", "avx512")
+    assert capabilities.processor() == Processor("avx512", wide_sums=True, intel=True)
 
 
 @pytest.mark.parametrize("level", LEVELS)

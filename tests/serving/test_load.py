@@ -23,7 +23,7 @@ from tiny import save_varied
 pytestmark = [pytest.mark.slow, NEEDS_PROC]
 
 NUM_CLIENTS = 8
-SECONDS = float(os.environ.get("DPT_LOAD_S", "20"))
+SECONDS = float(os.environ.get("DPT_LOAD_S", "12"))
 SIZES = [(160, 120), (120, 160), (400, 300), (640, 480)]
 LIMITS = ["--queue", "6", "--max-bytes", "2M", "--max-pixels", "400k", "--timeout", "60"]
 # What is sent, how often, and which answers are right. 503 is asked again until it is none.

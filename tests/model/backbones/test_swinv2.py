@@ -205,4 +205,4 @@ def test_a_full_size_swinv2_tiny_256_equals_the_reference_both_ways(tmp_path: Pa
         x = pixels(values, hw, batch=1)
         expected = reference(x).predicted_depth
         assert_close(ours(x).predicted_depth, expected)
-        assert_close(back(x).predicted_depth, expected)
+    assert_close(back(x).predicted_depth, expected)

@@ -1,7 +1,5 @@
 """`python -m dptcli` is `dpt`."""
 
-import sys
+from dptcli.cli import run
 
-from dptcli.cli import main
-
-sys.exit(main())
+run()

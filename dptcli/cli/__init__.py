@@ -5,6 +5,7 @@ nothing was started; 130 interrupted with Ctrl-C (143 by SIGTERM, 129 by a close
 file is left.
 """
 
+import atexit
 import contextlib
 import errno
 import logging
@@ -84,6 +85,25 @@ def about(
     [cyan]dpt depth --help[/]
     [cyan]dpt --install-completion[/]
     """
+
+
+def run() -> NoReturn:
+    """End the process with `main`'s exit code: the installed `dpt`.
+
+    torch's modules are left to the system: Python would take them down object by object, half a
+    second in which nobody gets anything.
+    """
+    code = EXIT_INTERRUPTED  # of what main does not catch, Ctrl-C before and after its work
+
+    def leave() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+    atexit.register(leave)  # runs last: after threads have ended and what main registers has run
+    code = main()
+    sys.exit(code)
 
 
 # What a command did not foresee and people can mend: permissions, a full or read-only disk.

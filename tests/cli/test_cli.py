@@ -297,6 +297,23 @@ def test_an_unforeseen_error_is_one_line_and_v_shows_the_traceback(models):
         assert b"dpt: unexpected ZeroDivisionError: boom; run with -v" in done.stderr
 
 
+def test_what_a_run_leaves_to_its_end_is_done_before_the_process_ends():
+    code = (
+        "import atexit, threading, time, dptcli.cli as cli\n"
+        "def main():\n"
+        "    atexit.register(print, 'tidied')\n"
+        "    threading.Thread(target=lambda: time.sleep(0.1) or print('saved')).start()\n"
+        "    print('told')\n"
+        "    return 1\n"
+        "cli.main = main\n"
+        "cli.run()"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, check=False, env=environment())
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert done.stdout.split() == [b"told", b"saved", b"tidied"]
+
+
 def test_a_disk_that_refuses_is_one_line_for_any_command(models, tmp_path, monkeypatch, capsys):
     def refuse(path, *_args, **_options):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))

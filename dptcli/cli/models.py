@@ -17,10 +17,11 @@ from dptcli.cli import options as o
 from dptcli.cli.commands import Group
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import ModelError, UsageError
-from dptcli.kinds import MEANINGS, kind_of
+from dptcli.kinds import MEANINGS
 from dptcli.model.families.entry import LABELS, CatalogEntry
 from dptcli.model.families.family import SEGMENT
 from dptcli.weights import hub, hub_download
+from dptcli.weights.calibration import result_kind
 from dptcli.weights.catalog import (
     CATALOG,
     entries_for,
@@ -236,7 +237,8 @@ def _facts_of_unlisted(name: str) -> dict[str, Any]:
 def _gives(values: Mapping[str, Any]) -> str | None:
     """What a model without a row gives, in the catalogue's words."""
     task = task_of(values)
-    return LABELS if task == SEGMENT else MEANINGS[kind_of(SimpleNamespace(**told_of(values)))].type
+    told = SimpleNamespace(**told_of(values))
+    return LABELS if task == SEGMENT else MEANINGS[result_kind(told)].type
 
 
 def _shown(value: object, key: str = "") -> str:

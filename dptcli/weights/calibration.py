@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from dptcli.errors import ConfigError
 from dptcli.kinds import Kind, kind_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEY = "calibration"
 
@@ -26,7 +27,7 @@ class Calibration:
     scale: float
     shift: float
 
-    def metres(self, values: Tensor) -> Tensor:
+    def metres(self, values: "Tensor") -> "Tensor":
         """Return depth in metres, of the shape of `values`."""
         fitted = values * self.scale + self.shift
         if self.of == "inverse_depth":
@@ -36,6 +37,14 @@ class Calibration:
     def facts(self) -> dict[str, Any]:
         """Return what config.json says."""
         return {"of": self.of, "scale": self.scale, "shift": self.shift}
+
+
+def result_kind(config: object) -> Kind:
+    """What a depth model's results are: metres where a calibration is kept with it.
+
+    Raises ConfigError.
+    """
+    return kind_of(config) if calibration_of(config) is None else "depth_m"
 
 
 def calibration_of(config: object) -> Calibration | None:

@@ -21,7 +21,7 @@ from dptcli.model.families.family import DEPTH, SEGMENT, Family
 from dptcli.model.pretrained import Pretrained
 from dptcli.processing.processor import DPTImageProcessor
 from dptcli.weights.build import config_of, load_pretrained
-from dptcli.weights.calibration import Calibration, calibration_of
+from dptcli.weights.calibration import Calibration, calibration_of, result_kind
 from dptcli.weights.catalog import find_model
 from dptcli.weights.folder import files_of, is_authors_folder, read_config
 from dptcli.weights.format import dtype_from
@@ -71,7 +71,7 @@ class LoadedModel:
     @property
     def kind(self) -> Kind:
         """What the values of a depth model are, once they are calibrated."""
-        return kind_of(self.model.config) if self.calibration is None else "depth_m"
+        return result_kind(self.model.config)
 
     @property
     def calibration(self) -> Calibration | None:

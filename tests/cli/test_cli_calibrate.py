@@ -64,6 +64,10 @@ def test_a_calibrated_model_gives_the_metres_that_were_known(write, made, tmp_pa
         np.testing.assert_allclose(metres, 1 / (SCALE * inverse + SHIFT), rtol=0.03)
     facts = json.loads((tmp_path / "m" / "00.json").read_text())
     assert (facts["kind"], facts["unit"]) == ("depth_m", "metre")
+    for model, gives in ((out, "metric"), (folder / "model", "relative")):
+        assert main(["models", "show", str(model), "--json"]) == 0
+        [shown] = json.loads(capsys.readouterr().out)
+        assert shown["gives"] == gives
     # The network's own numbers are as they were.
     assert load_model(out, task="depth").calibration is not None
     assert load_model(folder / "model", task="depth").calibration is None

@@ -84,10 +84,12 @@ class DepthResult(ImageResult):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentResult(ImageResult):
-    """confusion: pixels (classes, classes + 1), see `metrics.confusion_matrix`."""
+    """pixels: of its confusion matrix (classes, classes + 1), see `metrics.confusion_matrix`, the
+    flat places and the counts above 0. Whole, those of many photographs would fill the memory.
+    """
 
     scores: SegmentScores | None = None
-    confusion: NDArray[np.int64] | None = None
+    pixels: tuple[NDArray[np.intp], NDArray[np.int64]] | None = None
 
 
 Result = TypeVar("Result", DepthResult, SegmentResult)
@@ -144,8 +146,9 @@ class SegmentReport(Report[SegmentResult]):
         """Return the pixels of a set, or of all sets, added up."""
         total = np.zeros((len(self.classes), len(self.classes) + 1), np.int64)
         for result in self.results:
-            if result.confusion is not None and set_name in (None, result.set_name):
-                total += result.confusion
+            if result.pixels is not None and set_name in (None, result.set_name):
+                places, counts = result.pixels
+                total.flat[places] += counts
         return total
 
     def set_scores(self, set_name: str) -> SegmentScores | None:
@@ -207,7 +210,9 @@ def evaluate_segments(
         try:
             confusion = segment_confusion(predict(pair), read_labels(pair), labels=labels)
             scores = score_segments(confusion)
-            result = SegmentResult(set_name=set_name, pair=pair, scores=scores, confusion=confusion)
+            places = np.flatnonzero(confusion)
+            pixels = places, confusion.flat[places]
+            result = SegmentResult(set_name=set_name, pair=pair, scores=scores, pixels=pixels)
         except UsageError:
             raise
         except Exception as error:

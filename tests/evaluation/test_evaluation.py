@@ -171,6 +171,8 @@ def test_pixels_of_a_set_count_together_and_sets_once_each(tmp_path):
     assert (mean.miou, mean.pixel_accuracy) == pytest.approx((5 / 8, 3 / 4))
     assert mean.iou == pytest.approx((3 / 4, 0))  # y occurs in the first set alone
     assert report.confusion().tolist() == [[16, 0, 0], [8, 0, 0]]
+    kept = [result.pixels for result in report.results]
+    assert [places.tolist() for places, _ in kept] == [[0], [3], [0]], "of an image not the matrix"
 
 
 def test_small_prediction_takes_the_targets_size_without_new_classes():

@@ -7,6 +7,7 @@ answers one JSON line on standard output. Contenders take turns, so each has the
 its own peak of memory, and the same weather as the others.
 """
 
+import contextlib
 import json
 import logging
 import sys
@@ -24,6 +25,7 @@ from dptcli.depth.facts import model_facts
 from dptcli.depth.outputs import DepthOutputs
 from dptcli.depth.prompts import Prompts
 from dptcli.errors import ImageError, ModelError, UsageError
+from dptcli.fast.optimize import unjoined_attentions
 from dptcli.inputs.find import find_images
 from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
 from dptcli.results.plan import Job, photo_facts, plan_outputs
@@ -119,12 +121,14 @@ class Ours:
         loaded = self.pipeline.loaded
         hw = self.sample.prepared.pixel_values.shape[-2:]
         on_gpu = loaded.device.type == "cuda"
-        arithmetic = {}
+        arithmetic: dict[str, Any] = {}
         if self.spec.runtime == "torch":
             prompt = self.sample.view.prompt
+            plain = without_weights(loaded.model.config, type(loaded.model))
+            if self.spec.optimize:
+                arithmetic["plain_attentions"] = unjoined_attentions(plain)
             arithmetic["gflop"] = count_gflop(
-                loaded.model.config,
-                type(loaded.model),
+                plain,
                 tuple(hw),
                 prompt_hw=None if prompt is None else (prompt.shape[-2], prompt.shape[-1]),
             )
@@ -306,17 +310,24 @@ def _network_input(spec: Spec) -> torch.Tensor:
     return torch.from_numpy(np.stack([pixels] * spec.batch_size))
 
 
+def without_weights(config: Any, model_class: Any) -> Any:
+    """A plain model on the `meta` device."""
+    with torch.device("meta"):
+        return model_class(config).eval()
+
+
 def count_gflop(
-    config: Any, model_class: Any, hw: tuple[int, int], *, prompt_hw: tuple[int, int] | None = None
+    model: Any, hw: tuple[int, int], *, prompt_hw: tuple[int, int] | None = None
 ) -> float:
-    """Multiplications and additions of the plain model for one image, in 10⁹; nothing is run."""
+    """Multiplications and additions of a plain model on `meta` for one image, in 10⁹."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        model = model_class(config).eval()
         pixels = torch.empty(1, 3, *hw)
         beside = {} if prompt_hw is None else {"prompt_depth": torch.empty(1, 1, *prompt_hw)}
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    # Who joins networks by their values, which nothing has here, does so behind all products.
+    stops = contextlib.suppress(RuntimeError)
+    with stops, torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(pixels, **beside)
     return counter.get_total_flops() / 1e9
 

@@ -84,6 +84,8 @@ def summary(found: Benchmark) -> str:
             f"\ndifference from float32: mean {exact['mean_difference']:.2%}, at most "
             f"{exact['max_difference']:.1%} of the map's range"
         )
+    for name, number in ours.facts.get("plain_attentions", {}).items():
+        differs += f"\nno optimised form yet: {name} ({number} of them)"
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['capability']}; "
         f"torch {machine['torch']}\n"

@@ -7,7 +7,7 @@ saved, and hands out no hidden states.
 B batch, N tokens, D width, C channels, h×w patches.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -209,6 +209,23 @@ def join_heads(model: nn.Module, kernels: Kernels) -> None:
         if kernels.explicit_attention and isinstance(module, RotaryAttention):
             become(module, _ExplicitRotary)
         become(module, _JoinedHeads)
+
+
+def unjoined_attentions(model: nn.Module) -> dict[str, int]:
+    """{class: how many} of a plain model's attentions that have no form of ours.
+
+    Those with query, key and value of their own, told by three square products of one width.
+    """
+    found: Counter[str] = Counter()
+    for module in model.modules():
+        widths = [
+            part.in_features
+            for part in module.children()
+            if isinstance(part, nn.Linear) and part.in_features == part.out_features
+        ]
+        if not isinstance(module, MultiHead) and len(widths) >= 3 and len(set(widths)) == 1:
+            found[type(module).__name__] += 1
+    return dict(found)
 
 
 class _JoinedHeads(MultiHead):

@@ -6,16 +6,25 @@ import sys
 from dataclasses import replace
 
 import pytest
+from depth_anything_3_nested_folder import save_authors_nested
 from PIL import Image
 from process import environment, warm_dpt
 from tiny import save_tiny
 
-from dptcli import DPTConfig, DPTForDepthEstimation
+from dptcli import (
+    DPTConfig,
+    DPTForDepthEstimation,
+    GLPNConfig,
+    GLPNForDepthEstimation,
+    GLPNImageProcessor,
+)
 from dptcli.benchmark.choose import choose
-from dptcli.benchmark.contenders import Spec, count_gflop
+from dptcli.benchmark.contenders import Spec, count_gflop, without_weights
 from dptcli.benchmark.measure import Benchmark, Row
 from dptcli.benchmark.show import bar_chart
+from dptcli.fast.optimize import unjoined_attentions
 from dptcli.runtimes.choice import chosen
+from dptcli.weights.load import load_model
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +92,27 @@ def test_the_count_of_a_linear_algebra_is_that_of_the_paper():
     )
     # 12 blocks of 577 tokens: 2 · 12 · 768² in products and 4 · 577 · 768 in attention a token.
     transformer = 12 * 577 * (24 * 768**2 + 4 * 577 * 768) / 1e9
-    found = count_gflop(config, DPTForDepthEstimation, (384, 384))
+    plain = without_weights(config, DPTForDepthEstimation)
+    found = count_gflop(plain, (384, 384))
     assert transformer < found < 2.2 * transformer
     assert 200 < found < 230  # DPT-base at 384×384
+    assert unjoined_attentions(plain) == {}
+
+
+def test_the_work_of_networks_that_are_joined_by_their_values_is_that_of_both(tmp_path):
+    nested = load_model(save_authors_nested(tmp_path), with_weights=False).model
+    parts = [count_gflop(part, (56, 84)) for part in (nested.views, nested.metric)]
+    assert count_gflop(nested, (56, 84)) == pytest.approx(sum(parts))
+    assert unjoined_attentions(nested) == {}
+
+
+def test_what_has_no_optimised_form_is_named(photos, tmp_path):
+    widths = {"hidden_sizes": [8, 16, 40, 32], "decoder_hidden_size": 16}
+    model = GLPNForDepthEstimation(GLPNConfig(depths=[1, 2, 1, 1], **widths))
+    model.save_pretrained(tmp_path / "glpn")
+    GLPNImageProcessor(size=64).save_pretrained(tmp_path / "glpn")
+    done = bench(tmp_path / "glpn", "-i", photos, "--rounds", 1, "--dtype", "float32")
+    assert "no optimised form yet: ReducedAttention (5 of them)" in done.stdout
 
 
 @pytest.mark.parametrize("task", ["depth", "segment"])

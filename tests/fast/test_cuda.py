@@ -6,12 +6,29 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from optimizable import MODELS, build, pixels_for, predict
-from parity import difference
+from depth_anything_3_folder import save_authors_folder
+from depth_anything_3_nested_folder import save_authors_nested
+from depth_anything_3_views_folder import save_authors_views
+from optimizable import MODELS, build, dinov3, pixels_for, predict
+from parity import difference, randomize
 from PIL import Image
 from process import DPT, environment
 from tiny import draw_blurred, save_both
+from tiny_depth_pro import random_model
+from video_depth import save_original
 
+from dptcli import (
+    CHMv2Config,
+    CHMv2ForDepthEstimation,
+    CHMv2ImageProcessor,
+    DepthProImageProcessor,
+    GLPNConfig,
+    GLPNForDepthEstimation,
+    GLPNImageProcessor,
+    Tipsv2DptConfig,
+    Tipsv2DptForDepthEstimation,
+    Tipsv2DptImageProcessor,
+)
 from dptcli.fast.optimize import optimize
 from dptcli.fast.precision import keep_tail_float32, native_dtype
 from dptcli.fast.tensorcores import ConvRelu
@@ -47,6 +64,72 @@ def test_float32_is_the_cpus_result(name, optimized):
     model = model.to(GPU)
     found = predict(optimize(model) if optimized else model, pixels.to(GPU))
     assert difference(found.cpu(), expected) <= 2e-4
+
+
+TIPS = {
+    "model_type": "tipsv2_vision_model",
+    "hidden_size": 24,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 4,
+    "image_size": 56,
+    "patch_size": 14,
+    "out_indices": [1, 2, 3, 4],
+    "reshape_hidden_states": False,
+}
+HEIGHTS = {"post_process_channels": [8] * 4, "fusion_hidden_size": 8, "head_hidden_size": 8}
+RANDOM = {
+    "depth pro": (random_model, lambda: DepthProImageProcessor(size=128)),
+    "glpn": (
+        lambda: GLPNForDepthEstimation(
+            GLPNConfig(depths=[1] * 4, hidden_sizes=[8, 16, 40, 32], decoder_hidden_size=16)
+        ),
+        GLPNImageProcessor,
+    ),
+    "tipsv2": (
+        lambda: Tipsv2DptForDepthEstimation(
+            Tipsv2DptConfig(backbone_config=TIPS, neck_hidden_sizes=[8] * 4, fusion_hidden_size=8)
+        ),
+        lambda: Tipsv2DptImageProcessor(size=56),
+    ),
+    "chmv2": (
+        lambda: CHMv2ForDepthEstimation(
+            CHMv2Config(backbone_config=dinov3(return_class_token=True), **HEIGHTS)
+        ),
+        CHMv2ImageProcessor,
+    ),
+}
+AUTHORS = {
+    "depth anything 3, mono": lambda folder: save_authors_folder(folder, name="da3mono-large"),
+    "depth anything 3, metric": lambda folder: save_authors_folder(folder, name="da3metric-large"),
+    "depth anything 3, any views": save_authors_views,
+    "depth anything 3, nested": save_authors_nested,
+    "video depth anything": save_original,
+}
+
+
+@pytest.mark.parametrize("name", [*AUTHORS, *RANDOM])
+@pytest.mark.usefixtures("no_tf32")
+def test_each_family_gives_what_the_cpu_gives(name, tmp_path):
+    if name in AUTHORS:
+        folder = AUTHORS[name](tmp_path)
+    else:
+        make, processor = RANDOM[name]
+        folder = tmp_path / "model"
+        model = make()
+        if name != "depth pro":  # which is drawn, and lifted off zero, where it is made
+            randomize(model, seed=1, std=0.15)
+        model.save_pretrained(folder)
+        processor().save_pretrained(folder)
+    photo = np.asarray(Image.linear_gradient("L").resize((90, 60)).convert("RGB"))
+    maps = []
+    for device in ("cpu", GPU.type):
+        options = Options(sky="keep")  # a pixel at the threshold may fall either way
+        pipeline = open_pipeline(
+            folder, task="depth", device=device, dtype="float32", size=112, options=options
+        )
+        maps.append(torch.from_numpy(pipeline.predict_one(photo).values))
+    assert maps[0].std() > 0
+    assert difference(maps[1], maps[0]) <= 2e-4
 
 
 @pytest.mark.parametrize("name", MODELS)

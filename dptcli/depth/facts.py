@@ -1,6 +1,7 @@
 """What results say of the model, of what its values mean, and of a map."""
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,10 +48,10 @@ def meaning(kind: Kind) -> dict[str, str]:
 
 def value_facts(values: NDArray[np.float32]) -> dict[str, Any]:
     """Say the size and the range of a map (H, W)."""
-    lo, hi = finite_range(values)
-    num_finite = int(np.isfinite(values).sum())
     facts: dict[str, Any] = {"height": values.shape[0], "width": values.shape[1]}
-    facts.update({"min": lo, "max": hi})
-    return (
-        facts if num_finite == values.size else {**facts, "num_nonfinite": values.size - num_finite}
-    )
+    lo, hi = float(values.min()), float(values.max())
+    if math.isfinite(lo) and math.isfinite(hi):  # all are: it spares 10 ms of 12 megapixels
+        return {**facts, "min": lo, "max": hi}
+    lo, hi = finite_range(values)
+    num_nonfinite = values.size - int(np.isfinite(values).sum())
+    return {**facts, "min": lo, "max": hi, "num_nonfinite": num_nonfinite}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from depth_anything_3_nested_folder import save_authors_nested
 from PIL import Image
-from process import environment, warm_dpt
+from process import environment, run_dpt
 from tiny import save_tiny
 
 from dptcli import (
@@ -42,14 +42,7 @@ def photos(tmp_path_factory):
 
 
 def bench(*words):
-    return subprocess.run(
-        [*warm_dpt(), "bench", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-        timeout=240,
-    )
+    return run_dpt("bench", *words)
 
 
 def benchmark(**changes):

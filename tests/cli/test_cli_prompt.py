@@ -1,7 +1,6 @@
 """`dpt depth --prompt`: the reference's numbers, gaps, folders, tiles, going on, clear refusals."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from process import environment, warm_dpt
+from process import run_dpt
 from prompted import by_hand, draw_photos, millimetres, save_prompted
 from tiny import save_tiny
 from transformers.models.prompt_depth_anything import (
@@ -32,16 +31,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_prompted(tmp_path_factory.mktemp("models") / "prompted")
 
 
-def dpt(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*warm_dpt(), *map(str, words)],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        check=False,
-    )
-
-
 def save_map(path: Path, values: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values).save(path)
@@ -52,7 +41,7 @@ def test_one_photograph_gives_the_references_numbers(model: Path, tmp_path: Path
     photo = draw_photos(tmp_path / "photos", [(90, 67)]) / "0.png"
     prompt = save_map(tmp_path / "lidar.png", millimetres((12, 16)))
     out = tmp_path / "depth.npy"
-    done = dpt("depth", photo, "-m", model, "--prompt", prompt, "-o", out, *PLAIN)
+    done = run_dpt("depth", photo, "-m", model, "--prompt", prompt, "-o", out, *PLAIN)
     assert done.returncode == 0, done.stderr
     reference = transformers.PromptDepthAnythingForDepthEstimation.from_pretrained(model)
     processor = REFERENCE_PROCESSOR.from_pretrained(model)
@@ -108,13 +97,13 @@ def test_a_folder_has_one_map_for_each_photograph_and_a_missing_one_is_named(
     for name, hw in (("0", (10, 12)), ("2", (14, 10))):
         save_map(tmp_path / "lidar" / f"{name}.png", millimetres(hw, seed=int(name)))
     words = ["depth", photos, "-m", model, "--prompt", tmp_path / "lidar", *PLAIN]
-    done = dpt(*words, "-o", tmp_path / "out")
+    done = run_dpt(*words, "-o", tmp_path / "out")
     assert done.returncode == 1
     assert f"{photos / '1.png'} has no prompt" in done.stderr.replace("\n", " ")
     assert sorted(path.stem for path in (tmp_path / "out").glob("*.npy")) == ["0", "2"]
     pattern = tmp_path / "lidar" / "{name}.png"
     words[words.index(tmp_path / "lidar")] = pattern
-    assert dpt(*words, "-o", tmp_path / "same").returncode == 1
+    assert run_dpt(*words, "-o", tmp_path / "same").returncode == 1
     for name in ("0.npy", "2.npy"):
         np.testing.assert_array_equal(
             np.load(tmp_path / "out" / name), np.load(tmp_path / "same" / name)
@@ -326,8 +315,8 @@ def test_bench_runs_with_one_map_for_all_photographs(model: Path, tmp_path: Path
     photos = draw_photos(tmp_path / "photos", [(60, 50), (60, 50)])
     one = save_map(tmp_path / "lidar.png", millimetres((10, 12)))
     words = ("bench", model, "-i", photos, "--rounds", "1", "--device", "cpu", "--json", "--quiet")
-    done = dpt(*words, "--prompt", one, "--dtype", "float32")
+    done = run_dpt(*words, "--prompt", one, "--dtype", "float32")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["contenders"][0]["network_hw"] == [42, 56]
-    refused = dpt(*words, "--prompt", one, "--against", "transformers")
+    refused = run_dpt(*words, "--prompt", one, "--against", "transformers")
     assert "leave out --against" in refused.stderr

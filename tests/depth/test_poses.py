@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from depth_anything_3_nested_folder import save_authors_nested
 from depth_anything_3_views_folder import save_authors_views
 from numpy.typing import NDArray
 from PIL import Image
-from places import SAMPLES
-from process import environment, warm_dpt
+from three_views import NAMES, depth, save_photos
 
 from dptcli.depth.camera import Camera, lens_of
 from dptcli.depth.poses import poses_digest, read_poses
@@ -24,7 +22,6 @@ from dptcli.inputs.find import ImageSource
 from dptcli.inputs.search import LeftOut
 from dptcli.model.families.depth_anything_3_views.given import numbers_of
 
-NAMES = ("a", "b", "c")
 SAME = contextlib.nullcontext()
 QUARTER = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # a turn about z
 LENSES = ((200.0, 210.0, 88.0, 61.0), (190.0, 195.0, 90.0, 60.0))
@@ -330,28 +327,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three parts of one photograph, as if the camera had been moved."""
-    folder = tmp_path_factory.mktemp("photos")
-    with Image.open(SAMPLES / "room.jpg") as photo:
-        whole = photo.resize((240, 180))
-    for place, name in enumerate(NAMES):
-        whole.crop((20 * place, 0, 180 + 20 * place, 120)).save(folder / f"{name}.png")
-    return folder
-
-
-def dpt(*words: object, cwd: Path, code: int = 0) -> str:
-    """Run `dpt depth` on the processor; what it says."""
-    fixed = ("--dtype", "float32", "--device", "cpu", "--size", "84")
-    done = subprocess.run(
-        [*warm_dpt(), "depth", *map(str, words), *fixed],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done.stderr.replace("\n", " ")
+    return save_photos(tmp_path_factory.mktemp("photos"))
 
 
 def test_depth_comes_in_the_unit_of_the_given_cameras_and_these_come_back(
@@ -361,7 +337,7 @@ def test_depth_comes_in_the_unit_of_the_given_cameras_and_these_come_back(
     for unit in (1, 100):
         write_colmap(tmp_path / "given", unit=unit)
         words = ("-o", "out/", "-m", model, "--views", "--poses", "given", "-f", "npz")
-        assert "3 done" in dpt(photos, *words, cwd=tmp_path), "other poses, other results"
+        assert "3 done" in depth(photos, *words, cwd=tmp_path), "other poses, other results"
         with np.load(tmp_path / "out" / "b.npz") as arrays:
             depths.append(arrays["depth"][0])
             found = arrays["extrinsics"][0]
@@ -385,18 +361,18 @@ def test_metres_of_a_network_give_way_to_the_unit_of_the_cameras(
 ) -> None:
     nested = save_authors_nested(tmp_path / "nested")
     words = (photos, "-m", nested, "--views", "-f", "npz")
-    dpt(*words, "-o", "own/", cwd=tmp_path)
+    depth(*words, "-o", "own/", cwd=tmp_path)
     own = said(tmp_path / "own")
     assert (own["kind"], own["unit"]) == ("depth_m", "metre")
     assert 0 < own["sky"]["share"] < 0.5
     header, _, _ = (tmp_path / "own" / "scene.ply").read_bytes().partition(b"end_header")
     assert b"3 views, unit: metre" in header
-    dpt(*words, "-o", "posed/", "--poses", write_colmap(tmp_path / "given"), cwd=tmp_path)
+    depth(*words, "-o", "posed/", "--poses", write_colmap(tmp_path / "given"), cwd=tmp_path)
     posed = said(tmp_path / "posed")
     assert (posed["kind"], posed["unit"]) == ("depth", "that of the given poses")
     assert "metres_by" not in posed
     said_so = ("--poses", "given", "--gives", "metres")
-    dpt(*words, "-o", "metres/", *said_so, cwd=tmp_path)
+    depth(*words, "-o", "metres/", *said_so, cwd=tmp_path)
     metres = said(tmp_path / "metres")
     assert (metres["kind"], metres.get("metres_by")) == ("depth_m", None)
     for name in NAMES:  # in the cloud's unit, whatever focal length the network had found
@@ -404,7 +380,7 @@ def test_metres_of_a_network_give_way_to_the_unit_of_the_cameras(
             np.load(tmp_path / folder / f"{name}.npz")["depth"] for folder in ("posed", "metres")
         )
         np.testing.assert_allclose(depth_m, posed_depth, rtol=1e-5)
-    message = dpt(*words, "-o", "mm/", "--poses", "given", "--format", "mm", cwd=tmp_path, code=2)
+    message = depth(*words, "-o", "mm/", "--poses", "given", "--format", "mm", cwd=tmp_path, code=2)
     assert "stores metres" in message, "unless it is said with --gives metres that they are"
 
 
@@ -425,5 +401,5 @@ def test_what_poses_cannot_be_used_for_is_refused(
     write_colmap(tmp_path / "given")
     write_colmap(tmp_path / "two", names=NAMES[:2])
     named = () if "-m" in words else ("-m", str(model))
-    assert message in dpt(photos, "-o", "out/", *named, *words, cwd=tmp_path, code=2)
+    assert message in depth(photos, "-o", "out/", *named, *words, cwd=tmp_path, code=2)
     assert not (tmp_path / "out").exists()

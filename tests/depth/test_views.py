@@ -1,7 +1,6 @@
 """Photographs of one scene: a cloud and COLMAP's files that agree with every result's camera."""
 
 import json
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,7 @@ import torch
 from depth_anything_3_views_folder import save_authors_views
 from numpy.typing import NDArray
 from PIL import Image
-from places import SAMPLES
-from process import environment, warm_dpt
+from three_views import NAMES, depth, save_photos
 
 from dptcli import load_model
 from dptcli.cli.depth_views import check_sees_views
@@ -23,9 +21,6 @@ from dptcli.depth.lens import Lens
 from dptcli.depth.scene import View, cloud_of, write_cloud
 from dptcli.errors import TooLargeError, UsageError
 from dptcli.running import room
-
-NAMES = ("a", "b", "c")
-
 
 # --- reading what was written, by the formats' own descriptions ----------------------------------
 
@@ -84,35 +79,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three parts of one photograph, as if the camera had been turned."""
-    folder = tmp_path_factory.mktemp("photos")
-    with Image.open(SAMPLES / "room.jpg") as photo:
-        whole = photo.resize((240, 180))
-    for place, name in enumerate(NAMES):
-        whole.crop((20 * place, 0, 180 + 20 * place, 120)).save(folder / f"{name}.png")
-    return folder
-
-
-def dpt(*words: object, cwd: Path, code: int = 0) -> str:
-    """Run `dpt depth` on the processor; what it says."""
-    fixed = ("--dtype", "float32", "--device", "cpu", "--size", "84")
-    done = subprocess.run(
-        [*warm_dpt(), "depth", *map(str, words), *fixed],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done.stderr
+    return save_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
 def scene(model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scene")
     words = (photos, "-o", "out/", "-m", model, "--views", "-f", "npz,ply,color")
-    said = dpt(*words, cwd=folder)
+    said = depth(*words, cwd=folder)
     assert "3 done" in said
     return folder / "out"
 
@@ -141,7 +115,7 @@ def test_colmaps_cameras_are_those_of_the_results(scene: Path) -> None:
 def test_one_photograph_has_its_camera_and_how_sure_it_is(
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
-    dpt(photos / "b.png", "-o", "out/", "-m", model, "-f", "npz,confidence", cwd=tmp_path)
+    depth(photos / "b.png", "-o", "out/", "-m", model, "-f", "npz,confidence", cwd=tmp_path)
     facts = json.loads((tmp_path / "out" / "b.json").read_text())
     assert (facts["kind"], facts["polarity"]) == ("depth", "large is far")
     assert facts["confidence"]["by"] == facts["camera"]["from"] == "the network"
@@ -191,7 +165,7 @@ def test_the_same_command_finds_all_done_and_a_further_photograph_begins_anew(
     scene: Path, model: Path, photos: Path, tmp_path: Path
 ) -> None:
     words = ("-o", scene, "-m", model, "--views", "-f", "npz,ply,color")
-    assert "0 done, 3 skipped" in dpt(photos, *words, cwd=tmp_path)
+    assert "0 done, 3 skipped" in depth(photos, *words, cwd=tmp_path)
     more = tmp_path / "more"
     more.mkdir()
     for path in photos.iterdir():
@@ -201,12 +175,12 @@ def test_the_same_command_finds_all_done_and_a_further_photograph_begins_anew(
     (more / "e.png").write_bytes(b"no picture")
     out = tmp_path / "out"
     words = ("-o", out, "-m", model, "--views", "-f", "npz")
-    assert "4 done, 1 failed" in dpt(more, *words, cwd=tmp_path, code=1)
+    assert "4 done, 1 failed" in depth(more, *words, cwd=tmp_path, code=1)
     before = read_colmap(out / "colmap")
     assert len(before.images) == 4
     (more / "e.png").unlink()
     (more / "d.png").unlink()
-    assert "3 done" in dpt(more, *words, "--overwrite", cwd=tmp_path)
+    assert "3 done" in depth(more, *words, "--overwrite", cwd=tmp_path)
     assert len(read_colmap(out / "colmap").images) == 3
 
 
@@ -225,7 +199,7 @@ def test_what_does_not_go_with_a_scene_is_refused(
     photos: Path, model: Path, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
     named = () if "-m" in words else ("-m", str(model))
-    said = dpt(photos, "-o", "out/", "--views", *named, *words, cwd=tmp_path, code=2)
+    said = depth(photos, "-o", "out/", "--views", *named, *words, cwd=tmp_path, code=2)
     assert message in said
     assert not (tmp_path / "out").exists()
 
@@ -243,8 +217,8 @@ def test_views_of_two_shapes_are_named(model: Path, photos: Path, tmp_path: Path
     for name, turn in (("a.png", False), ("b.png", True)):
         with Image.open(photos / name) as photo:
             (photo.transpose(Image.Transpose.ROTATE_90) if turn else photo).save(tmp_path / name)
-    said = dpt("a.png", "b.png", "-o", "out/", "-m", model, "--views", cwd=tmp_path, code=2)
-    assert "sees a.png at 56×84 and b.png at 84×56" in said.replace("\n", " ")
+    said = depth("a.png", "b.png", "-o", "out/", "-m", model, "--views", cwd=tmp_path, code=2)
+    assert "sees a.png at 56×84 and b.png at 84×56" in said
     assert not list((tmp_path / "out").glob("*.png"))
 
 
@@ -253,7 +227,7 @@ def test_another_programs_files_are_left_alone(model: Path, photos: Path, tmp_pa
     others.parent.mkdir(parents=True)
     others.write_text("1 PINHOLE 10 10 5 5 5 5\n")
     words = (photos, "-o", "out/", "-m", model, "--views")
-    assert "dpt has not written it" in dpt(*words, cwd=tmp_path, code=2)
+    assert "dpt has not written it" in depth(*words, cwd=tmp_path, code=2)
     assert others.read_text() == "1 PINHOLE 10 10 5 5 5 5\n"
 
 

@@ -1,7 +1,6 @@
 """`--dtype int8`: linear layers in 8 bits, near the float32 result, refused where it cannot be."""
 
 import json
-import subprocess
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from parity import randomize
 from places import SAMPLES
-from process import environment, warm_dpt
+from process import run_dpt
 from tiny import save_tiny, save_varied
 
 from dptcli import DPTConfig, DPTForDepthEstimation
@@ -18,16 +17,6 @@ from dptcli.fast.int8 import Int8Linear, largest_weight
 from dptcli.fast.optimize import optimize
 from dptcli.pipeline import open_pipeline
 from dptcli.weights.load import load_model, require_int8
-
-
-def dpt(*words):
-    return subprocess.run(
-        [*warm_dpt(), *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-    )
 
 
 @pytest.mark.processor
@@ -84,7 +73,9 @@ def test_a_whole_model_is_near_itself(hidden_act):
 def test_the_built_in_model_keeps_its_depth(tmp_path):
     photos = [SAMPLES / "city.jpg", SAMPLES / "garden.jpg"]
     for dtype in ("float32", "int8"):
-        done = dpt("depth", *photos, "-o", tmp_path / dtype, "--dtype", dtype, "--format", "npy")
+        done = run_dpt(
+            "depth", *photos, "-o", tmp_path / dtype, "--dtype", dtype, "--format", "npy"
+        )
         assert done.returncode == 0, done.stderr
     for photo in photos:
         exact, found = (
@@ -98,7 +89,7 @@ def test_the_built_in_model_keeps_its_depth(tmp_path):
 def test_depth_with_segments_takes_it_too(tmp_path):
     photo = SAMPLES / "city.jpg"
     words = ("depth", photo, "-o", tmp_path / "out", "--with-segments")
-    done = dpt(*words, "--dtype", "int8", "--json")
+    done = run_dpt(*words, "--dtype", "int8", "--json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout.splitlines()[0])
     assert facts["status"] == "done"
@@ -109,12 +100,12 @@ def test_depth_with_segments_takes_it_too(tmp_path):
 def test_the_benchmark_says_how_far_the_results_are_off(tmp_path, task):
     model = save_varied(tmp_path / "m") if task == "depth" else save_tiny(tmp_path / "m", task=task)
     words = ("bench", model, "--task", task, "-i", SAMPLES / "city.jpg", "--rounds", 1)
-    done = dpt(*words, "--dtype", "int8", "--json")
+    done = run_dpt(*words, "--dtype", "int8", "--json")
     assert done.returncode == 0, done.stderr
     accuracy = json.loads(done.stdout)["accuracy"]
     if task == "segment":
         assert 0.5 < accuracy["same_labels"] <= 1
-        assert "float32" in dpt(*words, "--dtype", "int8").stdout
+        assert "float32" in run_dpt(*words, "--dtype", "int8").stdout
     else:
         assert 0 <= accuracy["mean_difference"] <= accuracy["max_difference"] < 0.5
 
@@ -152,7 +143,7 @@ def test_it_is_refused_where_it_cannot_be(monkeypatch, tmp_path):
     with pytest.raises(ModelError, match="use float32"):
         require_int8(torch.device("cpu"))
     photo = SAMPLES / "city.jpg"
-    done = dpt("depth", photo, "-o", tmp_path / "o.png", "--dtype", "int8", "--no-optimize")
+    done = run_dpt("depth", photo, "-o", tmp_path / "o.png", "--dtype", "int8", "--no-optimize")
     assert done.returncode == 2
     assert done.stderr.strip().count("\n") == 0
     assert "--no-optimize" in done.stderr

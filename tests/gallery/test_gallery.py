@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from gallery_folder import COLORS, make_folder, ramp, save_photo, save_result
 from PIL import Image
-from process import environment, warm_dpt
+from process import run_dpt
 
 from dptcli.depth.colormaps import colorize, depth_lut
 from dptcli.depth.depthmap import DepthMap
@@ -262,22 +262,10 @@ def test_a_page_that_is_not_ours_is_refused(folder, tmp_path):
 
 
 def test_the_command_prints_where_the_page_is(folder):
-    done = subprocess.run(
-        [*warm_dpt(), "gallery", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-    )
+    done = run_dpt("gallery", folder)
     assert (done.returncode, done.stdout) == (0, f"{folder / 'gallery.html'}\n")
     assert "3 results, 1 failures listed" in done.stderr
-    done = subprocess.run(
-        [*warm_dpt(), "gallery", folder, "--detail", "0"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-    )
+    done = run_dpt("gallery", folder, "--detail", "0")
     assert done.returncode == 2
     assert "--detail '0'" in done.stderr
 

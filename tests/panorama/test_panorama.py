@@ -1,7 +1,6 @@
 """`dpt depth` of panoramas: known by their XMP or by --panorama, written without a seam."""
 
 import json
-import subprocess
 from dataclasses import dataclass
 
 import around
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from gpano import part, xmp
 from PIL import Image
-from process import environment, warm_dpt
+from process import run_dpt
 from tiny import save_tiny, save_varied
 
 from dptcli import load_model, predict_depth
@@ -67,13 +66,7 @@ def test_a_file_that_says_so_is_a_panorama_and_the_run_says_how_to_switch_that_o
     with Image.open(pano) as stored:
         assert b'ProjectionType="equirectangular"' in stored.info["xmp"]
     out = pano.parent / "out"
-    done = subprocess.run(
-        [*warm_dpt(), "depth", pano, "-o", out, "-f", "color,npy", "--size", "56", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-    )
+    done = run_dpt("depth", pano, "-o", out, "-f", "color,npy", "--size", "56", "--json")
     assert done.returncode == 0, done.stderr
     assert "pano.jpg is a panorama by its XMP: seen as 16 views" in done.stderr
     assert "--no-panorama" in done.stderr

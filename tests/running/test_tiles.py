@@ -2,14 +2,13 @@
 
 import itertools
 import json
-import subprocess
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from process import environment, warm_dpt
+from process import run_dpt
 from tiny import save_tiny, save_varied
 
 from dptcli.model.families.zoedepth.processor import ZoeDepthImageProcessor
@@ -209,14 +208,10 @@ def test_both_tasks_run_in_tiles_and_give_the_photographs_size(tmp_path, photo, 
 
 def test_a_run_of_dpt_with_tiles_is_near_the_run_without(tmp_path, photo):
     folder = save_varied(tmp_path / "m")
-    words = [*warm_dpt(), "depth", str(photo), "-m", str(folder), "-f", "npy", "--dtype", "float32"]
+    words = ["depth", photo, "-m", folder, "-f", "npy", "--dtype", "float32"]
     for name, extra in (("plain", []), ("tiled", ["--tile"])):
-        subprocess.run(
-            [*words, "-o", str(tmp_path / f"{name}.npy"), *extra],
-            check=True,
-            capture_output=True,
-            env=environment(),
-        )
+        done = run_dpt(*words, "-o", tmp_path / f"{name}.npy", *extra)
+        assert done.returncode == 0, done.stderr
     plain, tiled = (np.load(tmp_path / f"{name}.npy") for name in ("plain", "tiled"))
     assert plain.shape == tiled.shape == (250, 333)
     assert not np.array_equal(plain, tiled)
@@ -228,13 +223,7 @@ def test_a_run_of_dpt_with_tiles_is_near_the_run_without(tmp_path, photo):
 
 @pytest.mark.parametrize("value", ["12", "0", "-5", "1.5", "huge", "63"])
 def test_tile_sizes_that_make_no_sense_are_refused(value, tmp_path):
-    done = subprocess.run(
-        [*warm_dpt(), "depth", "x.jpg", "-o", str(tmp_path / "y.png"), f"--tile={value}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-    )
+    done = run_dpt("depth", "x.jpg", "-o", tmp_path / "y.png", f"--tile={value}")
     assert done.returncode == 2
     assert value in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -1,14 +1,13 @@
 """`dpt depth --with-segments`: the backbone runs once, and both results are those of two runs."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from process import environment, warm_dpt
+from process import run_dpt
 from shared_backbone import PHOTO, saved
 
 from dptcli.errors import ModelError
@@ -120,16 +119,6 @@ def test_areas_and_medians_of_classes_equal_the_hand_worked_ones() -> None:
     assert [item["relative_depth"] for item in found] == [0.1, 0.4, 1.0]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*warm_dpt(), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        check=False,
-    )
-
-
 def test_the_command_tells_areas_and_writes_masks(
     pair: tuple[LoadedModel, LoadedModel], tmp_path: Path
 ) -> None:
@@ -138,7 +127,7 @@ def test_the_command_tells_areas_and_writes_masks(
         Image.fromarray(PHOTO).save(tmp_path / f"{name}.png")
     out = tmp_path / "out"
     models = ("-m", tmp_path / "depth", "--segment-model", tmp_path / "segment")
-    found = run("depth", tmp_path / "a.png", tmp_path / "b.png", "-o", out, *models,
+    found = run_dpt("depth", tmp_path / "a.png", tmp_path / "b.png", "-o", out, *models,
                 "-f", "npy", "--with-segments", "--masks", "--json")  # fmt: skip
     assert found.returncode == 0, found.stderr
     lines = [json.loads(line) for line in found.stdout.splitlines()]
@@ -168,7 +157,7 @@ def test_what_does_not_go_together_is_refused(
     tmp_path: Path, options: tuple[str, ...], reason: str
 ) -> None:
     Image.fromarray(PHOTO).save(tmp_path / "a.png")
-    found = run("depth", tmp_path, "-o", tmp_path / "out", *options)
+    found = run_dpt("depth", tmp_path, "-o", tmp_path / "out", *options)
     assert found.returncode == 2
     assert reason in found.stderr
 

@@ -2,12 +2,11 @@
 
 import io
 import json
-import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
-from process import environment, warm_dpt
+from process import run_dpt
 from tiny import LABELS, save_tiny
 
 from dptcli.depth.colormaps import palette
@@ -186,14 +185,7 @@ def everything(tmp_path_factory, model):
 
 
 def segment(*words):
-    return subprocess.run(
-        [*warm_dpt(), "segment", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=environment(),
-    )
+    return run_dpt("segment", *words)
 
 
 def test_all_files_stand_beside_the_picture(everything):
@@ -275,13 +267,8 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_written(
 
 
 def test_the_help_has_a_panel_for_each_question_and_fits_80_columns():
-    done = subprocess.run(
-        [*warm_dpt(), "segment", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment(COLUMNS="80", NO_COLOR="1"),
-    )
+    done = run_dpt("segment", "--help", COLUMNS="80", NO_COLOR="1")
+    assert done.returncode == 0
     for panel in ("Segmentation picture", "Classes", "Beside the picture"):
         assert f" {panel} " in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80

@@ -43,6 +43,19 @@ def warm_dpt():
     return [sys.executable, "-S", "-E", program, address]
 
 
+def run_dpt(*words, cwd=None, **changes):
+    """Run `dpt`, warm: its exit code and what it wrote as text. changes: of its environment."""
+    return subprocess.run(
+        [*warm_dpt(), *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env=environment(**changes),
+    )
+
+
 def environment(**changes):
     """This process's environment for a child: it finds this checkout and its tests, on one core."""
     support = Path(__file__).parent

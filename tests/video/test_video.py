@@ -2,7 +2,6 @@
 
 import json
 import struct
-import subprocess
 import sys
 from fractions import Fraction
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from clips import photograph, read_clip, sound_seconds, write_clip
 from PIL import Image
-from process import environment, warm_dpt
+from process import run_dpt
 from tiny import save_tiny
 
 from dptcli.cli import main
@@ -37,12 +36,7 @@ def clip(tmp_path_factory):
 
 def test_a_clip_becomes_a_clip_of_the_same_size_and_times(clip, models, tmp_path):
     out = tmp_path / "depth.mp4"
-    done = subprocess.run(
-        [*warm_dpt(), "depth", clip, "-o", out, "-m", models["depth"], "-q"],
-        capture_output=True,
-        text=True,
-        env=environment(),
-    )
+    done = run_dpt("depth", clip, "-o", out, "-m", models["depth"], "-q")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     frames = read_clip(out)
     assert [seconds for seconds, _ in frames] == [Fraction(place, 25) for place in range(10)]

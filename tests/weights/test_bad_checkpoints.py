@@ -6,7 +6,6 @@ import os
 import pickle
 import shutil
 import struct
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 import torch
 from parity import randomize
 from PIL import Image
-from process import environment, warm_dpt
+from process import run_dpt
 from safetensors.torch import load_file, save_file
 
 from dptcli.errors import ModelError
@@ -304,13 +303,7 @@ def test_weights_that_are_not_finite_end_a_run_at_the_first_image(
     source.mkdir()
     for name in ("a.png", "b.png"):
         Image.new("RGB", (40, 30), "gray").save(source / name)
-    done = subprocess.run(
-        [*warm_dpt(), "depth", str(source), "-o", str(tmp_path / "out"), "-m", str(folder)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_dpt("depth", source, "-o", tmp_path / "out", "-m", folder)
     assert done.returncode == 2, done.stderr
     assert f"the weights hold NaN or infinity in {BIAS}; fetch it again" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -324,21 +317,7 @@ def test_dpt_depth_says_it_in_one_line_and_exits_with_2(
     spoil, said = BROKEN[wrong]
     spoil(folder)
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
-    done = subprocess.run(
-        [
-            *warm_dpt(),
-            "depth",
-            str(tmp_path / "a.png"),
-            "-o",
-            str(tmp_path / "b.png"),
-            "-m",
-            str(folder),
-        ],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_dpt("depth", tmp_path / "a.png", "-o", tmp_path / "b.png", "-m", folder)
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1

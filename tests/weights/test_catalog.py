@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub_server import Repository, serve
-from process import environment, warm_dpt
+from process import run_dpt
 from tiny import save_tiny
 
 from dptcli.errors import ModelError
@@ -218,14 +218,7 @@ def run(tmp_path: Path):
     def run(*words: str, code: int = 0, **changes: str) -> subprocess.CompletedProcess[str]:
         # HF_HUB_OFFLINE of the test run would forbid what is tested here.
         changes = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", **changes}
-        done = subprocess.run(
-            [*warm_dpt(), "models", *words],
-            env=environment(**changes),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = run_dpt("models", *words, **changes)
         assert done.returncode == code, done.stdout + done.stderr
         return done
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import subprocess
 from pathlib import Path
 from typing import get_type_hints
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from PIL import Image
-from process import environment, warm_dpt
+from process import run_dpt
 from tiny import save_tiny, save_varied
 from tiny_catalogue import into_cache, save_row
 
@@ -152,9 +151,7 @@ def test_an_override_that_means_nothing_is_refused(tmp_path: Path) -> None:
 
 def said_by_dpt(*words: object, **changes: str) -> str:
     """What `dpt` says on stderr."""
-    command = [*warm_dpt(), *map(str, words)]
-    env = environment(**changes)
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = run_dpt(*words, **changes)
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
 

@@ -12,7 +12,7 @@ import video_depth
 from hub_server import Hub, Repository, serve
 from original_files import PROMPTDA, V2, depth_anything_file, promptda_file, saved
 from PIL import Image
-from process import environment, warm_dpt
+from process import run_dpt
 
 from dptcli.weights.load import load_model
 
@@ -31,14 +31,7 @@ class Machine:
     def dpt(self, *words: object, **changes: str) -> subprocess.CompletedProcess[str]:
         settings = {"HF_HOME": str(self.folder / "home"), "HF_HUB_OFFLINE": "0"}
         settings |= {"HF_ENDPOINT": self.hub.url, "NO_PROXY": "127.0.0.1,localhost", **changes}
-        return subprocess.run(
-            [*warm_dpt(), *map(str, words)],
-            cwd=self.folder,
-            env=environment(**settings),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run_dpt(*words, cwd=self.folder, **settings)
 
     def depth(self, model: str, out: str, **changes: str) -> np.ndarray:
         """The values of photo.png; the run must succeed."""

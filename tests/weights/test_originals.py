@@ -1,7 +1,6 @@
 """Files of isl-org/DPT, Depth-Anything and PromptDA: known by their tensors, converted, run."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from original_files import (
 )
 from parity import assert_close, load_reference
 from PIL import Image
-from process import environment, warm_dpt
+from process import run_dpt
 
 from dptcli import (
     DepthAnythingForDepthEstimation,
@@ -268,13 +267,7 @@ def test_convert_writes_what_depth_then_reads(tmp_path: Path) -> None:
     picture = tmp_path / "photo.png"
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(picture)
-    done = subprocess.run(
-        [*warm_dpt(), "convert", str(path), str(tmp_path / "model")],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_dpt("convert", path, tmp_path / "model")
     assert done.returncode == 0, done.stderr
     assert "depth in metres" in done.stdout
     for model, out in ((tmp_path / "model", "a.png"), (path, "b.png")):

@@ -2,7 +2,6 @@
 
 import json
 import random
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 import transformers
 from parity import assert_depth_equal_both_ways, load_reference, randomize
 from PIL import Image, TiffImagePlugin, TiffTags
-from process import environment, warm_dpt
+from process import run_dpt
 from torch import Tensor
 
 from dptcli import (
@@ -202,14 +201,7 @@ def write_geotiff(path: Path, hw: tuple[int, int]) -> None:
 def test_a_geotiff_becomes_a_geotiff_of_heights(folder: Path, tmp_path: Path) -> None:
     write_geotiff(tmp_path / "forest.tif", (70, 99))
     words = ("forest.tif", "-m", folder, "-o", "out/", "-f", "tiff,color", *PLAIN)
-    done = subprocess.run(
-        [*warm_dpt(), "depth", *map(str, words)],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_dpt("depth", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "out/forest.tiff") as stored:
         height_m = np.asarray(stored)

@@ -1,7 +1,6 @@
 """Depth Anything 3 equals its authors' code, whose numbers for a small model lie in the .npz."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import cv2
@@ -13,7 +12,7 @@ from hub_server import Repository, serve
 from parity import assert_close
 from PIL import Image, ImageOps
 from places import SAMPLES
-from process import environment, warm_dpt
+from process import run_dpt
 from safetensors.torch import save_file
 
 from dptcli import (
@@ -114,12 +113,12 @@ def test_a_repository_without_our_processors_file_is_fetched_whole(
     with serve() as hub:
         hub.repositories["depth-anything/DA3MONO-LARGE"] = Repository.of(folder)
         changes = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url}
-        done = subprocess.run(
-            [*warm_dpt(), "models", "download", "depth-anything-3-mono-large"],
-            env=environment(**changes, NO_PROXY="127.0.0.1,localhost"),
-            capture_output=True,
-            text=True,
-            check=False,
+        done = run_dpt(
+            "models",
+            "download",
+            "depth-anything-3-mono-large",
+            **changes,
+            NO_PROXY="127.0.0.1,localhost",
         )
     assert done.returncode == 0, done.stderr
     assert load_model(Path(done.stdout.strip()), device="cpu").kind == "depth"
@@ -251,10 +250,7 @@ def test_metres_are_in_proportion_to_the_focal_length(metric: Path, tmp_path: Pa
 
 def dpt(*words: object, cwd: Path) -> str:
     """Run `dpt depth` on the processor; what it says."""
-    command = [*warm_dpt(), "depth", *map(str, words), "--dtype", "float32", "--device", "cpu"]
-    done = subprocess.run(
-        command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = run_dpt("depth", *words, "--dtype", "float32", "--device", "cpu", cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -304,10 +300,7 @@ def test_dpt_writes_metres_and_says_what_they_rest_on(metric: Path, tmp_path: Pa
 
 def test_a_model_that_knows_no_sky_says_so(tmp_path: Path) -> None:
     Image.fromarray(photograph()).save(tmp_path / "a.png")
-    command = [*warm_dpt(), "depth", "a.png", "-o", "b.png", "--sky", "mask"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = run_dpt("depth", "a.png", "-o", "b.png", "--sky", "mask", cwd=tmp_path)
     assert done.returncode == 2
     assert "does not tell where the sky is" in done.stderr
 

@@ -16,6 +16,14 @@ TOLERANCE = 1e-4
 largest_seen: dict[str, float] = {}
 
 
+def bare(model_class: Any, config: Any) -> Any:
+    """The reference's model without first weights, for `randomize`: at full size they take 15 s."""
+    from transformers.initialization import no_init_weights  # its package takes a second
+
+    with no_init_weights():
+        return model_class(config)
+
+
 def randomize(model: nn.Module, *, seed: int, std: float = 0.1) -> nn.Module:
     """Give every parameter and running statistic a random value, then switch to eval mode.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import memory_disk
 from PIL import Image
 from process import DPT, environment, hear_ctrl_c, warm_dpt
 from tiny import LABELS, save_tiny
@@ -227,46 +228,20 @@ def test_an_interrupted_run_leaves_only_whole_pictures(models, photos, stop):
 
 
 def test_a_full_disk_fails_by_name_and_leaves_no_half_file(models, photos, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount") or "mount"
-    if (
-        shutil.which("mount") is None
-        or subprocess.run(
-            [mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk],
-            check=False,
-            capture_output=True,
-        ).returncode
-    ):
-        pytest.skip("mounting a small file system is not permitted here")
-    try:
-        Image.effect_noise((600, 500), 90).save(photos / "large.png")
+    Image.effect_noise((600, 500), 90).save(photos / "large.png")
+    with memory_disk(tmp_path / "disk", "size=64k") as disk:
         done = dpt("depth", photos, "-o", disk, "-m", models["depth"], "--bits", "16")
         assert done.returncode == 1
         assert b"large.png': No space left on device" in done.stderr
         assert "a.png" in files(disk)
         assert not [name for name in files(disk) if not name.endswith((".png", ".jsonl"))]
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_read_only_disk_is_refused_before_the_model_loads(photos, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount") or "mount"
-    if (
-        shutil.which("mount") is None
-        or subprocess.run(
-            [mount, "-t", "tmpfs", "-o", "ro", "tmpfs", disk], check=False, capture_output=True
-        ).returncode
-    ):
-        pytest.skip("mounting a read-only file system is not permitted here")
-    try:
+    with memory_disk(tmp_path / "disk", "ro") as disk:
         done = dpt("depth", photos, "-o", disk / "out", "-m", "no-such-model")
         assert done.returncode == 2
         assert b"read-only file system" in done.stderr
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_reader_that_leaves_early_is_no_traceback(models):

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from faults import end, fault, photographs, remount, results, small_disk, start, wait_for
+from faults import end, fault, memory_disk, photographs, remount, results, start, wait_for
 from tiny import save_tiny
 
 
@@ -27,7 +27,7 @@ def command(folder, disk):
 
 
 def test_a_disk_that_fills_up_costs_named_images_and_the_next_run_makes_them(material, tmp_path):
-    with small_disk(tmp_path / "disk", "400k") as disk, fault():
+    with memory_disk(tmp_path / "disk", "size=400k") as disk, fault():
         code, _, err = end(start(*command(material, disk), "--report", disk / "report.json"))
         assert code == 1, err
         assert b"No space left on device" in err
@@ -46,7 +46,7 @@ def test_a_disk_that_fills_up_costs_named_images_and_the_next_run_makes_them(mat
 
 
 def test_a_report_without_a_place_for_its_notes_costs_no_image(material, tmp_path):
-    with small_disk(tmp_path / "disk", "4k") as disk, fault():
+    with memory_disk(tmp_path / "disk", "size=4k") as disk, fault():
         run = [*command(material, tmp_path), "--report", tmp_path / "report.json"]
         code, _, err = end(start(*run, TMPDIR=str(disk)))
         assert code == 1, err
@@ -57,7 +57,7 @@ def test_a_report_without_a_place_for_its_notes_costs_no_image(material, tmp_pat
 
 
 def test_a_disk_full_from_the_start_is_said_for_every_image(material, tmp_path):
-    with small_disk(tmp_path / "disk", "64k") as disk, fault():
+    with memory_disk(tmp_path / "disk", "size=64k") as disk, fault():
         (disk / "filler").write_bytes(bytes(60_000))
         code, _, err = end(start(*command(material, disk)))
         assert code == 1, err

@@ -1,11 +1,10 @@
 """Pictures as files: what a reader finds in them, and that they are whole or absent."""
 
 import os
-import shutil
 import stat
-import subprocess
 
 import pytest
+from faults import memory_disk
 
 from dptcli.results.files import atomic_path, atomic_write, discard_unfinished
 
@@ -49,24 +48,12 @@ def test_an_exit_in_a_hurry_removes_what_is_half_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if mount is None or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a small file system is not permitted here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_full_disk_leaves_no_half_file(small_disk):
-    def fill():
-        with atomic_write(small_disk / "a.png") as stream:
+def test_a_full_disk_leaves_no_half_file(tmp_path):
+    def fill(disk):
+        with atomic_write(disk / "a.png") as stream:
             stream.write(bytes(200_000))
 
-    with pytest.raises(OSError, match="No space left"):
-        fill()
-    assert list(small_disk.iterdir()) == []
+    with memory_disk(tmp_path / "disk", "size=64k") as disk:
+        with pytest.raises(OSError, match="No space left"):
+            fill(disk)
+        assert list(disk.iterdir()) == []

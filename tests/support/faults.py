@@ -82,12 +82,13 @@ def wait_for(process: "subprocess.Popen[bytes]", folder: Path, number: int) -> N
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A memory disk of some size at `folder`; skips the test where mounting is not allowed."""
+def memory_disk(folder: Path, options: str) -> Iterator[Path]:
+    """A disk at `folder`, "size=64k" or "ro"; skips the test where mounting is not allowed."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, check=False).returncode:
-        pytest.skip("mounting a small file system is not permitted here")
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    tried = shutil.which("mount") and subprocess.run(command, capture_output=True, check=False)
+    if not tried or tried.returncode:
+        pytest.skip("mounting a file system is not permitted here")
     try:
         yield folder
     finally:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faults import memory_disk
 from hub_server import COMMIT, GOOD_TOKEN, Hub, Repository, serve
 
 # Loading reads environment variables when it is imported, so every case is a process.
@@ -281,22 +282,6 @@ def test_a_non_commercial_licence_is_shown_before_the_first_download(
     assert notice not in fetch.run("owner/model").stderr, "only before the first"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system is not permitted here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="tmpfs is Linux's")
 @pytest.mark.parametrize(
     ("claimed_size", "said"),
@@ -304,13 +289,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     ids=["known before", "seen while writing"],
 )
 def test_a_full_disk_is_one_line_and_leaves_no_weights(
-    hub: Hub, small_disk: Path, claimed_size: int | None, said: str
+    hub: Hub, tmp_path: Path, claimed_size: int | None, said: str
 ) -> None:
     content = files(**{"model.safetensors": os.urandom(3 << 20)})
     hub.repositories["owner/model"] = Repository(content, claimed_size=claimed_size)
-    fetch = Fetch(hub, small_disk)
-    assert said in fetch.refusal("owner/model")
-    assert "model.safetensors" not in fetch.cached_names()
+    with memory_disk(tmp_path / "disk", "size=1m") as disk:
+        fetch = Fetch(hub, disk)
+        assert said in fetch.refusal("owner/model")
+        assert "model.safetensors" not in fetch.cached_names()
 
 
 def test_the_newer_file_of_the_whole_processing_is_fetched(hub: Hub, fetch: Fetch) -> None:

@@ -3,8 +3,9 @@
     python -m dptcli.training.teach TRAIN/segment -o TAUGHT --model MODELS/dpt-small-depth
 
 The target is what the model sees, as a mean over sizes (--sizes, --mirror), its edges moved
-to the photograph's; a student that sees the same under other light and in other crops learns from
-it (as in Depth Anything, Yang et al. 2024). What stands there already stays.
+to the borders of its labels and to the photograph's; a student that sees the same under other light
+and in other crops learns from it (as in Depth Anything, Yang et al. 2024). What stands there
+already stays.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 from dptcli.depth.guided import refine_edges
 from dptcli.errors import DptError, UsageError
@@ -28,6 +30,8 @@ from dptcli.results.files import atomic_path, write_text
 from dptcli.training.losses import align
 
 FULL = 65535
+BLUR = 1 / 60
+"""How far an edge of the network is spread to either side, as a share of the short side."""
 ENOUGH_SKY = 0.01
 """The share of a photograph that sky must have before it says where infinity is."""
 
@@ -35,10 +39,7 @@ ENOUGH_SKY = 0.01
 def seen_depth(
     rgb: NDArray[np.uint8], views: Sequence[Pipeline], *, mirror: bool
 ) -> NDArray[np.float32]:
-    """The mean inverse depth (H, W) over the pipelines, its edges moved to the photograph's.
-
-    mirror: over the mirrored photograph too.
-    """
+    """The mean inverse depth (H, W) over the pipelines; with `mirror` over the mirrored too."""
     found = [view.predict_one(rgb).values for view in views]
     if mirror:
         flipped = np.ascontiguousarray(rgb[:, ::-1])
@@ -49,9 +50,7 @@ def seen_depth(
         align(torch.from_numpy(np.ascontiguousarray(other, np.float32))[None], first, valid)
         for other in found
     ]
-    mean = torch.stack(aligned).mean(dim=0)[0].numpy()
-    network_hw = views[-1].loaded.processor.network_hw((rgb.shape[0], rgb.shape[1]))
-    return refine_edges(mean, rgb, kind="inverse_depth", network_hw=network_hw)
+    return torch.stack(aligned).mean(dim=0)[0].numpy()
 
 
 def from_infinity(inverse: NDArray[np.float32], is_sky: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -59,6 +58,31 @@ def from_infinity(inverse: NDArray[np.float32], is_sky: NDArray[np.bool_]) -> ND
     if is_sky.mean() > ENOUGH_SKY:
         inverse = inverse - np.median(inverse[is_sky])
     return np.where(is_sky, 0, inverse).clip(min=0)
+
+
+def move_to_borders(
+    inverse: NDArray[np.float32], labels: NDArray[np.uint8], *, reach: int
+) -> NDArray[np.float32]:
+    """Inverse depth (H, W) whose jumps lie on the borders of the labels (H, W).
+
+    Within `reach` pixels of a border the network's blur mixes both sides. There each side is
+    continued from its own inside, ring by ring; where a strip is so thin that it has no inside, it
+    stays as it is.
+    """
+    values = torch.from_numpy(inverse)[None, None]
+    moved = values.clone()
+    for label in np.unique(labels):
+        region = torch.from_numpy(labels == label)[None, None].float()
+        known = 1 - max_pool2d(1 - region, 2 * reach + 1, stride=1, padding=reach)
+        inside = torch.where(known > 0, values, 0)
+        for _ in range(2 * reach):  # corners take longer than `reach` rings
+            count = avg_pool2d(known, 3, stride=1, padding=1, divisor_override=1)
+            total = avg_pool2d(inside, 3, stride=1, padding=1, divisor_override=1)
+            ring = (known == 0) & (region > 0) & (count > 0)
+            inside = torch.where(ring, total / count.clamp(min=1), inside)
+            known = torch.where(ring, 1, known)
+        moved = torch.where(known > 0, inside, moved)
+    return moved[0, 0].numpy()
 
 
 def teach_set(folder: Path, out: Path, *, views: Sequence[Pipeline], mirror: bool) -> int:
@@ -94,7 +118,14 @@ def _teach(
     if labels.shape != rgb.shape[:2]:
         raise UsageError(f"{pair.target} is {labels.shape} and its photograph {rgb.shape[:2]}")
     is_sky = labels == sky if sky is not None else np.zeros(labels.shape, bool)
-    return from_infinity(seen_depth(rgb, views, mirror=mirror), is_sky)
+    seen = seen_depth(rgb, views, mirror=mirror)
+    # Labels say which side a pixel is on, the photograph where exactly the border runs: people
+    # drew them with a few corners.
+    moved = move_to_borders(seen, labels, reach=round(min(labels.shape) * BLUR))
+    network_hw = views[-1].loaded.processor.network_hw((rgb.shape[0], rgb.shape[1]))
+    return from_infinity(
+        refine_edges(moved, rgb, kind="inverse_depth", network_hw=network_hw), is_sky
+    )
 
 
 def _write(inverse: NDArray[np.float32], path: Path) -> None:

@@ -11,7 +11,7 @@ from tiny_training import tiny
 from dptcli.pipeline import Pipeline
 from dptcli.processing.processor import DPTImageProcessor
 from dptcli.training.data import load_sample, read_examples
-from dptcli.training.teach import from_infinity, main, seen_depth
+from dptcli.training.teach import from_infinity, main, move_to_borders, seen_depth
 from dptcli.weights.load import LoadedModel, load_model
 
 
@@ -97,3 +97,23 @@ def test_a_set_without_photographs_is_named(
     words = [str(tmp_path), "-o", str(tmp_path / "out"), "--model", str(tmp_path / "depth")]
     assert main([*words, "--sizes", "42"]) == 2
     assert "empty" in capsys.readouterr().err
+
+def test_a_jump_moves_to_the_border_of_the_labels() -> None:
+    labels = np.zeros((40, 60), np.uint8)
+    labels[:, 33:] = 1
+    near, far = 2.0, 1.0
+    # The network's edge is spread over four pixels to either side.
+    ramp = np.interp(np.arange(60), [29, 37], [near, far]).astype(np.float32)
+    blurred = np.tile(ramp, (40, 1))
+    moved = move_to_borders(blurred, labels, reach=5)
+    np.testing.assert_allclose(moved[:, :33], near, atol=1e-6)
+    np.testing.assert_allclose(moved[:, 33:], far, atol=1e-6)
+
+
+def test_a_strip_without_an_inside_stays_as_the_network_sees_it() -> None:
+    labels = np.zeros((40, 60), np.uint8)
+    labels[:, 30:34] = 1
+    seen = np.tile(np.linspace(1, 2, 60, dtype=np.float32), (40, 1))
+    moved = move_to_borders(seen, labels, reach=5)
+    np.testing.assert_array_equal(moved[:, 30:34], seen[:, 30:34])
+    assert (np.diff(moved[0, :30]) >= -1e-6).all()  # the side itself goes on as it did

@@ -26,17 +26,18 @@ class Stage:
     """One run of `dptcli.training.builtin`: its name, its task and its further options.
 
     In the options {runs} is the folder of the stages, each with its head.safetensors, or with both
-    models in builtin/. sets: where
-    its examples lie, {frames} the rendered ones, {photographs} those that the caller has, {taught}
-    what the depth model of the stages before sees on some of these; one that is named twice counts
-    twice. task: "both" trains both heads and the backbone that they share; as later stages would
-    find features of the former backbone, such stages come last.
+    models in builtin/. sets: where its examples lie, {frames} the rendered ones, {photographs}
+    those that the caller has, {taught} what the depth model of the stages before sees on some of
+    these; one that is named twice counts twice. teach: on which of them, below segment/, and the
+    options of `dptcli.training.teach`. task: "both" trains both heads and the backbone that they
+    share; as later stages would find features of the former backbone, such stages come last.
     """
 
     name: str
     task: str
     options: str
     sets: tuple[str, ...] = ("{frames}",)
+    teach: str = ""
 
     @property
     def needs_photographs(self) -> bool:
@@ -112,6 +113,7 @@ RECIPE = Recipe(
             "--steps 110 --batch-size 6 --learning-rate 6e-4 --warmup 8 --average 0.95 "
             "--levels 1 2 -1 --blend {runs}/depth6/head.safetensors",
             sets=("{photographs}/depth", "{taught}"),
+            teach="coco_panoptic",
         ),
         Stage("segment1", "segment", f"{_EARLY} {_SMALL} --steps 240 --average 0.97 --seed 2"),
         Stage(
@@ -216,10 +218,12 @@ def _train(stage: Stage, work: Path, *, photographs: Path | None, threads: int) 
     done = work / "runs" / f"{stage.name}.done"
     if done.exists():
         return
-    places = {"frames": work / "frames", "photographs": photographs, "taught": work / "taught"}
-    if photographs is not None and "{taught}" in stage.sets:
+    taught = work / "taught" / stage.name
+    places = {"frames": work / "frames", "photographs": photographs, "taught": taught}
+    if photographs is not None and stage.teach:
         depth_model = work / "builtin" / builtin.FOLDERS["depth"]
-        words = [str(photographs / "segment" / "coco_panoptic"), "-o", str(work / "taught")]
+        folder, *options = stage.teach.split()
+        words = [str(photographs / "segment" / folder), "-o", str(taught), *options]
         if teach.main([*words, "--model", str(depth_model), "--threads", str(threads)]) != 0:
             raise UsageError(f"stage {stage.name} has no depth to learn; the reason stands above")
     code = builtin.main(

@@ -61,7 +61,7 @@ def from_infinity(inverse: NDArray[np.float32], is_sky: NDArray[np.bool_]) -> ND
 
 
 def move_to_borders(
-    inverse: NDArray[np.float32], labels: NDArray[np.uint8], *, reach: int
+    inverse: NDArray[np.float32], labels: NDArray[np.integer], *, reach: int
 ) -> NDArray[np.float32]:
     """Inverse depth (H, W) whose jumps lie on the borders of the labels (H, W).
 

@@ -162,3 +162,8 @@ def test_the_recipe_begins_both_heads_anew_and_then_goes_on() -> None:
         assert [("--go-on" in stage.options) for stage in stages] == [
             index > 0 for index in range(len(stages))
         ]
+
+
+def test_a_stage_learns_from_what_was_taught_where_it_says_on_which_photographs() -> None:
+    for stage in RECIPE.stages:
+        assert ("{taught}" in stage.sets) == bool(stage.teach), stage.name

@@ -98,6 +98,7 @@ def test_a_set_without_photographs_is_named(
     assert main([*words, "--sizes", "42"]) == 2
     assert "empty" in capsys.readouterr().err
 
+
 def test_a_jump_moves_to_the_border_of_the_labels() -> None:
     labels = np.zeros((40, 60), np.uint8)
     labels[:, 33:] = 1

@@ -160,6 +160,26 @@ RECIPE = Recipe(
             "{runs}/both4/builtin --blend-share 0.286 0.3",
             sets=_MORE_SETS,
         ),
+        Stage(
+            "both6",
+            BOTH,
+            f"{_TOGETHER} 168x504 --seed 24 --steps 420 --average 0.97 --learning-rate 2e-4 "
+            "--backbone-rate 2e-5 --blend {runs}/both5/builtin --blend-share 0.4",
+            sets=(*("{photographs}/segment",) * 2, *("{photographs}/depth",) * 6, "{frames}"),
+        ),
+        Stage(
+            "both7",
+            BOTH,
+            f"{_TOGETHER} 168x504 --seed 25 --steps 300 --average 0.96 --learning-rate 2e-4 "
+            "--backbone-rate 1.5e-5 --blend {runs}/both6/builtin {runs}/both5/builtin "
+            "--blend-share 0.808 0.48",
+            sets=(
+                *("{photographs}/segment", "{taught}"),
+                *("{photographs}/depth",) * 4,
+                "{frames}",
+            ),
+            teach=". --sizes 308 420 --mirror",
+        ),
     ),
 )
 

@@ -76,7 +76,7 @@ with collector_rests():
     import torch
 during = len(rounds)
 class Ring: pass
-for _ in range(1000):
+for _ in range(10_000):
     ring = Ring()
     ring.self = ring
 print(during, len(rounds) > 0, gc.isenabled(), gc.get_freeze_count() > 100_000)

@@ -69,7 +69,7 @@ def test_a_killed_run_of_one_range_leaves_no_notes_behind_when_it_goes_on(place)
     run, out, _ = place
     process = start(*run, "--range", "global")
     deadline = time.monotonic() + WAIT_S
-    while not list(out.glob(".dpt-spool-*/*.npy")) and time.monotonic() < deadline:
+    while not list(out.glob(".dpt-spool-*/*.npz")) and time.monotonic() < deadline:
         time.sleep(0.002)
     process.kill()
     end(process)

@@ -155,6 +155,7 @@ def test_a_narrow_model_takes_and_gives_float32(folders, task, optimized):
 
 ONCE = {  # over dptcli.fast, and yet not repeated as each lesser processor
     "tests/fast/test_cuda.py": "it needs a GPU",
+    "tests/benchmark/test_bench.py": "which attentions have a form is the same on all",
     "tests/benchmark/test_profile.py": "it counts what it chose itself",
 }
 

@@ -85,6 +85,9 @@ def _state(item: tuple[Job, dict[Path, list[Record]]]) -> _State:
         except FileNotFoundError:
             works.append({})
             continue
+        if not known[path]:
+            works.append({})  # another run put it there since the folder was looked through
+            continue
         if not found and not is_empty:
             state.record, state.refusal = known[path][-1], "was changed after dpt wrote it"
             return state

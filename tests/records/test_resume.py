@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tiny import save_tiny
 
 from dptcli.cli import main
 from dptcli.cli.predicting.work import work_hash
+from dptcli.records import resume
 from dptcli.records.ledger import FOLDER_NAME, read_records
 from dptcli.results.files import atomic_path
 
@@ -357,3 +359,10 @@ def test_images_from_addresses_are_known_by_their_address_without_its_secrets(ru
         server.shutdown()
     [record] = Path("out/.dpt").iterdir()
     assert "secret" not in record.read_text()
+
+
+def test_a_file_that_another_run_puts_there_meanwhile_is_as_one_that_comes_later(tmp_path):
+    result = tmp_path / "a.png"
+    result.write_bytes(b"from the other run")
+    state = resume._state((SimpleNamespace(results=(result,)), {result: []}))
+    assert (state.record, state.done_by, state.refusal) == (None, {}, None)

@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from dptcli.processing.rings import grow
+
 _QUANTILE = 0.99  # the authors' of Depth Anything 3
 _TOO_FEW = 10  # pixels, of sky or of all else, that change nothing
 _SAMPLED = 1_000_000
@@ -37,14 +39,8 @@ def without_jump(depth: torch.Tensor, sky: torch.Tensor) -> torch.Tensor:
     Between a roof at 10 m and its sky at 200 there is nothing: a resized jump would give the roof's
     edge some 100 m, or, since bicubic overshoots, less than 0. The sky itself is put in afterwards.
     """
-    filled = torch.where(sky, 0, depth.float())[None, None]
-    known = (~sky).float()[None, None]
-    for _ in range(_REACH):
-        sums, shares = (F.avg_pool2d(maps, 3, 1, 1) for maps in (filled, known))
-        grown = (known == 0) & (shares > 0)
-        filled = torch.where(grown, sums / shares, filled)
-        known = torch.where(grown, 1, known)
-    return torch.where(known[0, 0] > 0, filled[0, 0], depth.float())
+    filled, known = grow(depth, ~sky, _REACH)
+    return torch.where(known, filled, depth.float())
 
 
 def put_in(depth: torch.Tensor, ended: torch.Tensor, sky: torch.Tensor) -> torch.Tensor:

@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import max_pool2d
 
 from dptcli.depth.guided import refine_edges
 from dptcli.errors import DptError, UsageError
 from dptcli.evaluation.pairs import Pair, read_labels, read_pairs
 from dptcli.inputs.find import decode_image
 from dptcli.pipeline import Pipeline, open_pipeline
+from dptcli.processing.rings import grow
 from dptcli.results.files import atomic_path, write_text
 from dptcli.training.losses import align
 
@@ -69,20 +70,16 @@ def move_to_borders(
     continued from its own inside, ring by ring; where a strip is so thin that it has no inside, it
     stays as it is.
     """
-    values = torch.from_numpy(inverse)[None, None]
+    values = torch.from_numpy(inverse)
     moved = values.clone()
     for label in np.unique(labels):
-        region = torch.from_numpy(labels == label)[None, None].float()
-        known = 1 - max_pool2d(1 - region, 2 * reach + 1, stride=1, padding=reach)
-        inside = torch.where(known > 0, values, 0)
-        for _ in range(2 * reach):  # corners take longer than `reach` rings
-            count = avg_pool2d(known, 3, stride=1, padding=1, divisor_override=1)
-            total = avg_pool2d(inside, 3, stride=1, padding=1, divisor_override=1)
-            ring = (known == 0) & (region > 0) & (count > 0)
-            inside = torch.where(ring, total / count.clamp(min=1), inside)
-            known = torch.where(ring, 1, known)
-        moved = torch.where(known > 0, inside, moved)
-    return moved[0, 0].numpy()
+        region = torch.from_numpy(labels == label)
+        beyond = (~region).float()[None, None]
+        inside = max_pool2d(beyond, 2 * reach + 1, stride=1, padding=reach)[0, 0] == 0
+        # Corners take longer than `reach` rings.
+        grown, known = grow(values, inside, 2 * reach, within=region)
+        moved = torch.where(known, grown, moved)
+    return moved.numpy()
 
 
 def teach_set(folder: Path, out: Path, *, views: Sequence[Pipeline], mirror: bool) -> int:

@@ -137,7 +137,7 @@ def bench(
     if not rounds.isdecimal() or not 1 <= int(rounds) <= 1000:
         raise UsageError(f"--rounds {rounds!r} must be from 1 to 1000, e.g. --rounds 7")
     if chart is not None:
-        from dptcli.results.plan import refuse_unwritable
+        from dptcli.results.disk import refuse_unwritable
 
         if chart.suffix.lower() != ".png":
             raise UsageError(f"--chart {str(chart)!r} must end in .png")

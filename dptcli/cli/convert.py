@@ -82,7 +82,7 @@ def convert(
         farthest = o.parse_number("--max-depth", max_depth, example="80")
         if not farthest > 0:
             raise UsageError(f"--max-depth {max_depth!r} must be above 0, e.g. --max-depth 80")
-    from dptcli.results.plan import refuse_unwritable
+    from dptcli.results.disk import refuse_unwritable
     from dptcli.weights.convert import convert_original
 
     refuse_unwritable(folder)

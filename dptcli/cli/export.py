@@ -71,7 +71,7 @@ def export(
     [cyan]dpt export ./dpt-large large.onnx --fixed-size 384x384[/]
     """
     set_up_logging(verbose=verbose, quiet=quiet)
-    from dptcli.results.plan import refuse_unwritable
+    from dptcli.results.disk import refuse_unwritable
 
     if output.suffix.lower() != ".onnx":
         raise UsageError(f"the file {str(output)!r} must end in .onnx")

@@ -168,7 +168,7 @@ def read_folder(value: str, *, holds: str, what: str, overwrite: bool) -> Path:
     holds: the file by which a folder is known to be in use. what: what is in it then. Raises
     UsageError for one in use, and for one that cannot be written, before the work that fills it.
     """
-    from dptcli.results.plan import refuse_unwritable
+    from dptcli.results.disk import refuse_unwritable
 
     folder = Path(value)
     if folder.exists() and not folder.is_dir():

@@ -30,8 +30,9 @@ from dptcli.inputs.search import LeftOut
 from dptcli.records.report import Clock, Outcome
 from dptcli.remote import is_address, shown
 from dptcli.remote.places import RemotePath
+from dptcli.results.disk import refuse_unwritable
 from dptcli.results.files import atomic_path
-from dptcli.results.plan import Job, Plan, refuse_unwritable
+from dptcli.results.plan import Job, Plan
 from dptcli.running.machine import processor_name, usable_cores
 
 SCHEMA = "dpt-report/1"

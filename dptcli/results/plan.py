@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from dptcli.inputs.find import ImageSource
 from dptcli.inputs.search import real
 from dptcli.remote import store
 from dptcli.remote.places import RemotePath, place
+from dptcli.results.disk import case_rule, refuse_unwritable
 from dptcli.results.naming import inside, is_file_name, suffix_of
 
 logger = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
     fold: Callable[[str], str] = str
     results = [(job, path) for job in jobs for path in job.results]
     if len({str(path).casefold() for _, path in results}) < len(results):
-        fold = _case_rule(results[0][1])
+        fold = case_rule(results[0][1])
     for job, path in results:
         other = taken.setdefault(fold(str(path)), job)
         if other is not job:
@@ -268,39 +268,6 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
                     f"the result of {file.source.name!r} would be the file {str(parent)!r}, where "
                     f"{job.source.name!r} needs a folder; run them into different folders"
                 )
-
-
-def _case_rule(path: Path) -> Callable[[str], str]:
-    """Return how this file system tells names apart: str as they are, or case-folded."""
-    if isinstance(path, RemotePath):
-        return str
-    with tempfile.NamedTemporaryFile(prefix="dpt-case-", dir=_nearest_folder(path)) as probe:
-        lower = Path(probe.name)
-        same = lower.with_name(lower.name.swapcase()).exists()
-    return str.casefold if same else str
-
-
-def _nearest_folder(path: Path) -> Path:
-    return next(parent for parent in path.absolute().parents if parent.exists())
-
-
-def refuse_unwritable(folder: Path) -> None:
-    """Raise UsageError when nothing can be made in a folder, which need not exist yet.
-
-    What a store's credentials allow shows with the first result.
-    """
-    if isinstance(folder, RemotePath):
-        return
-    nearest = folder if folder.exists() else _nearest_folder(folder)
-    if not nearest.is_dir():
-        raise UsageError(
-            f"cannot write into {str(folder)!r}: {str(nearest)!r} is a file; name a folder, or a "
-            "file with the ending of a result"
-        )
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(
-            f"cannot write into {str(folder)!r}: no permission or a read-only file system"
-        )
 
 
 def _split_by_existence(

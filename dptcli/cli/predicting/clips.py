@@ -219,7 +219,7 @@ def _work(
 
 def _may_write(out: Path, sources: "list[ImageSource]", *, existing: str) -> bool:
     """Whether to go on; False when the video is there and is to be kept. Raises UsageError."""
-    from dptcli.results.plan import refuse_unwritable
+    from dptcli.results.disk import refuse_unwritable
     from dptcli.video.write import check_video_name
 
     check_video_name(out)

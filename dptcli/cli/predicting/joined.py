@@ -37,7 +37,7 @@ class Joined:
             if path.name.endswith(joint.suffix)
         ]
         self._path = joint.path(plan.folder)
-        from dptcli.results.plan import refuse_unwritable
+        from dptcli.results.disk import refuse_unwritable
 
         if joint.is_elsewhere:
             refuse_unwritable(self._path.parent)

@@ -68,7 +68,8 @@ def run_watch(request: Request, outputs: RunOutputs, reporter: "Reporter") -> in
     ModelError; later an image that must not be written is a failure of its own.
     """
     from dptcli.cli.predicting.record import Kept
-    from dptcli.results.plan import Plan, refuse_unwritable
+    from dptcli.results.disk import refuse_unwritable
+    from dptcli.results.plan import Plan
     from dptcli.weights.catalog import find_model
 
     models: list[tuple[str, str]] = [(request.model, request.task)]

@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -132,20 +132,45 @@ def match(url: str) -> list[str]:
     return [f"{scheme}://{name}" for name, facts in found.items() if facts["type"] == "file"]
 
 
-def _ask(url: str, method: str, *before: object, **options: object) -> Any:
-    """Call a file system's method with the path; what goes wrong is an OSError without secrets.
+def try_upload(url: str) -> None:
+    """Raise OSError where an object of this name may not be put into a store; nothing stays of it.
 
-    before: arguments that stand in front of the path.
+    S3 alone is asked, by an upload in parts that is given up before there is one. Google's store
+    has no such question that everyone may ask.
+    """
+    scheme, _, path = url.partition("://")
+    if scheme != "s3":
+        return
+    bucket, _, key = path.partition("/")
+
+    def begin(system: Any) -> None:
+        begun = system.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+        with contextlib.suppress(OSError):  # who may put may not always take back
+            system.call_s3(
+                "abort_multipart_upload", Bucket=bucket, Key=key, UploadId=begun["UploadId"]
+            )
+
+    _with_system(scheme, begin)
+
+
+def _ask(url: str, method: str, *before: object, **options: object) -> Any:
+    """Call a file system's method with the path; before: arguments that stand in front of it."""
+    scheme, _, path = url.partition("://")
+    return _with_system(
+        scheme, lambda system: getattr(system, method)(*before, path.rstrip("/"), **options)
+    )
+
+
+def _with_system(scheme: str, call: Callable[[Any], Any]) -> Any:
+    """Call with a scheme's file system; what goes wrong is an OSError without secrets.
 
     The libraries retry what may pass (cut connections, 429, 5xx, slow answers) with back-off, as
     AWS_MAX_ATTEMPTS, AWS_RETRY_MODE and FSSPEC_S3_… say.
     """
-    scheme, _, path = url.partition("://")
     try:
         import fsspec
 
-        system = fsspec.filesystem(scheme, use_listings_cache=False)
-        return getattr(system, method)(*before, path.rstrip("/"), **options)
+        return call(fsspec.filesystem(scheme, use_listings_cache=False))
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "no such object or bucket") from None
     except FileExistsError:

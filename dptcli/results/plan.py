@@ -117,7 +117,7 @@ def plan_outputs(
     keeps the files that a job has already. settle: what becomes of outputs in a folder that exist
     when existing is "refuse". shard: plan this part of the images alone. is_result: whether a file
     in the folder is what an earlier run wrote, and no photograph. added: what the names of
-    results in a folder have behind the photograph's. Nothing is created here.
+    results in a folder have behind the photograph's. Nothing stays of what is tried here.
     Raises UsageError when two results would share a file, a result would replace an input, OUT
     cannot be written, or outputs exist and existing is "refuse".
     """
@@ -143,7 +143,7 @@ def plan_outputs(
     if not jobs:
         raise UsageError(f"no images to work on: all lie in the folder of results, {out!r}")
     _refuse_collisions(jobs)
-    refuse_unwritable(folder or place(out).parent)
+    refuse_unwritable(folder or place(out).parent, first=jobs[0].results[0])
     inputs = jobs  # of every shard: none of them may be replaced
     if shard is not None:
         if folder is None:

@@ -67,6 +67,15 @@ def test_a_disk_full_from_the_start_is_said_for_every_image(material, tmp_path):
         assert end(start(*command(material, disk)))[0] == 0
 
 
+def test_a_disk_without_room_for_a_byte_is_refused_before_the_model_is_loaded(material, tmp_path):
+    with memory_disk(tmp_path / "disk", "size=64k") as disk, fault():
+        (disk / "filler").write_bytes(bytes(65_536))
+        code, _, err = end(start(*command(material, disk)))
+        assert code == 2, err
+        assert err.count(b"\n") == 1
+        assert b"No space left on device" in err
+
+
 @contextlib.contextmanager
 def closed(folder):
     """Make a folder one that nothing can be made in; skips where not even this is allowed."""

@@ -144,6 +144,26 @@ def test_results_that_exist_are_kept(server, bucket, model, capsys):
     assert results(server, bucket, "out/")["a.png"] != b"mine"
 
 
+def test_a_store_that_takes_nothing_is_refused_before_the_model_is_loaded(
+    server, bucket, model, capsys
+):
+    fill(server, bucket, PHOTOS)
+    server.faults.append(Fault("POST", "out/a.png", status=403, times=99))
+    assert depth(model, f"s3://{bucket}/in/", "-o", f"s3://{bucket}/out") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"dpt: cannot write 's3://{bucket}/out/a.png': access denied; credent")
+    assert said.count("\n") == 1
+    server.faults.clear()
+    assert depth(model, f"s3://{bucket}/in/", "-o", "s3://no-such-bucket-anywhere/out") == 2
+    assert "no such object or bucket" in capsys.readouterr().err
+
+
+def test_asking_whether_a_store_takes_results_leaves_no_upload_open(server, bucket):
+    store.try_upload(f"s3://{bucket}/out/a.png")
+    assert server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+    assert server.content(bucket) == {}
+
+
 def test_one_listing_says_what_is_there(server, bucket, model):
     fill(server, bucket, {f"in/{i}.png": b"no image" for i in range(20)})
     assert depth(model, f"s3://{bucket}/in/", "-o", f"s3://{bucket}/out") == 1

@@ -182,8 +182,23 @@ def test_a_folder_without_permission_is_refused():
     Path("locked").mkdir(mode=0o500)
     if os.access("locked", os.W_OK):
         pytest.skip("this user may write everywhere")
-    with pytest.raises(UsageError, match="no permission"):
+    with pytest.raises(UsageError, match=r"'locked/deep/out': nothing .*Permission denied"):
         plan("a.jpg", out="locked/deep/out")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no such place on this system")
+@pytest.mark.parametrize("out", ["/proc/x", "/proc/x/y/depth.png", "/proc/depth.png"])
+def test_a_place_where_nothing_can_be_made_is_refused_whoever_asks(out):
+    make("a.jpg")
+    with pytest.raises(UsageError, match=r"cannot write into '/proc.*nothing can be made in"):
+        plan("a.jpg", out=out)
+
+
+def test_asking_whether_a_folder_can_be_written_leaves_nothing():
+    make("a.jpg")
+    Path("out").mkdir()
+    plan("a.jpg", out="out/deep")
+    assert list(Path("out").iterdir()) == []
 
 
 def test_odd_names_stay_below_the_folder():

@@ -92,10 +92,11 @@ def in_one_scene(request: "Request", outputs: "DepthOutputs") -> "RunAll":
 
     def run_all(pipeline: "Pipeline", plan: "Plan", watch: "Watch") -> "Report":
         from dptcli.depth.facts import model_facts
-        from dptcli.depth.views import check_scene_files, run_views
+        from dptcli.depth.views import check_names, check_scene_files, run_views
 
         if plan.folder is None:
             raise UsageError("--views writes a folder, e.g. -o scene/")
+        check_names(plan.jobs)
         if request.existing != "overwrite":
             check_scene_files(plan.folder)
         facts = model_facts(pipeline.loaded)

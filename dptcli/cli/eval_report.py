@@ -142,12 +142,15 @@ def _fit(protocol: "DepthProtocol") -> str:
 
 
 def _write(folder: Path, files: Mapping[str, str | bytes], *, quiet: bool) -> None:
-    from dptcli.results.files import atomic_write
+    from dptcli.results.files import atomic_write, write_text
 
     try:
         for name, content in files.items():
+            if isinstance(content, str):
+                write_text(folder / name, content)
+                continue
             with atomic_write(folder / name) as stream:
-                stream.write(content.encode() if isinstance(content, str) else content)
+                stream.write(content)
     except OSError as error:
         raise UsageError(f"cannot write to {printable(folder)}: {error.strerror}") from error
     if not quiet:

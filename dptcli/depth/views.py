@@ -22,6 +22,7 @@ from dptcli.depth.poses import Poses
 from dptcli.depth.scene import View, cloud_of, write_cloud
 from dptcli.depth.similarity import in_even_unit, unit_between
 from dptcli.errors import UsageError
+from dptcli.inputs.text import printable
 from dptcli.pipeline import Pipeline, Prediction, Save
 from dptcli.processing.processor import Prepared
 from dptcli.records.report import Outcome, Report
@@ -140,6 +141,17 @@ def check_scene_files(folder: Path) -> None:
             raise UsageError(
                 f"{str(path)!r} exists and dpt has not written it; add --overwrite to replace it, "
                 "or name another folder"
+            )
+
+
+def check_names(jobs: Sequence[Job]) -> None:
+    """Raise UsageError for a photograph whose name would break a line of images.txt in two."""
+    for job in jobs:
+        name = job.source.relative.as_posix()
+        if name.splitlines() != [name]:
+            raise UsageError(
+                f"--views: {printable(name)!r} has a line break in its name, which a line of "
+                "COLMAP's images.txt cannot hold; rename it"
             )
 
 

@@ -33,6 +33,7 @@ from dptcli.evaluation.measure import (
 )
 from dptcli.evaluation.pairs import Pair, read_labels
 from dptcli.inputs.find import decode_image
+from dptcli.inputs.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +55,7 @@ def plot_errors(report: DepthReport) -> bytes:
         done = report.done(name)
         colour = f"C{place % 10}"
         for rows, style, label in (
-            ([r.errors for r in done if r.errors is not None], "-", name),
+            ([r.errors for r in done if r.errors is not None], "-", _plain(name)),
             ([r.baseline_errors for r in done if r.baseline_errors is not None], ":", None),
         ):
             if rows:
@@ -96,7 +97,7 @@ def plot_depth_sheet(report: DepthReport, predict: PredictDepth, *, num_each: in
         error_map = colormaps["RdBu"].with_extremes(bad="0.85")
         axes[3].imshow(octaves, cmap=error_map, vmin=-1, vmax=1, interpolation="nearest")
         name = f"{word}: {result.set_name}/{result.pair.name}"
-        axes[0].set_ylabel(f"{name[-34:]}\nAbsRel {result.scores.abs_rel:.3f}", fontsize=6)
+        axes[0].set_ylabel(f"{_plain(name[-34:])}\nAbsRel {result.scores.abs_rel:.3f}", fontsize=6)
     return _png(figure)
 
 
@@ -121,14 +122,15 @@ def plot_segment_sheet(
         for place, picture in enumerate((colours[target], colours[found], wrong), start=1):
             _show(axes[place], picture[:: _step(picture), :: _step(picture)])
         name = f"{word}: {result.set_name}/{result.pair.name}"
-        axes[0].set_ylabel(f"{name[-34:]}\nmIoU {result.scores.miou:.3f}", fontsize=6)
+        axes[0].set_ylabel(f"{_plain(name[-34:])}\nmIoU {result.scores.miou:.3f}", fontsize=6)
     return _png(figure)
 
 
 def plot_confusion(report: SegmentReport) -> bytes:
     """Draw the confusion matrix of all pixels, each target class's row in percent, as PNG bytes."""
     confusion = report.confusion().astype(np.float64)
-    columns = [*report.classes, "no group"] if confusion[:, -1].any() else [*report.classes]
+    classes = [_plain(name) for name in report.classes]
+    columns = [*classes, "no group"] if confusion[:, -1].any() else classes
     totals = confusion.sum(axis=1, keepdims=True)
     shares = 100 * np.divide(confusion, totals, out=np.zeros_like(confusion), where=totals > 0)
     shares = shares[:, : len(columns)]
@@ -137,7 +139,7 @@ def plot_confusion(report: SegmentReport) -> bytes:
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(len(report.classes)), report.classes, fontsize=8)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
     axes.set_xlabel("predicted")
     axes.set_ylabel("target")
     axes.set_title("Pixels of each target class, %", fontsize=10)
@@ -183,6 +185,11 @@ def _sheet(num_rows: int, titles: Sequence[str]) -> "tuple[Figure, NDArray[Any]]
 
 def _show(axes: "Axes", picture: NDArray[np.uint8]) -> None:
     axes.imshow(picture, interpolation="nearest")
+
+
+def _plain(name: str) -> str:
+    """A name as it is drawn: matplotlib takes no bytes beyond UTF-8, and $ for mathematics."""
+    return printable(name).replace("$", r"\$")
 
 
 def _thumbnail(pair: Pair) -> NDArray[np.uint8]:

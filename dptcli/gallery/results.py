@@ -264,7 +264,7 @@ def find_failures(folder: Path) -> list[tuple[str, str]]:
     found = []
     for path in sorted(folder.rglob(FAILURES_NAME)):
         try:
-            lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
             items = [json.loads(line) for line in lines if line.strip()]
             found += [(printable(str(i["input"])), printable(str(i["error"]))) for i in items]
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -414,3 +414,19 @@ def test_a_scale_holds_for_targets_whose_own_nobody_says(sets, models, capsys):
     words = ["eval", "depth", "rooms", "-m", models["metric"], "--json", "-q", "--scale", "7"]
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["mean"] == own
+
+
+def test_photographs_of_any_name_get_their_lines_and_sheets(dpt, models, sets):
+    # A line break, bytes that are no UTF-8, and what would be mathematics in a drawing.
+    odd = ["a\nb", "\udcff", "$x_{$"]
+    folder = sets / "odd"
+    for kind in ("images", "depth"):
+        (folder / kind).mkdir(parents=True)
+        source = sets / "rooms" / ("0.png" if kind == "images" else "0.target.png")
+        for name in odd:
+            (folder / kind / f"{name}.png").write_bytes(source.read_bytes())
+    done = dpt("eval", "depth", "odd", "-m", models["depth"], "-o", "scores", "--scale", "1000")
+    assert done.returncode == 0, done.stderr
+    text = (sets / "scores" / "images.csv").read_text("utf-8", "surrogateescape")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert sorted(row["image"] for row in rows) == sorted(f"images/{name}.png" for name in odd)

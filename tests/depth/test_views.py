@@ -1,6 +1,7 @@
 """Photographs of one scene: a cloud and COLMAP's files that agree with every result's camera."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,11 @@ from dptcli.depth.colmap import colmap_files, quaternion_of
 from dptcli.depth.colmap_files import read_images, read_points
 from dptcli.depth.lens import Lens
 from dptcli.depth.scene import View, cloud_of, write_cloud
+from dptcli.depth.views import check_names
 from dptcli.errors import TooLargeError, UsageError
+from dptcli.inputs.find import ImageSource
+from dptcli.results.files import write_text
+from dptcli.results.plan import Job
 from dptcli.running import room
 
 # --- reading what was written, by the formats' own descriptions ----------------------------------
@@ -220,6 +225,23 @@ def test_views_of_two_shapes_are_named(model: Path, photos: Path, tmp_path: Path
     said = depth("a.png", "b.png", "-o", "out/", "-m", model, "--views", cwd=tmp_path, code=2)
     assert "sees a.png at 56×84 and b.png at 84×56" in said
     assert not list((tmp_path / "out").glob("*.png"))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "ab\n", "a\u2028b"])
+def test_a_name_that_would_break_a_line_of_colmaps_is_refused(name: str) -> None:
+    path = Path(f"{name}.png")
+    odd = Job(ImageSource(path, path), Path("out") / path)
+    with pytest.raises(UsageError, match=r"--views: '.*' has a line break in its name.*rename it"):
+        check_names([odd])
+
+
+def test_names_that_are_no_utf8_come_back_from_colmaps_files(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff a.png")
+    path = Path(name)
+    check_names([Job(ImageSource(path, path), path)])
+    line = f"1 1 0 0 0 0 0 0 1 {name}\n\n"
+    write_text(tmp_path / "images.txt", line)
+    assert [image.name for image in read_images(tmp_path / "images.txt")] == [name]
 
 
 def test_another_programs_files_are_left_alone(model: Path, photos: Path, tmp_path: Path) -> None:

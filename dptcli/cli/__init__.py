@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -91,19 +92,18 @@ def run() -> NoReturn:
     """End the process with `main`'s exit code: the installed `dpt`.
 
     torch's modules are left to the system: Python would take them down object by object, half a
-    second in which nobody gets anything.
+    second in which nobody gets anything. All else is done as Python does it: threads end, and what
+    was registered for the end runs, also by who came before us (coverage, a sitecustomize).
     """
-    code = EXIT_INTERRUPTED  # of what main does not catch, Ctrl-C before and after its work
-
-    def leave() -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-    atexit.register(leave)  # runs last: after threads have ended and what main registers has run
-    code = main()
-    sys.exit(code)
+    code = EXIT_INTERRUPTED  # of Ctrl-C before and after main's work
+    with contextlib.suppress(KeyboardInterrupt):
+        code = main()
+        threading._shutdown()  # type: ignore[attr-defined]  # as multiprocessing ends processes
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 # What a command did not foresee and people can mend: permissions, a full or read-only disk.

@@ -20,7 +20,7 @@ from dptcli.depth.colmap_files import MARK
 from dptcli.depth.poses import UNIT as POSED_UNIT
 from dptcli.depth.poses import Poses
 from dptcli.depth.scene import View, cloud_of, write_cloud
-from dptcli.depth.similarity import in_even_unit, unit_between
+from dptcli.depth.similarity import Unit, in_even_unit, unit_between
 from dptcli.errors import UsageError
 from dptcli.inputs.text import printable
 from dptcli.pipeline import Pipeline, Prediction, Save
@@ -108,13 +108,7 @@ def _run_posed(
     cameras = [answer.camera for answer in answers if answer.camera is not None]
     found = [camera.extrinsics for camera in cameras if camera.extrinsics is not None]
     unit = unit_between(given, found)
-    if unit.error > _MOST_APART:
-        logger.warning(
-            "--poses: the network's own cameras lie %.0f %% of the scene's width away from the "
-            "given ones, and depth's unit is as uncertain; are they world to camera, and of these "
-            "photographs?",
-            100 * unit.error,
-        )
+    tell_if_apart(unit)
     placed = []
     for answer, camera, pose in zip(answers, cameras, given, strict=True):
         there = replace(camera, extrinsics=pose)
@@ -127,6 +121,17 @@ def _run_posed(
     }
     told: dict[str, object] = {"scene": scene}
     return placed, told if pipeline.loaded.is_metric else {**told, "unit": POSED_UNIT}
+
+
+def tell_if_apart(unit: Unit) -> None:
+    """Say on the log that a network's cameras and the given ones are not of one scene."""
+    if unit.error > _MOST_APART:
+        logger.warning(
+            "--poses: the network's own cameras are off the given ones by %.0f %% of how far these "
+            "lie from their middle, and depth's unit is as uncertain; are they world to camera, "
+            "and of these photographs?",
+            100 * unit.error,
+        )
 
 
 def check_scene_files(folder: Path) -> None:

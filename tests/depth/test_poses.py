@@ -17,6 +17,7 @@ from three_views import NAMES, depth, save_photos
 from dptcli.depth.camera import Camera, lens_of
 from dptcli.depth.poses import poses_digest, read_poses
 from dptcli.depth.similarity import in_even_unit, unit_between
+from dptcli.depth.views import tell_if_apart
 from dptcli.errors import ImageError, UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.inputs.search import LeftOut
@@ -263,6 +264,12 @@ def worlds(count: int) -> list[list[NDArray[np.float64]]]:
     return [[np.column_stack([np.eye(3), -place]) for place in world] for world in (start, end)]
 
 
+def turned(world: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """The same places, each camera a quarter turn on from the one before."""
+    turns = [np.linalg.matrix_power(QUARTER, number) for number in range(len(world))]
+    return [turn @ pose for turn, pose in zip(turns, world, strict=True)]
+
+
 @pytest.mark.parametrize(
     ("count", "scale"),
     [
@@ -291,6 +298,19 @@ def test_cameras_that_the_network_puts_elsewhere_say_how_far_off_they_are() -> N
         assert unit_between([*given[2:], *given[:2]], found).error > 0.5, "of other photographs"
     two = worlds(3)[0][:2]
     assert unit_between([*two, two[0]], [*two, two[0]]).error == pytest.approx(0, abs=1e-9)
+
+
+def test_poses_of_other_photographs_are_told_in_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    given, found = worlds(9)
+    tell_if_apart(unit_between(given, found))
+    assert caplog.messages == []
+    others = unit_between([*given[2:], *given[:2]], found)
+    tell_if_apart(others)
+    [line] = caplog.messages
+    assert f"are off the given ones by {100 * others.error:.0f} % of how far these lie" in line
+    inverted = [np.linalg.inv(np.vstack([pose, [0, 0, 0, 1]]))[:3] for pose in turned(given)]
+    tell_if_apart(unit_between(inverted, turned(found)))
+    assert len(caplog.messages) == 2, "camera to world, taken for world to camera"
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, TiffTags
 
 from dptcli.depth.colormaps import finite_range, scale_to_levels
@@ -137,7 +136,7 @@ def write_npz(stream: BinaryIO, depth: DepthMap) -> Facts:
     (1, 3, 4), world to camera (float64 where it was given). Source: what Depth Anything 3 writes. A
     map of the kind "depth" is there once, in their shape.
     """
-    arrays: dict[str, NDArray[np.floating]] = {depth.kind: depth.values}
+    arrays: dict[str, Any] = {depth.kind: depth.values}  # Any: NumPy before 2 has no allow_pickle
     if not depth.near_is_large:
         arrays["depth"] = depth.values[None]
     if depth.confidence is not None:
@@ -146,7 +145,7 @@ def write_npz(stream: BinaryIO, depth: DepthMap) -> Facts:
         arrays["intrinsics"] = depth.lens.matrix()[None]
     if depth.extrinsics is not None:
         arrays["extrinsics"] = depth.extrinsics[None]
-    np.savez_compressed(stream, allow_pickle=False, **arrays)
+    np.savez_compressed(stream, **arrays)
     return {**_as_they_are(), "array": depth.kind, "arrays": [*arrays]}
 
 

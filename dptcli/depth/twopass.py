@@ -45,8 +45,8 @@ class Spooled:
     def at(cls, path: Path, prediction: Prediction) -> Self:
         """Write its maps there, and keep the rest."""
         maps = {name: getattr(prediction, name) for name in _MAPS}
-        known = {name: values for name, values in maps.items() if values is not None}
-        np.savez(path, allow_pickle=False, **known)
+        known: dict[str, Any] = {name: maps[name] for name in _MAPS if maps[name] is not None}
+        np.savez(path, **known)  # allow_pickle would be one more array to NumPy before 2
         none: dict[str, Any] = dict.fromkeys(_MAPS)
         return cls(path, replace(prediction, **none))
 

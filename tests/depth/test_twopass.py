@@ -1,10 +1,15 @@
 """Two passes over a run: between them all that a prediction has of every pixel waits on disk."""
 
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+import pytest
 
+from dptcli.depth.depthmap import DepthMap
+from dptcli.depth.rawfiles import write_npz
 from dptcli.depth.twopass import Spooled
 from dptcli.pipeline import Prediction
 
@@ -34,3 +39,17 @@ def test_memory_holds_no_map_of_a_photograph_that_waits(tmp_path: Path) -> None:
 
     bare = Spooled.at(tmp_path / "1.npz", Prediction(maps["values"])).whole()
     assert (bare.sky, bare.confidence, bare.normals) == (None, None, None)
+
+
+def test_arrays_alone_are_named_to_numpy_whose_older_versions_keep_options_as_arrays_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def saved(_stream: Path | BinaryIO, **arrays: object) -> None:
+        assert all(isinstance(array, np.ndarray) for array in arrays.values()), [*arrays]
+
+    values = np.ones((4, 6), np.float32)
+    monkeypatch.setattr(np, "savez", saved)
+    Spooled.at(tmp_path / "0.npz", Prediction(values))
+    monkeypatch.setattr(np, "savez_compressed", saved)
+    facts = write_npz(BytesIO(), DepthMap(values, "depth_m", (1.0, 1.0)))
+    assert facts["arrays"] == ["depth_m", "depth"]

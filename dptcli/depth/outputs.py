@@ -344,7 +344,7 @@ def _to_metres(
     inverse = near_is_large(kind)
     at_anchors = sample_at(values, anchors, source_hw)
     fit = FITS[kind](at_anchors, anchors.metres)
-    facts = fit.facts()
+    facts = {"of": kind, **fit.facts()}
     if inverse:
         share = float((values * fit.scale + fit.shift <= 0).mean())
         facts["share_behind_infinity"] = round(share, 6)

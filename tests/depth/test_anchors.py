@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -248,8 +249,9 @@ def test_depth_with_anchors_is_written_in_metres(tmp_path, monkeypatch, capsys):
     words = [f"--anchor={x},{y}={metres[y, x]:.6f}" for x, y in places]
     assert main(["depth", "a.png", "-o", "m.npy", "-m", model, "--json", *words]) == 0
     captured = capsys.readouterr()
-    assert "metres by 5 anchors" in captured.err
-    assert json.loads(captured.out)["anchors"]["num_anchors"] == 5
+    assert re.search(r"metres by 5 anchors: 1 / \(0\.(5|49)\d* \* value", captured.err)
+    said = json.loads(captured.out)["anchors"]
+    assert (said["num_anchors"], said["of"]) == (5, "inverse_depth")
     np.testing.assert_allclose(np.load("m.npy"), metres, rtol=2e-3)
     facts = json.loads(Path("m.json").read_text())
     assert (facts["kind"], facts["unit"]) == ("depth_m", "metre")

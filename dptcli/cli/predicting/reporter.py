@@ -175,6 +175,8 @@ def _print_table(report: "Report", plan: "Plan", counts: str, rate: float) -> No
 
 def _fit_line(fit: Mapping[str, Any]) -> str:
     formula = f"{fit['scale_to_metres']:.6g} * value + {fit['shift_to_metres']:.6g}"
+    if fit["of"] == "inverse_depth":
+        formula = f"1 / ({formula})"
     if fit["num_anchors"] == 1:  # which its line meets exactly, and that says nothing
         return f"  metres by 1 anchor: {formula}"
     return (

@@ -62,6 +62,8 @@ def test_a_photograph_is_sent_with_options_and_shown(page, server, tmp_path):
         "return [arguments[0].naturalWidth, arguments[0].naturalHeight]", picture
     )
     assert size == [30, 20]
+    seen = "const at = arguments[0].getBoundingClientRect().top; return 0 < at && at < innerHeight"
+    assert page.execute_script(seen, picture), "with all the options open below"
     link = page.find_element(By.CSS_SELECTOR, "#result a")
     assert link.get_attribute("download") == "photo.png"
     asked = [

@@ -141,7 +141,7 @@ class _Drawn:
         prediction = self._pipeline.predict_one(frame)
         kind, values = self._pipeline.loaded.kind, prediction.values
         if self._outputs.refine:
-            values = refined(values, prediction, kind=kind)
+            values = refined(values, prediction, kind=kind, apart=prediction.sky)
         depth = DepthMap(values, kind, prediction.limits, rgb=prediction.rgb)
         look = self._outputs.look
         lo, hi = self._range.next(look.limits(depth))

@@ -181,7 +181,8 @@ class DepthOutputs:
         limits = prediction.limits
         sky = self._sky_of(prediction, values.shape)
         if self.refine and prediction.rgb is not None:
-            values = refined(values, prediction, kind=kind)
+            apart = None if self.sky == "keep" else sky
+            values = refined(values, prediction, kind=kind, apart=apart)
             model_facts = {**model_facts, "edges": "moved to the photograph's by a guided filter"}
         if self.anchors is not None:
             values, limits, fitted = _to_metres(

@@ -79,12 +79,21 @@ def shell_of(distance: Floats, extent: Extent, *, stride: int, edge_cut_deg: flo
     return Surface(joined, np.concatenate(places), kept, np.concatenate(pixels))
 
 
-def refined(values: Floats, prediction: "Prediction", *, kind: Kind) -> Floats:
-    """Return depth, its edges moved to the photograph's; a panorama's goes on at its borders."""
+def refined(
+    values: Floats,
+    prediction: "Prediction",
+    *,
+    kind: Kind,
+    apart: NDArray[np.bool_] | None = None,
+) -> Floats:
+    """Return depth, its edges moved to the photograph's; a panorama's goes on at its borders.
+
+    apart: bool (H, W), what keeps its depth and has no say in what is beside it.
+    """
     rgb, (height, width) = prediction.rgb, prediction.network_hw
     assert rgb is not None
     if prediction.extent is None or not prediction.extent.is_closed:
-        return refine_edges(values, rgb, kind=kind, network_hw=(height, width))
+        return refine_edges(values, rgb, kind=kind, network_hw=(height, width), apart=apart)
     more = min(values.shape[1], math.ceil(values.shape[1] * REACH / width))
     more_rgb = max(1, round(more * rgb.shape[1] / values.shape[1]))
     wide = refine_edges(
@@ -92,5 +101,6 @@ def refined(values: Floats, prediction: "Prediction", *, kind: Kind) -> Floats:
         np.pad(rgb, ((0, 0), (more_rgb, more_rgb), (0, 0)), mode="wrap"),
         kind=kind,
         network_hw=(height, round(width * (1 + 2 * more / values.shape[1]))),
+        apart=None if apart is None else np.pad(apart, ((0, 0), (more, more)), mode="wrap"),
     )
     return np.ascontiguousarray(wide[:, more:-more])

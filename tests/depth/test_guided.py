@@ -72,6 +72,37 @@ def test_unknown_pixels_stay_unknown_and_spoil_no_others():
     assert (refined > 0).sum() == refined.size - 2
 
 
+@pytest.mark.parametrize("sky_m", [200.0, np.nan], ids=["far", "unknown"])
+def test_what_stands_before_the_sky_keeps_its_depth(sky_m):
+    rows, columns = np.mgrid[0:240, 0:320]
+    sky = rows < 90 + 20 * (columns // 40 % 2)  # a stepped roof
+    house = (5 + rows / 240 + columns / 640).astype(np.float32)
+    photo = np.where(sky[..., None], np.uint8([150, 180, 220]), np.uint8([120, 90, 80]))
+    # The photograph's edge is not the mask's: haze, or a network's coarse mask.
+    photo = np.asarray(Image.fromarray(photo).resize((40, 30)).resize((320, 240)))
+    values = np.where(sky, np.float32(sky_m), house)
+    refined = refine_edges(values, photo, kind="depth_m", network_hw=NETWORK, apart=sky)
+    np.testing.assert_array_equal(refined[sky], values[sky])
+    assert np.abs(refined - house)[~sky].max() < 0.1
+    mixed = refine_edges(np.where(sky, 200, house), photo, kind="depth_m", network_hw=NETWORK)
+    assert np.abs(mixed - house)[~sky].max() > 1, "which is what it guards against"
+    # Far from the sky nothing is another than without one.
+    alone = refine_edges(house, photo, kind="depth_m", network_hw=NETWORK)
+    away = slice(110 + guided.REACH * 240 // NETWORK[0], None)
+    np.testing.assert_allclose(refined[away], alone[away], atol=1e-5)
+
+
+def test_an_edge_before_the_sky_moves_to_the_photographs_too():
+    soft, photo = soft_step(), two_colours()
+    sky = np.zeros(soft.shape, bool)
+    sky[:60] = True
+    photo[:60] = 230
+    values = np.where(sky, np.float32(0), soft)
+    refined = refine_edges(values, photo, kind="inverse_depth", network_hw=NETWORK, apart=sky)
+    for row in (64, 120):
+        assert np.diff(refined[row]).argmax() == 159
+
+
 @pytest.mark.parametrize("hw", [(1, 1), (1, 50), (2, 2), (3, 200), (9, 7)])
 def test_every_size_is_taken_and_the_photograph_may_have_another(hw):
     values = np.random.default_rng(0).random(hw, dtype=np.float32)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptcli.errors import ImageError, UsageError
-from dptcli.evaluation.maps import MAP_SUFFIXES, read_map
+from dptcli.evaluation.maps import MAP_SUFFIXES, StoredMap, read_map
 from dptcli.inputs.decode import printable
 from dptcli.inputs.formats import is_picture
 from dptcli.inputs.search import LeftOut, choose, natural_key
@@ -32,6 +32,7 @@ PairTask = Literal["depth", "segment"]
 
 LABELS = "labels"
 DEPTH_KINDS = ("depth_m", "depth", "inverse_depth", "disparity")
+_INVERSE = ("inverse_depth", "disparity")
 KINDS: dict[PairTask, tuple[str, ...]] = {"depth": DEPTH_KINDS, "segment": (LABELS,)}
 
 # Integers without a stated scale are millimetres, as Kinect, ScanNet and 7-Scenes store them.
@@ -62,8 +63,9 @@ class Pair:
     """One photograph and its target.
 
     kind: depth_m (stored value / scale = metres), depth (the same in an unknown unit),
-    inverse_depth or disparity (stored value / scale = 1 / depth), or labels. scale None: 1000 for
-    integers, 1 for floats. name: the photograph's path as the set gives it. rules: of labels.
+    inverse_depth or disparity (stored value / scale = 1 / depth), or labels. scale None: what a
+    file of ours says of its levels, else 1000 for integers, 1 for floats. name: the photograph's
+    path as the set gives it. rules: of labels.
     """
 
     image: Path
@@ -135,17 +137,34 @@ def read_depth(pair: Pair) -> NDArray[np.float32]:
     Raises ImageError.
     """
     stored = read_map(pair.target)
-    scale = pair.scale
-    if scale is None:
-        scale = DEFAULT_INTEGER_SCALE if stored.values.dtype.kind in "bui" else 1.0
-    values = stored.values.astype(np.float64) / scale
-    if pair.kind in ("inverse_depth", "disparity"):
+    _check_kind(stored, pair)
+    if pair.scale is None and _says_its_levels(stored):
+        values = stored.decoded()
+    else:
+        is_integer = stored.values.dtype.kind in "bui"
+        scale = pair.scale or (DEFAULT_INTEGER_SCALE if is_integer else 1.0)
+        values = stored.values.astype(np.float64) / scale
+    if pair.kind in _INVERSE:
         # An inverse depth of 0 is infinitely far: no depth to compare with.
         values = np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
     measured = np.isfinite(values) & (values > 0)
     if not measured.any():
         raise ImageError(f"{printable(pair.target)} has no measured pixel; check its kind")
     return np.where(measured, values, 0).astype(np.float32)
+
+
+def _check_kind(stored: StoredMap, pair: Pair) -> None:
+    """Raise ImageError for a target that says that it is of another kind than its set has it."""
+    said = stored.facts.get("kind")
+    if said == LABELS or (said in DEPTH_KINDS and (said in _INVERSE) != (pair.kind in _INVERSE)):
+        raise ImageError(
+            f"{printable(pair.target)} holds {said}, and its set takes it for {pair.kind}; a "
+            "pairs.csv says which it is in its column kind"
+        )
+
+
+def _says_its_levels(stored: StoredMap) -> bool:
+    return stored.values.dtype.kind in "bui" and {"first", "last"} <= stored.facts.keys()
 
 
 def read_labels(pair: Pair) -> NDArray[np.int32]:
@@ -211,7 +230,7 @@ def assumed_unit(sets: Sequence[PairSet]) -> str | None:
                 stored = read_map(pair.target)
             except ImageError:
                 continue  # its own failure
-            if stored.values.dtype.kind in "bui":
+            if stored.values.dtype.kind in "bui" and not _says_its_levels(stored):
                 return (
                     f"integer depths of {printable(pairs.name)} are taken for millimetres (scale "
                     "1000); KITTI's are 256 to the metre: --scale 256 says so, or a pairs.csv in "

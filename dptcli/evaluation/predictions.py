@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 # What `dpt depth` adds to a name where a PNG would be taken for a picture.
 _OUR_SUFFIXES = (".depth16.png", ".depth-mm.png", ".depth-x256.png")
+# Exact values first, and the picture of a run that wrote both last: it is for the eye.
+_DEPTH_SUFFIXES = (*MAP_SUFFIXES[:-1], *_OUR_SUFFIXES, MAP_SUFFIXES[-1])
 
 Kind = Literal["depth_m", "depth", "inverse_depth", "disparity"]
 
@@ -75,7 +77,7 @@ class StoredPredictions:
 
     def labels(self, pair: Pair) -> NDArray[np.int64]:
         """Return a photograph's class ids. Raises ImageError."""
-        stored, path = self._read(pair)
+        stored, path = self._read(pair, MAP_SUFFIXES)
         if stored.values.dtype.kind not in "bui" or stored.facts.get("kind", LABELS) != LABELS:
             raise ImageError(f"{printable(path)} holds no class ids; a mask's pixels are integers")
         return stored.values.astype(np.int64)
@@ -91,8 +93,10 @@ class StoredPredictions:
                 return _read_names(path)
         return {}
 
-    def _read(self, pair: Pair) -> tuple[StoredMap, Path]:
-        path = self._find(pair)
+    def _read(
+        self, pair: Pair, suffixes: Sequence[str] = _DEPTH_SUFFIXES
+    ) -> tuple[StoredMap, Path]:
+        path = self._find(pair, suffixes)
         if path is None:
             wanted = printable(self._candidates(pair)[0])
             raise ImageError(
@@ -118,9 +122,9 @@ class StoredPredictions:
         places = places_of(pair, set_name=self._sets[pair], alone=self._alone)
         return [(self.folder / place).with_suffix("") for place in places]
 
-    def _find(self, pair: Pair) -> Path | None:
+    def _find(self, pair: Pair, suffixes: Sequence[str] = _DEPTH_SUFFIXES) -> Path | None:
         for base in self._candidates(pair):
-            for suffix in (*MAP_SUFFIXES, *_OUR_SUFFIXES):
+            for suffix in suffixes:
                 path = base.with_name(base.name + suffix)
                 if path.is_file():
                     return path

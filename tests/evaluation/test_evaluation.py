@@ -213,6 +213,18 @@ def test_predictions_of_one_set_need_no_folder_of_its_name(tmp_path):
     np.testing.assert_array_equal(stored.depth(pairs.pairs[0]).values, np.full(HW, 3.0))
 
 
+def test_values_of_a_run_count_and_not_the_picture_beside_them(tmp_path):
+    pairs = make_set(tmp_path / "a", depths(3))
+    out = tmp_path / "out"
+    out.mkdir()
+    Image.new("RGB", HW[::-1], (250, 120, 60)).save(out / "0.png")
+    Image.fromarray(np.full(HW, 768, np.uint16)).save(out / "0.depth-x256.png")
+    stored = StoredPredictions(out, [pairs], kind="depth_m", scale=256)
+    np.testing.assert_array_equal(stored.depth(pairs.pairs[0]).values, np.full(HW, 3.0))
+    Image.new("L", HW[::-1], 7).save(out / "0.png")  # and of the classes it is the mask
+    np.testing.assert_array_equal(stored.labels(pairs.pairs[0]), np.full(HW, 7))
+
+
 def test_predictions_made_from_the_images_folder_are_found(tmp_path):
     for folder in ("images", "depth", "out"):
         (tmp_path / folder).mkdir()

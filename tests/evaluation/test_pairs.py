@@ -1,14 +1,25 @@
 """Sets of photographs and targets: pairs.csv, folders by names, and what is refused."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from places import SHARED_DATA
 
 from dptcli.errors import ImageError, UsageError
-from dptcli.evaluation.pairs import Pair, read_depth, read_labels, read_pair_sets, read_pairs
+from dptcli.evaluation.pairs import (
+    Pair,
+    PairSet,
+    assumed_unit,
+    read_depth,
+    read_labels,
+    read_pair_sets,
+    read_pairs,
+)
 
 DATA = SHARED_DATA
 
@@ -188,6 +199,38 @@ def test_depth_target_is_metres_with_0_where_nothing_was_measured(
     depth = read_depth(Pair(image=path, target=path, kind=kind, scale=scale))
     assert depth.dtype == np.float32
     np.testing.assert_allclose(depth, metres, rtol=1e-6)
+
+
+def save_levels(path: Path, levels: list[list[int]], **facts: object) -> Path:
+    """A 16-bit PNG that says itself, as those of `dpt depth` do, what its levels stand for."""
+    text = PngInfo()
+    text.add_text("dptcli", json.dumps({"dpt": "0", **facts}))
+    Image.fromarray(np.array(levels, np.uint16)).save(path, pnginfo=text)
+    return path
+
+
+def test_a_target_that_dpt_wrote_is_taken_at_its_word(tmp_path):
+    facts = {"kind": "depth_m", "first": 1.0, "last": 3.0}
+    path = save_levels(tmp_path / "a.png", [[0, 65535, 32767]], **facts)
+    pair = Pair(image=path, target=path)
+    np.testing.assert_allclose(read_depth(pair), [[1, 3, 2]], rtol=1e-4)
+    pairs = PairSet(name="a", path=tmp_path, pairs=(pair,))
+    assert assumed_unit([pairs]) is None, "nothing is assumed of it"
+    by_scale = read_depth(replace(pair, scale=65535.0))
+    np.testing.assert_allclose(by_scale, [[0, 1, 0.5]], rtol=1e-4)
+    quarters = {"kind": "depth_m", "first": 0.0, "last": 65535 / 256, "no_value": 0}
+    path = save_levels(tmp_path / "b.png", [[0, 256, 640]], **quarters)
+    np.testing.assert_allclose(read_depth(Pair(image=path, target=path)), [[0, 1, 2.5]])
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("inverse_depth", "depth_m"), ("labels", "depth_m"), ("depth_m", "inverse_depth")],
+)
+def test_a_target_that_says_it_is_of_another_kind_is_refused(tmp_path, said, kind):
+    path = save_levels(tmp_path / "a.png", [[1, 2, 3]], kind=said)
+    with pytest.raises(ImageError, match=rf"a\.png holds {said}, and its set takes it for {kind}"):
+        read_depth(Pair(image=path, target=path, kind=kind))
 
 
 def test_target_without_a_measured_pixel_is_an_error_by_name(tmp_path):

@@ -135,7 +135,7 @@ class Reporter:
         """Close with the count, the rate, and every failure by name."""
         num_failed = len(report.failed)
         beside = self._num_left_out + self._num_unlisted
-        if not self._quiet and len(plan.jobs) + len(plan.skipped) + beside > 1:
+        if not self._quiet and (plan.skipped or len(plan.jobs) + beside > 1):
             rate = report.num_done / report.elapsed_s if report.elapsed_s else 0.0
             parts = [f"{report.num_done} done"]
             parts += [f"{len(plan.skipped)} skipped"] if plan.skipped else []

@@ -7,7 +7,6 @@ answers one JSON line on standard output. Contenders take turns, so each has the
 its own peak of memory, and the same weather as the others.
 """
 
-import contextlib
 import json
 import logging
 import sys
@@ -15,12 +14,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from dptcli.benchmark.arithmetic import count_gflop, product_rate, without_weights
 from dptcli.depth.facts import model_facts
 from dptcli.depth.outputs import DepthOutputs
 from dptcli.depth.prompts import Prompts
@@ -34,8 +34,6 @@ from dptcli.segments.outputs import SegmentOutputs
 from dptcli.segments.palettes import choose_palette
 from dptcli.weights.load import resolve_device
 
-MATRIX_SIDES = {"cuda": 8192}  # a product that fills the device for a while
-MATRIX_SIDE = 2048  # of the others
 MOST_COMPARED = 8  # photographs whose results are compared with float32's
 
 
@@ -143,17 +141,7 @@ class Ours:
 
     def rate(self) -> float:
         """GFLOP/s of a large matrix product in the model's dtype."""
-        loaded = self.pipeline.loaded
-        side = MATRIX_SIDES.get(loaded.device.type, MATRIX_SIDE)
-        matrix = torch.randn(side, side, device=loaded.device, dtype=loaded.dtype)
-        spent = []
-        with torch.inference_mode():
-            for _ in range(6):
-                started = time.perf_counter()
-                product = matrix @ matrix
-                float(product[0, 0])  # waits for a GPU
-                spent.append(time.perf_counter() - started)
-        return 2 * side**3 / median(spent[1:]) / 1e9
+        return product_rate(self.pipeline.loaded.device, self.pipeline.loaded.dtype)
 
     def profile(self) -> Mapping[str, float]:
         """Seconds of a batch through the network, by kind of operation."""
@@ -308,28 +296,6 @@ def _network_input(spec: Spec) -> torch.Tensor:
     [source] = find_images([spec.images[0]], recursive=False)
     pixels = plain.decode(source).prepared.pixel_values
     return torch.from_numpy(np.stack([pixels] * spec.batch_size))
-
-
-def without_weights(config: Any, model_class: Any) -> Any:
-    """A plain model on the `meta` device."""
-    with torch.device("meta"):
-        return model_class(config).eval()
-
-
-def count_gflop(
-    model: Any, hw: tuple[int, int], *, prompt_hw: tuple[int, int] | None = None
-) -> float:
-    """Multiplications and additions of a plain model on `meta` for one image, in 10⁹."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        pixels = torch.empty(1, 3, *hw)
-        beside = {} if prompt_hw is None else {"prompt_depth": torch.empty(1, 1, *prompt_hw)}
-    # Who joins networks by their values, which nothing has here, does so behind all products.
-    stops = contextlib.suppress(RuntimeError)
-    with stops, torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model(pixels, **beside)
-    return counter.get_total_flops() / 1e9
 
 
 def peak_mib() -> float | None:

@@ -58,9 +58,11 @@ class Benchmark:
         return median(theirs / ours for theirs, ours in pairs) if pairs else None
 
     @property
-    def network_gflop_per_s(self) -> float:
-        """The arithmetic of the plain network by the time that ours takes for it."""
+    def network_gflop_per_s(self) -> float | None:
+        """The arithmetic of the plain network by the time that ours takes; None: not known."""
         ours = self.rows[0]
+        if ours.facts["gflop"] is None:
+            return None
         return float(ours.facts["gflop"]) * self.batch_size / median(ours.forward_s)
 
     def stages(self) -> dict[str, float]:

@@ -73,7 +73,6 @@ def summary(found: Benchmark) -> str:
     """The machine, the rate of its products, and how near the network comes to it."""
     ours, machine = found.rows[0], found.machine
     height, width = ours.facts["network_hw"]
-    share = found.network_gflop_per_s / found.gflop_per_s
     rate = found.num_images / median(ours.photographs_s)
     exact = found.accuracy
     differs = ""
@@ -92,9 +91,18 @@ def summary(found: Benchmark) -> str:
         f"{ours.facts['dtype']} on {ours.facts.get('gpu') or ours.facts['device']}, "
         f"{height}x{width}, batch "
         f"{found.batch_size}: {rate:.2f} photographs/s\n"
-        f"network {ours.facts['gflop']:.0f} GFLOP an image, {found.network_gflop_per_s:.0f} "
-        f"GFLOP/s; a matrix product {found.gflop_per_s:.0f} ({share:.0%})"
-        f"{differs}"
+        f"{_arithmetic(found)}{differs}"
+    )
+
+
+def _arithmetic(found: Benchmark) -> str:
+    """How much arithmetic the network is, and how near it comes to a product's rate."""
+    rate = found.network_gflop_per_s
+    if rate is None:  # its way depends on what it sees
+        return f"network's GFLOP unknown; a matrix product {found.gflop_per_s:.0f} GFLOP/s"
+    return (
+        f"network {found.rows[0].facts['gflop']:.0f} GFLOP an image, {rate:.0f} GFLOP/s; a matrix "
+        f"product {found.gflop_per_s:.0f} ({rate / found.gflop_per_s:.0%})"
     )
 
 

@@ -17,11 +17,14 @@ from dptcli import (
     GLPNConfig,
     GLPNForDepthEstimation,
     GLPNImageProcessor,
+    ZoeDepthConfig,
+    ZoeDepthForDepthEstimation,
 )
+from dptcli.benchmark.arithmetic import count_gflop, without_weights
 from dptcli.benchmark.choose import choose
-from dptcli.benchmark.contenders import Spec, count_gflop, without_weights
+from dptcli.benchmark.contenders import Spec
 from dptcli.benchmark.measure import Benchmark, Row
-from dptcli.benchmark.show import bar_chart
+from dptcli.benchmark.show import bar_chart, summary
 from dptcli.fast.optimize import unjoined_attentions
 from dptcli.runtimes.choice import chosen
 from dptcli.weights.load import load_model
@@ -68,6 +71,29 @@ def test_stages_are_a_photograph_and_loading_is_once():
 
 def test_the_networks_rate_counts_the_batch():
     assert benchmark(batch_size=4).network_gflop_per_s == pytest.approx(4 * 30 / 0.2)
+
+
+def test_arithmetic_that_nobody_can_count_is_unknown_and_no_part_of_it_is_told():
+    domain = {"n_bins": 12, "min_depth": 1e-3, "max_depth": 10.0}
+    config = ZoeDepthConfig(  # which head an image goes through depends on what it shows
+        bin_configurations=[{**domain, "name": "rooms"}, {**domain, "name": "streets"}],
+        num_patch_transformer_layers=4,
+        patch_transformer_hidden_size=128,
+        patch_transformer_intermediate_size=40,
+        patch_transformer_num_attention_heads=4,
+    )
+    assert count_gflop(without_weights(config, ZoeDepthForDepthEstimation), (384, 384)) is None
+    known = benchmark()
+    [ours, peer] = known.rows
+    found = replace(
+        known,
+        rows=(replace(ours, facts={**ours.facts, "gflop": None}), peer),
+        machine={**known.machine, "capability": "AVX2", "torch": "2"},
+    )
+    assert found.to_dict()["network_gflop_per_s"] is None
+    assert "network's GFLOP unknown; a matrix product 300 GFLOP/s" in summary(found)
+    counted = summary(replace(known, machine=found.machine))
+    assert "network 30 GFLOP an image, 150 GFLOP/s; a matrix product 300 (50%)" in counted
 
 
 def test_the_chart_is_a_png():

@@ -50,6 +50,8 @@ class DepthAnything3NestedForDepthEstimation(Pretrained):
     views_class: ClassVar[type[DepthAnything3ViewsForDepthEstimation]] = (
         DepthAnything3ViewsForDepthEstimation
     )
+    # The networks are joined by what they say, behind all of their arithmetic.
+    ends_by_values: ClassVar[bool] = True
 
     def __init__(self, config: DepthAnything3NestedConfig) -> None:
         super().__init__(config)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hub_server import Hub, Repository, serve
-from process import environment
+from process import WAIT_S, environment
 from tiny import save_tiny
 
 from dptcli import (
@@ -73,7 +73,7 @@ def test_the_documents_examples_run_by_name_and_then_offline(hub: Hub, tmp_path:
             env=environment(**settings, **changes),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=WAIT_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr

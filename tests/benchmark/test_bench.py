@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from depth_anything_3_nested_folder import save_authors_nested
 from PIL import Image
-from process import environment, run_dpt
+from process import WAIT_S, environment, run_dpt
 from tiny import save_tiny
 
 from dptcli import (
@@ -254,7 +254,7 @@ def test_a_peer_that_cannot_run_the_model_says_why(models, photos, tmp_path):
         text=True,
         check=False,
         env=environment(),
-        timeout=240,
+        timeout=WAIT_S,
     )
     assert json.loads(done.stdout)["error"].startswith(
         "--against onnxruntime: it does not run this model: "

@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import memory_disk
+from faults import memory_disk, wait_for
 from PIL import Image
-from process import DPT, environment, hear_ctrl_c, warm_dpt
+from process import DPT, WAIT_S, environment, hear_ctrl_c, warm_dpt
 from tiny import LABELS, save_tiny
 
 from dptcli.cli import main
@@ -47,7 +46,7 @@ def dpt(*words, stdin=None, **env):
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=WAIT_S,
         env=environment(NO_COLOR="1", **env),
     )
 
@@ -215,11 +214,9 @@ def test_an_interrupted_run_leaves_only_whole_pictures(models, photos, stop):
         env=environment(),
         preexec_fn=hear_ctrl_c,
     )
-    deadline = time.monotonic() + 60
-    while len(list(Path("out").glob("*.png"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_for(process, Path("out"), 3)
     process.send_signal(stop)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=WAIT_S)
     assert process.returncode == 128 + stop
     assert said.decode().splitlines()[-1] == "dpt: interrupted; finished results are kept"
     left = files("out")
@@ -249,7 +246,7 @@ def test_a_read_only_disk_is_refused_before_the_model_loads(photos, tmp_path):
 def test_a_reader_that_leaves_early_is_no_traceback(models):
     command = f"{' '.join(warm_dpt())} depth photos -o out -m {models['depth']} --json -q | true"
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, check=False, timeout=120, env=environment()
+        ["bash", "-c", command], capture_output=True, check=False, timeout=WAIT_S, env=environment()
     )
     assert b"Traceback" not in done.stderr
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from depth_anything_3_folder import save_authors_folder
 from PIL import Image
-from process import environment, warm_dpt
+from process import WAIT_S, environment, warm_dpt
 from tiny import save_tiny, save_varied
 
 from dptcli.cli import main
@@ -65,7 +65,7 @@ def dpt_process(*words):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=WAIT_S,
         encoding="utf-8",
         env=environment(NO_COLOR="1", COLUMNS="80", PYTHONIOENCODING="utf-8"),
     )

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from clips import numbered, write_clip
 from PIL import Image
-from process import environment, hear_ctrl_c, warm_dpt
+from process import WAIT_S, environment, hear_ctrl_c, warm_dpt
 from terminal import ANSI, on_a_terminal
 from tiny import save_varied
 
@@ -189,7 +189,7 @@ def test_ctrl_c_ends_a_camera_well(address, model):
         preexec_fn=hear_ctrl_c,
     )
     os.close(theirs)
-    seen, asked, deadline = b"", False, time.monotonic() + 60
+    seen, asked, deadline = b"", False, time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         try:
             seen += os.read(ours, 65536)
@@ -199,6 +199,6 @@ def test_ctrl_c_ends_a_camera_well(address, model):
             process.send_signal(signal.SIGINT)
             asked = True
     os.close(ours)
-    assert process.wait(timeout=10) == 0, seen[-500:]
+    assert process.wait(timeout=WAIT_S) == 0, seen[-500:]
     last = ANSI.sub("", seen.decode()).split("▀")[-1].splitlines()[-1]
     assert re.fullmatch(r"\d+ frames, \d+\.\d frames/s", last)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from process import environment
+from process import WAIT_S, environment
 
 from dptcli.cli.predicting.engine import ClusterEngine, LocalEngine, read_engine
 from dptcli.cli.predicting.record import Kept
@@ -95,7 +95,7 @@ with files.atomic_write(Path(sys.argv[1]) / "depth.png") as stream:
 def test_what_a_killed_worker_had_under_way_goes_with_its_run(tmp_path):
     for token in ("0badcafe", "12345678"):
         words = [sys.executable, "-c", KILLED_WORKER, str(tmp_path), token]
-        killed = subprocess.run(words, check=False, env=environment(), timeout=60)
+        killed = subprocess.run(words, check=False, env=environment(), timeout=WAIT_S)
         assert killed.returncode == -signal.SIGKILL
     (tmp_path / "depth.png").write_bytes(b"whole")
     assert len(list(tmp_path.iterdir())) == 3
@@ -117,7 +117,7 @@ def test_a_run_ends_without_what_its_lost_workers_had_under_way(tmp_path, into_a
     plan = Plan((job,), folder=tmp_path / "out" if into_a_folder else None)
     with kept.recording(plan):
         words = [sys.executable, "-c", KILLED_WORKER, str(tmp_path / "out"), RUN_TOKEN]
-        subprocess.run(words, check=False, env=environment(), timeout=60)
+        subprocess.run(words, check=False, env=environment(), timeout=WAIT_S)
         assert list((tmp_path / "out").glob("*.dpt-tmp"))
     assert not list((tmp_path / "out").glob("*.dpt-tmp"))
 

@@ -18,7 +18,7 @@ import ray_cluster
 import s3_server
 from PIL import Image
 from places import SAMPLES
-from process import DPT, NEEDS_PROC, environment, hear_ctrl_c, warm_dpt
+from process import DPT, NEEDS_PROC, WAIT_S, environment, hear_ctrl_c, warm_dpt
 from tiny import save_tiny
 
 pytest.importorskip("ray")
@@ -65,7 +65,7 @@ def command(task, *words, cluster=None):
     return [*(warm_dpt() if is_local else DPT), task, *map(str, words), *where]
 
 
-def run(task, *words, cluster=None, timeout=300, **variables):
+def run(task, *words, cluster=None, timeout=WAIT_S, **variables):
     return subprocess.run(
         command(task, *words, cluster=cluster),
         capture_output=True,
@@ -183,7 +183,7 @@ def test_a_run_is_complete_though_workers_and_a_machine_are_lost(cluster, models
                     os.kill(pid, signal.SIGKILL)
             if line.startswith("[150/"):
                 cluster.tell("lose")
-        assert process.wait(timeout=300) == 0, said[-2000:]
+        assert process.wait(timeout=WAIT_S) == 0, said[-2000:]
     finally:
         process.kill()
         process.stderr.close()
@@ -210,9 +210,9 @@ def test_ctrl_c_ends_the_clusters_work(cluster, models, tmp_path):
             break
     rest = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=WAIT_S) == 130
     assert "interrupted; finished results are kept" in rest
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + WAIT_S
     before, files = {}, tree(out)
     while cluster.workers(named="Map") or differences(before, files):
         assert time.monotonic() < deadline
@@ -243,7 +243,7 @@ def test_memory_is_flat_over_two_thousand_images(cluster, models, tmp_path):
             seen[int(found[1])] = own
     process.stderr.close()
     timer.cancel()
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=WAIT_S) == 0
     assert len(tree(tmp_path / "out")) == 2000
     # Every process that was there at a quarter: images under way come and go, what stays would
     # grow by a hundred images' pixels, 1.5 MB, with each hundred.
@@ -285,7 +285,7 @@ def test_this_machine_alone_gives_what_the_local_run_gives_in_bfloat16(tmp_path,
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=WAIT_S,
             env=variables,
         )
         assert done.returncode == 0, done.stderr

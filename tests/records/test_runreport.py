@@ -5,13 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import wait_for
 from PIL import Image
-from process import environment, warm_dpt
+from process import WAIT_S, environment, warm_dpt
 from tiny import save_tiny
 
 from dptcli.cli import main
@@ -100,11 +100,9 @@ def test_an_interrupted_run_reports_what_it_reached_and_the_rest(photos, model):
         noise.save(photos / f"{index}.png", compress_level=1)
     words = ["depth", "photos", "-o", "out", "-m", model, "--report", "run.json"]
     process = subprocess.Popen([*warm_dpt(), *words], stderr=subprocess.PIPE, env=environment())
-    deadline = time.monotonic() + 60
-    while len(list(Path("out").glob("*.png"))) < 12 and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_for(process, Path("out"), 12)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=WAIT_S)
     assert process.returncode == 143
     found = report("run.json")
     totals = found["totals"]

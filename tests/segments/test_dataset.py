@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
-from process import environment, warm_dpt
+from process import WAIT_S, environment, warm_dpt
 from tiny import save_tiny
 
 from dptcli.segments.dataset import write_dataset
@@ -41,7 +41,7 @@ def started(*words):
 
 def segment(*words):
     with started(*words) as process:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=WAIT_S)
     return process.returncode, errors
 
 
@@ -73,7 +73,7 @@ def test_runs_of_parts_at_once_join_all_parts(photos, model):
     parts = [started(photos / name, *words) for name in ("a", "b/1.png", "2.png")]
     for part in parts:
         with part:
-            _, errors = part.communicate(timeout=120)
+            _, errors = part.communicate(timeout=WAIT_S)
         assert part.returncode == 0, errors
     assert read(out / "polygons.json")[1] == ["2.png", "a/1.png", "b/1.png"]
     assert not (out / "coco.json").exists()

@@ -11,7 +11,7 @@ import zipfile
 import httpx
 import numpy as np
 import pytest
-from faults import end, start
+from faults import WAIT_S, end, start
 from PIL import Image
 from serving import form, head, photograph, serving
 from tiny import save_both
@@ -49,7 +49,7 @@ def taken(client):
 
 
 def wait_until_idle(client):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + WAIT_S
     while taken(client):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -341,7 +341,7 @@ def test_a_stop_finishes_what_was_taken_in_and_the_token_is_asked_for(models, nu
             connection.sendall(body[200:])
             answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 200")
-        _, err = server.process.communicate(timeout=60)
+        _, err = server.process.communicate(timeout=WAIT_S)
         assert server.process.returncode == 0, err
         assert err.splitlines()[-1] == "stopped; 1 images were taken in"
         assert "Traceback" not in err

@@ -16,6 +16,8 @@ from places import ROOT
 _SCRIPT = shutil.which("dpt", path=str(Path(sys.executable).parent))
 DPT = [_SCRIPT] if _SCRIPT else [sys.executable, "-m", "dptcli"]
 
+WAIT_S = 300  # a run here takes seconds; this stands for "it does not hang" on any machine
+
 
 @functools.cache
 def warm_dpt():
@@ -34,7 +36,7 @@ def warm_dpt():
 
     def stop():
         server.stdin.close()
-        server.wait(timeout=30)
+        server.wait(timeout=WAIT_S)
         server.stdout.close()
         folder.cleanup()
 
@@ -51,7 +53,7 @@ def run_dpt(*words, cwd=None, **changes):
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=WAIT_S,
         env=environment(**changes),
     )
 

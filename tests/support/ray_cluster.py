@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from process import environment
+from process import WAIT_S, environment
 
 STORE_BYTES = 100 << 20
 # On this machine alone, and without a word to Ray's makers.
@@ -97,7 +97,7 @@ def serve(temporary: Path, **variables: str) -> Iterator[RunningCluster]:
         yield RunningCluster(process, **json.loads(line))
     finally:
         process.stdin.close()
-        process.wait(timeout=60)
+        process.wait(timeout=WAIT_S)
         process.stdout.close()
 
 

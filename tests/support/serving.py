@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from process import DPT, environment, hear_ctrl_c, warm_dpt
+from process import DPT, WAIT_S, environment, hear_ctrl_c, warm_dpt
 
 BOUNDARY = "----photograph"
 
@@ -36,7 +36,7 @@ class Server:
     def end(self, number: int) -> tuple[int, str]:
         """Send a signal and wait: (exit code, what was said since the start)."""
         self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=60)
+        _, err = self.process.communicate(timeout=WAIT_S)
         return self.process.returncode, err
 
 

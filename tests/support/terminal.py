@@ -10,7 +10,7 @@ import subprocess
 import termios
 import time
 
-from process import DPT, environment, warm_dpt
+from process import DPT, WAIT_S, environment, warm_dpt
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -29,7 +29,7 @@ def on_a_terminal(words, *, columns=80, installed=False, **env):
         env=clean,
     )
     os.close(theirs)
-    chunks, deadline = [], time.monotonic() + 60
+    chunks, deadline = [], time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         if not select.select([ours], [], [], 0.5)[0]:
             continue
@@ -41,4 +41,4 @@ def on_a_terminal(words, *, columns=80, installed=False, **env):
             break
         chunks.append(chunk)
     os.close(ours)
-    return process.wait(timeout=10), b"".join(chunks).decode()
+    return process.wait(timeout=WAIT_S), b"".join(chunks).decode()

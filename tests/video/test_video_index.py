@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 from clips import number_in, numbered, write_clip
-from process import environment
+from process import WAIT_S, environment
 
 from dptcli.video.index import UNSHOWN, Packet, index_packets, usual_rate
 from dptcli.video.read import Clip
@@ -81,7 +81,7 @@ def test_closing_a_clip_whose_decoder_complains_does_not_hang(clips):
         "    [packet.decode() for packet in packets[:9]]; clip.close()\n"
     )
     words = [sys.executable, "-c", code, clips["h264.ts"]]
-    assert subprocess.run(words, timeout=60, env=environment(), check=False).returncode == 0
+    assert subprocess.run(words, timeout=WAIT_S, env=environment(), check=False).returncode == 0
 
 
 def test_an_edit_list_is_no_break(tmp_path):

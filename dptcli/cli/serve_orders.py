@@ -141,6 +141,9 @@ class OrderReader:
         return [f"--{name}={value}"]
 
     def _check(self, request: "Request", outputs: "RunOutputs") -> None:
+        """Raise UsageError for what has no place here, RefusedError for what is too large."""
+        from dptcli.serving.limits import RefusedError
+
         if request.clip is not None:
             raise UsageError(
                 f"{Path(request.inputs[0]).suffix} is a video, and photographs are served; send "
@@ -151,7 +154,8 @@ class OrderReader:
         size, most = request.size, self._limits.max_side
         longest = max(size) if isinstance(size, tuple) else size or 0
         if longest > most:
-            raise UsageError(f"size {longest} is above the limit of {most}; take a smaller one")
+            message = f"size {longest} is above the limit of {most}; take a smaller one"
+            raise RefusedError(413, message)
 
 
 def _reader_of(task: "Task") -> "Callable[[Mapping[str, Any]], tuple[Request, RunOutputs]]":

@@ -147,7 +147,6 @@ def test_results_of_many_at_once_are_each_ones_own(client):
         ({"anchors": "/etc/passwd"}, "anchors '/etc/passwd': send the file itself"),
         ({"invert": "perhaps"}, "invert 'perhaps' must be true or false"),
         ({"range": "global"}, "range global spans a run of many images"),
-        ({"size": "4000"}, "size 4000 is above the limit of 1036"),
         ({"tile": "64"}, "tile '64' must be auto here"),
         ({"bits": "16", "colorbar": "yes"}, "--bits 16 makes 16-bit grey"),
     ],
@@ -199,6 +198,9 @@ def test_too_large_a_result_is_413(client):
     answer = ask(client, photograph(1), **{"target-size": "300x300"})
     assert answer.status_code == 413
     assert "target-size: a result of 300 × 300 pixels" in answer.json()["error"]
+    answer = ask(client, photograph(1), size="4000")
+    assert answer.status_code == 413, "for the network, too"
+    assert answer.json()["error"].startswith("size 4000 is above the limit of 1036")
 
 
 def test_an_upload_that_takes_too_long_is_408(server, client):

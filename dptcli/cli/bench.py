@@ -64,7 +64,7 @@ def bench(
         typer.Option(
             metavar="N",
             show_default=False,
-            help="How often everyone runs, 3 by default; the medians count, "
+            help="How often each of them runs, 3 by default; the medians count, "
             "e.g. [cyan]--rounds 7[/]",
         ),
     ] = "3",
@@ -123,7 +123,7 @@ def bench(
 ) -> int:
     """Measure the loop on this machine, stage by stage, and against others.
 
-    Everyone runs in a process of its own and takes turns, so that ratios are of pairs.
+    Each runtime has a process of its own, and they take turns, so that ratios are of pairs.
 
     [cyan]dpt bench[/]
     [cyan]dpt bench dpt-large -i photos/ --against transformers,openvino --chart bench.png[/]

@@ -96,7 +96,7 @@ Optimize = Annotated[
         "--optimize/--no-optimize",
         rich_help_panel=MODEL,
         show_default=False,
-        help="The cheaper steps to the same result are taken, unless you want the plain ones, "
+        help="Run the plain network, without the cheaper steps to the same result, "
         "e.g. [cyan]--no-optimize[/]",
     ),
 ]

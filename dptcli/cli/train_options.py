@@ -94,7 +94,10 @@ HoldOut = Annotated[
 Steps = Annotated[
     int,
     typer.Option(
-        metavar="N", min=1, rich_help_panel=TRAINING, help="Steps, e.g. [cyan]--steps 2000[/]"
+        metavar="N",
+        min=1,
+        rich_help_panel=TRAINING,
+        help="Steps to train, e.g. [cyan]--steps 2000[/]",
     ),
 ]
 BatchSize = Annotated[
@@ -103,7 +106,7 @@ BatchSize = Annotated[
         metavar="N",
         min=1,
         rich_help_panel=TRAINING,
-        help="Images a batch, e.g. [cyan]--batch-size 4[/]",
+        help="Images in a batch, e.g. [cyan]--batch-size 4[/]",
     ),
 ]
 Accumulate = Annotated[
@@ -112,7 +115,7 @@ Accumulate = Annotated[
         metavar="N",
         min=1,
         rich_help_panel=TRAINING,
-        help="Batches a step, where memory is short, e.g. [cyan]--accumulate 4[/]",
+        help="Batches for one step, where memory is short, e.g. [cyan]--accumulate 4[/]",
     ),
 ]
 Rate = Annotated[
@@ -121,7 +124,7 @@ Rate = Annotated[
         "--learning-rate",
         metavar="R",
         rich_help_panel=TRAINING,
-        help="Of neck and head at its height, e.g. [cyan]--learning-rate 1e-4[/]",
+        help="The highest rate at which neck and head learn, e.g. [cyan]--learning-rate 1e-4[/]",
     ),
 ]
 BackboneRate = Annotated[
@@ -130,7 +133,7 @@ BackboneRate = Annotated[
         metavar="R",
         min=0,
         rich_help_panel=TRAINING,
-        help="Of the backbone; 0 keeps it as it is, and its features in memory, "
+        help="The same of the backbone; 0 keeps it as it is, and its features in memory, "
         "e.g. [cyan]--backbone-rate 5e-6[/]",
     ),
 ]
@@ -165,7 +168,10 @@ Patience = Annotated[
 Seed = Annotated[
     int,
     typer.Option(
-        metavar="N", min=0, rich_help_panel=TRAINING, help="Draws others, e.g. [cyan]--seed 1[/]"
+        metavar="N",
+        min=0,
+        rich_help_panel=TRAINING,
+        help="Another one draws other crops in another order, e.g. [cyan]--seed 1[/]",
     ),
 ]
 DType = Annotated[

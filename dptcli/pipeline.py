@@ -122,7 +122,7 @@ class Pipeline:
         busy = ", ".join(f"{stage} {spent:.2f}" for stage, spent in self.clock.seconds.items())
         logger.info("busy seconds by stage: %s; %.2f in all after loading", busy, elapsed_s)
         if self.network.num_redone:
-            logger.info("%d images were done again in float32", self.network.num_redone)
+            logger.info("images that were done again in float32: %d", self.network.num_redone)
         return Report(num_done, tuple(failed), elapsed_s, dict(self.clock.seconds))
 
     def _outcomes(self, jobs: Iterable[Job], save: Save) -> Generator[Outcome, None, None]:

@@ -7,6 +7,7 @@ import typer
 
 from dptcli.cli import options as o
 from dptcli.cli.terminal.logs import set_up_logging
+from dptcli.counted import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -83,7 +84,7 @@ def calibrate(
         return 0
     value = f"{line.scale:.6g} · value + {line.shift:.6g}"
     formula = f"1 / ({value})" if line.of == "inverse_depth" else value
-    print(f"{folder}: metres = {formula}, by {num} photographs")
+    print(f"{folder}: metres = {formula}, by {counted(num, 'photograph')}")
     if held is None:
         print("nothing was kept back to try it on: give two photographs or more")
         return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dptcli.cli.terminal.console import progress_bar, say
+from dptcli.counted import counted
 from dptcli.errors import UsageError
 from dptcli.inputs.decode import printable
 
@@ -161,5 +162,8 @@ def close(report: "Report[Any]") -> int:
     """Count the failures, which were named as they came, and return the exit code."""
     if not report.failed:
         return 0
-    print(f"dpt: {len(report.failed)} of {len(report.results)} images failed", file=sys.stderr)
+    print(
+        f"dpt: {len(report.failed)} of {counted(len(report.results), 'image')} failed",
+        file=sys.stderr,
+    )
     return 1

@@ -7,6 +7,7 @@ import typer
 
 from dptcli.cli import options as o
 from dptcli.cli.terminal.logs import set_up_logging
+from dptcli.counted import counted
 from dptcli.errors import UsageError
 
 PAGE = "Page"
@@ -97,15 +98,15 @@ def gallery(
         if not quiet and sys.stderr.isatty() and percent != shown:
             shown = percent
             end = "\r" if done < total else "\n"
-            print(f"{done} of {total} results", end=end, file=sys.stderr, flush=True)
+            print(f"{done} of {counted(total, 'result')}", end=end, file=sys.stderr, flush=True)
 
     built = build_gallery(
         folder, page=output, photos=photos, title=title, detail=int(detail), on_done=on_done
     )
     num_unread = built.num_unread
     if not quiet:
-        notes = [f"{built.num_results} results"]
-        notes += [f"{len(built.failures)} failures listed"] if built.failures else []
+        notes = [counted(built.num_results, "result")]
+        notes += [f"{counted(len(built.failures), 'failure')} listed"] if built.failures else []
         print(f"{', '.join(notes)}: open this in a browser:", file=sys.stderr)
     print(built.page)
     return 1 if num_unread else 0

@@ -17,6 +17,7 @@ from dptcli.cli.predicting.request import read_request
 from dptcli.cli.terminal.console import say, stderr_console
 from dptcli.cli.terminal.screen import open_screen
 from dptcli.cli.terminal.signals import Stopped
+from dptcli.counted import counted
 from dptcli.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -173,5 +174,5 @@ def _ended(name: str, camera: "Camera", drawn: _Drawn, request: "Request") -> in
     if not request.quiet:
         why = f"camera {name} gives no more frames; " if is_over and not camera.is_file else ""
         rate = drawn.number / drawn.seconds if drawn.number else 0.0
-        say(f"{why}{drawn.number} frames, {rate:.1f} frames/s")
+        say(f"{why}{counted(drawn.number, 'frame')}, {rate:.1f} frames/s")
     return 0

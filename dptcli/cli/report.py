@@ -7,6 +7,7 @@ import typer
 
 from dptcli.cli import options as o
 from dptcli.cli.terminal.logs import set_up_logging
+from dptcli.counted import counted
 from dptcli.errors import UsageError
 
 
@@ -81,4 +82,4 @@ def merge(
             for name, count in totals.items()
             if count and name != "images"
         )
-        print(f"{totals['images']} images in {output}: {counts}", file=sys.stderr)
+        print(f"{counted(totals['images'], 'image')} in {output}: {counts}", file=sys.stderr)

@@ -13,6 +13,7 @@ from dptcli.cli.predicting.runtime import runtime_found
 from dptcli.cli.terminal.console import say, stderr_console
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.cli.terminal.signals import Stopped
+from dptcli.counted import counted
 from dptcli.errors import DptError, ModelError, UsageError
 from dptcli.kinds import check_gives
 from dptcli.runtimes.known import AUTO, TORCH, check_runtime
@@ -131,7 +132,7 @@ def serve(
         finally:
             desk.close()
     if not quiet:
-        say(f"stopped; {desk.num_begun} images were taken in")
+        say(f"stopped; took in {counted(desk.num_begun, 'image')}")
     return 0
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dptcli.counted import counted
 from dptcli.depth.anchors import Anchors, fit_inverse, fit_metres, sample_at
 from dptcli.depth.colormaps import finite_range, scale_to_levels
 from dptcli.depth.depthmap import DepthMap, SparseFit
@@ -143,9 +144,9 @@ def write_params(stream: BinaryIO, files: Iterable[Path], sparse: Sparse, depths
     odd = [key for key, scale in scales.items() if not middle / 5 <= scale <= 5 * middle]
     if odd:
         logger.warning(
-            "%d scales are 5 times the others' median or more, or a fifth of it, the first is "
-            "that of %s; trainers leave such depth out",
-            len(odd),
+            "%s of 5 times the others' median or more, or a fifth of it, the first is that of %s; "
+            "trainers leave such depth out",
+            counted(len(odd), "scale"),
             printable(odd[0]),
         )
     stream.write(json.dumps(entries, indent=2).encode() + b"\n")
@@ -219,7 +220,9 @@ def _line(
 ) -> Line:
     """Fit the values at the points. Raises UsageError where that cannot be."""
     if len(seen.depth) < _FEWEST_POINTS:
-        raise UsageError(f"it sees {len(seen.depth)} points, and {_FEWEST_POINTS} are needed")
+        raise UsageError(
+            f"it sees {counted(len(seen.depth), 'point')}, and {_FEWEST_POINTS} are needed"
+        )
     unit = float(np.median(seen.depth))  # a model's may be a thousandth or a thousand metres
     anchors = Anchors(seen.xy_in(source_hw), seen.depth.astype(np.float64) / unit)
     at_points = sample_at(values, anchors, source_hw)

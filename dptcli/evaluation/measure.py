@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dptcli.counted import counted
 from dptcli.errors import ImageError, UsageError
 from dptcli.evaluation.labelmaps import LabelMap
 from dptcli.evaluation.maps import resize_labels, resize_map
@@ -230,12 +231,12 @@ def _warn_of_absent(report: SegmentReport) -> None:
     absent = [name for name, num in zip(report.classes, pixels, strict=True) if not num]
     if not absent or not pixels.any():
         return
-    more = f" and {len(absent) - 5} more classes" if len(absent) > 5 else ""
+    more = counted(len(absent) - 5, "more class", "more classes")
     logger.warning(
         "no target has a pixel of %s%s, so no score tells of it; a mask of 0 and 255 needs 1 for "
         "255, which is ignored",
         ", ".join(absent[:5]),
-        more,
+        f" and {more}" if len(absent) > 5 else "",
     )
 
 

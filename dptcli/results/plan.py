@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from dptcli.counted import counted
 from dptcli.errors import UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.inputs.search import real
@@ -236,7 +237,9 @@ def _without_results(
                 continue
         kept.append(source)
     if (num_left_out := len(sources) - len(kept)) > 0:
-        logger.warning("left out %d images in the folder of results, %s", num_left_out, folder)
+        logger.warning(
+            "left out %s in the folder of results, %s", counted(num_left_out, "image"), folder
+        )
     return kept
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dptcli import __version__
+from dptcli.counted import counted
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +31,9 @@ def join_dataset(stream: BinaryIO, files: Iterable[Path], folder: Path) -> None:
     """Join a folder's files to one and warn of what it leaves out; see write_dataset."""
     if num_left_out := write_dataset(stream, files):
         logger.warning(
-            "what joins %s leaves out %d files: gone, with other classes, or a photograph's second",
+            "what joins %s leaves out %s: gone, with other classes, or a photograph's second",
             folder,
-            num_left_out,
+            counted(num_left_out, "file"),
         )
 
 

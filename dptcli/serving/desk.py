@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dptcli.counted import counted
 from dptcli.errors import DptError, ImageError, PixelLimitError, TooLargeError, UsageError
 from dptcli.pipeline import Pipeline
 from dptcli.processing.target_size import target_hw
@@ -97,8 +98,8 @@ class Desk:
                 wait_s = max(1, min(60, math.ceil(self._num_taken * self._image_s)))
                 raise RefusedError(
                     503,
-                    f"{self._num_taken} images are waiting, as many as there is room for; come "
-                    f"again in {wait_s} s",
+                    f"no room beside {counted(self._num_taken, 'image')} waiting; come again in "
+                    f"{wait_s} s",
                     retry_s=wait_s,
                 )
             self._num_taken += 1

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptcli.counted import counted
 from dptcli.errors import ImageError, ModelError, UsageError
 from dptcli.inputs.decode import printable
 from dptcli.inputs.find import ImageSource
@@ -89,7 +90,9 @@ def frame_sources(path: Path, num_frames: int, frames: FrameRange) -> list[Frame
     """The frames of a range as inputs. Raises UsageError for a range behind the end."""
     wanted = frames.of(num_frames)
     if not wanted:
-        raise UsageError(f"{printable(path)} has {num_frames} frames, none from {frames.start} on")
+        raise UsageError(
+            f"{printable(path)} has {counted(num_frames, 'frame')}, none from {frames.start} on"
+        )
     digits = max(6, len(str(num_frames)))
     return [FrameSource(path, Path(f"{i:0{digits}d}.png"), i) for i in wanted]
 

@@ -265,7 +265,7 @@ def test_scales_that_trainers_would_not_take_are_told(sparse, tmp_path, caplog):
         files.append(tmp_path / f"{number}.json")
         files[-1].write_text(json.dumps({"colmap": about}))
     write_params(io.BytesIO(), files, model, tmp_path)
-    assert "1 scales are 5 times the others' median or more" in caplog.text
+    assert "1 scale of 5 times the others' median or more" in caplog.text
     assert "that of a/1;" in caplog.text
 
 

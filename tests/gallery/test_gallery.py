@@ -264,7 +264,7 @@ def test_a_page_that_is_not_ours_is_refused(folder, tmp_path):
 def test_the_command_prints_where_the_page_is(folder):
     done = run_dpt("gallery", folder)
     assert (done.returncode, done.stdout) == (0, f"{folder / 'gallery.html'}\n")
-    assert "3 results, 1 failures listed" in done.stderr
+    assert "3 results, 1 failure listed" in done.stderr
     done = run_dpt("gallery", folder, "--detail", "0")
     assert done.returncode == 2
     assert "--detail '0'" in done.stderr

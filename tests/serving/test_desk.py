@@ -155,7 +155,7 @@ def test_a_folder_goes_when_work_and_answer_are_over_and_makes_room(held):
 
 def test_there_is_room_for_so_many_and_no_more(held):
     tickets = [held.desk.take() for _ in range(8)]
-    with pytest.raises(RefusedError, match="8 images are waiting") as refused:
+    with pytest.raises(RefusedError, match="no room beside 8 images waiting") as refused:
         held.desk.take()
     assert (refused.value.status, refused.value.retry_s) == (503, 8)
     tickets[0].release()

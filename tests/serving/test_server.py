@@ -242,7 +242,7 @@ def test_beyond_the_room_comes_503_with_the_time_to_come_again(server, client):
     answer = ask(client, photograph(1))
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
-    assert answer.json()["error"].startswith("3 images are waiting, as many as there is room for")
+    assert answer.json()["error"].startswith("no room beside 3 images waiting")
     for connection in waiting:  # those that were taken in are done
         connection.sendall(body[100:])
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
@@ -345,7 +345,7 @@ def test_a_stop_finishes_what_was_taken_in_and_the_token_is_asked_for(models, nu
         assert answer.startswith(b"HTTP/1.1 200")
         _, err = server.process.communicate(timeout=WAIT_S)
         assert server.process.returncode == 0, err
-        assert err.splitlines()[-1] == "stopped; 1 images were taken in"
+        assert err.splitlines()[-1] == "stopped; took in 1 image"
         assert "Traceback" not in err
 
 

@@ -12,6 +12,7 @@ from dptcli.cli.predicting.clip_request import ClipRequest
 from dptcli.cli.predicting.engine import open_for
 from dptcli.cli.predicting.record import note_failures
 from dptcli.cli.predicting.request import find_sources
+from dptcli.counted import counted
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ def run_clip(
     if clip is not None and clip.is_cut and (frames.stop or 1 << 60) > clip.num_frames:
         of = f" of {clip.num_frames + clip.num_missing}" if clip.num_missing else ""
         logger.error(
-            "%s breaks off after %d%s frames; those are done", clip.path, clip.num_frames, of
+            "%s breaks off after %s%s; what there is is done",
+            clip.path,
+            counted(clip.num_frames, "frame"),
+            of,
         )
         return 1
     return code
@@ -95,7 +99,9 @@ def _shot(
             return Shot(wanted, [*animation.sources(frames)], animation)
     chosen = [found[place] for place in frames.of(len(found))]
     if not chosen:
-        raise UsageError(f"there are {len(found)} images, none from {frames.start} on")
+        raise UsageError(
+            f"the input is {counted(len(found), 'image')}, none from {frames.start} on"
+        )
     return Shot(wanted, chosen, None)
 
 
@@ -160,7 +166,7 @@ def _to_video(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: "
     work = _work(wanted, sources, request)
     writer = VideoWriter(out, fps=fps, work=work, views=outputs.views)
     if writer.done:
-        logger.warning("going on behind the %d frames of an earlier run", writer.done)
+        logger.warning("going on behind %s of an earlier run", counted(writer.done, "frame"))
     with reporter.loading(request.model):
         from dptcli.video.sequence import run_to_video
 

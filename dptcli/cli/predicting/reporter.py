@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dptcli.cli.terminal.console import progress_bar, say, stderr_console
+from dptcli.counted import counted
 from dptcli.inputs.decode import printable
 from dptcli.remote import is_address
 
@@ -141,14 +142,15 @@ class Reporter:
             parts += [f"{len(plan.skipped)} skipped"] if plan.skipped else []
             parts += [f"{num_failed} failed"] if num_failed else []
             parts += [f"{self._num_left_out} left out"] if self._num_left_out else []
-            parts += [f"{self._num_unlisted} folders not listed"] if self._num_unlisted else []
+            unlisted = f"{counted(self._num_unlisted, 'folder')} not listed"
+            parts += [unlisted] if self._num_unlisted else []
             where = f" in {printable(plan.folder)}" if plan.folder is not None else ""
             if self._live:
                 _print_table(report, plan, ", ".join(parts), rate)
             else:
                 say(f"{', '.join(parts)}{where}: {report.elapsed_s:.1f} s, {rate:.2f} images/s")
         if num_failed and (self._quiet or len(plan.jobs) > 1):
-            say(f"dpt: {num_failed} of {len(plan.jobs)} images failed:")
+            say(f"dpt: {num_failed} of {counted(len(plan.jobs), 'image')} failed:")
             for outcome in report.failed:
                 say(f"  {outcome.error}")
 
@@ -181,19 +183,16 @@ def _fit_line(fit: Mapping[str, Any]) -> str:
         return f"  metres by 1 anchor: {formula}"
     return (
         f"  metres by {fit['num_anchors']} anchors: {formula}; error {fit['median_error']:.1%} in "
-        f"the middle, {fit['largest_error']:.1%} at most, {_counted(fit['num_outliers'])}"
+        f"the middle, {fit['largest_error']:.1%} at most, "
+        f"{counted(fit['num_outliers'], 'outlier')}"
     )
 
 
 def _points_line(fit: Mapping[str, Any]) -> str:
     return (
-        f"  fitted to {fit['num_points']} points: error {fit['median_error']:.1%} in the middle, "
-        f"{_counted(fit['num_outliers'])}"
+        f"  fitted to {counted(fit['num_points'], 'point')}: error {fit['median_error']:.1%} in "
+        f"the middle, {counted(fit['num_outliers'], 'outlier')}"
     )
-
-
-def _counted(outliers: int) -> str:
-    return f"{outliers} outlier{'' if outliers == 1 else 's'}"
 
 
 def _json_facts(outcome: "Outcome") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dptcli.cli.predicting.outputs import RunOutputs
 from dptcli.cli.predicting.request import Request, find_sources
 from dptcli.cli.terminal.console import say
 from dptcli.cli.terminal.signals import Stopped
+from dptcli.counted import counted
 from dptcli.errors import DptError, UsageError
 from dptcli.inputs.text import printable
 from dptcli.remote import is_address
@@ -139,7 +140,7 @@ class _Watch:
             watched_s = time.monotonic() - self._started
             say(f"{', '.join(parts)} in {printable(self._request.out)}: watched {watched_s:.0f} s")
         if self._failed:
-            say(f"dpt: {len(self._failed)} images failed:")
+            say(f"dpt: {counted(len(self._failed), 'image')} failed:")
             for outcome in self._failed.values():
                 say(f"  {outcome.error}")
         return 1 if self._failed else 0

@@ -13,7 +13,7 @@ from optimizable import MODELS, build, dinov3, pixels_for, predict
 from parity import difference, randomize
 from PIL import Image
 from process import DPT, environment
-from tiny import draw_blurred, save_both
+from tiny import draw_blurred, save_both, small_backbone
 from tiny_depth_pro import random_model
 from video_depth import save_original
 
@@ -66,16 +66,7 @@ def test_float32_is_the_cpus_result(name, optimized):
     assert difference(found.cpu(), expected) <= 2e-4
 
 
-TIPS = {
-    "model_type": "tipsv2_vision_model",
-    "hidden_size": 24,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 4,
-    "image_size": 56,
-    "patch_size": 14,
-    "out_indices": [1, 2, 3, 4],
-    "reshape_hidden_states": False,
-}
+TIPS = small_backbone(model_type="tipsv2_vision_model")
 HEIGHTS = {"post_process_channels": [8] * 4, "fusion_hidden_size": 8, "head_hidden_size": 8}
 RANDOM = {
     "depth pro": (random_model, lambda: DepthProImageProcessor(size=128)),

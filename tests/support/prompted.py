@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from parity import randomize
 from PIL import Image
+from tiny import small_backbone
 
 from dptcli import (
     PromptDepthAnythingConfig,
@@ -16,19 +17,9 @@ from dptcli import (
 
 def save_prompted(folder: Path) -> Path:
     """Write a model of width 24 that sees 56×56 and more, in patches of 14."""
-    backbone = {
-        "model_type": "dinov2",
-        "hidden_size": 24,
-        "num_attention_heads": 2,
-        "num_hidden_layers": 4,
-        "image_size": 56,
-        "patch_size": 14,
-        "out_indices": [1, 2, 3, 4],
-        "reshape_hidden_states": False,
-    }
     config = PromptDepthAnythingConfig(
         architectures=["PromptDepthAnythingForDepthEstimation"],
-        backbone_config=backbone,
+        backbone_config=small_backbone(),
         reassemble_hidden_size=24,
         neck_hidden_sizes=[8, 8, 8, 8],
         fusion_hidden_size=16,

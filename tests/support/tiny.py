@@ -16,6 +16,21 @@ from dptcli import (
 LABELS = {0: "sky", 1: "ground", 2: "gizmo"}
 
 
+def small_backbone(width: int = 24, **changes: object) -> dict[str, object]:
+    """A DINOv2 of four layers that sees 56×56 in patches of 14; changes: for its relatives."""
+    return {
+        "model_type": "dinov2",
+        "hidden_size": width,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 4,
+        "image_size": 56,
+        "patch_size": 14,
+        "out_indices": [1, 2, 3, 4],
+        "reshape_hidden_states": False,
+        **changes,
+    }
+
+
 def save_tiny(folder: Path, *, task: str, processor: dict | None = None, **changes) -> Path:
     """Write a model that runs in milliseconds: width 32, 4 layers, patches of 16, 64×64."""
     config = {

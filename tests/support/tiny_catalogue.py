@@ -11,6 +11,7 @@ import torch
 from depth_anything_3_folder import save_authors_folder
 from depth_anything_3_nested_folder import save_authors_nested
 from depth_anything_3_views_folder import save_authors_views
+from tiny import small_backbone
 from video_depth import save_original
 
 from dptcli import (
@@ -26,16 +27,7 @@ from dptcli import (
 )
 from dptcli.model.families.entry import CatalogEntry
 
-DINOV2 = {
-    "model_type": "dinov2",
-    "hidden_size": 32,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 4,
-    "image_size": 56,
-    "patch_size": 14,
-    "out_indices": [1, 2, 3, 4],
-    "reshape_hidden_states": False,
-}
+DINOV2 = small_backbone(32)
 NECK = {"neck_hidden_sizes": [8, 8, 16, 16], "fusion_hidden_size": 16}
 ANYTHING = {"backbone_config": DINOV2, "reassemble_hidden_size": 32, "max_depth": 20, **NECK}
 BEIT = {

@@ -1,15 +1,15 @@
 """`dpt bench`: contenders in processes of their own take turns; figures follow from theirs."""
 
 import json
-import subprocess
+import logging
 import sys
 from dataclasses import replace
 
 import pytest
 from depth_anything_3_nested_folder import save_authors_nested
 from PIL import Image
-from process import WAIT_S, environment, run_dpt
-from tiny import save_tiny
+from process import run_dpt
+from tiny import save_tiny, save_varied
 
 from dptcli import (
     DPTConfig,
@@ -20,9 +20,10 @@ from dptcli import (
     ZoeDepthConfig,
     ZoeDepthForDepthEstimation,
 )
+from dptcli.benchmark import contenders
 from dptcli.benchmark.arithmetic import count_gflop, without_weights
 from dptcli.benchmark.choose import choose
-from dptcli.benchmark.contenders import Spec
+from dptcli.benchmark.contenders import Ours, Spec
 from dptcli.benchmark.measure import Benchmark, Row
 from dptcli.benchmark.show import bar_chart, summary
 from dptcli.fast.optimize import unjoined_attentions
@@ -48,6 +49,12 @@ def bench(*words):
     return run_dpt("bench", *words)
 
 
+def spec(model, photos, *, name="dpt", **changes):
+    """What a contender of depth runs on the photographs, without a folder for results."""
+    images = [str(path) for path in sorted(photos.iterdir())]
+    return Spec(name, str(model), "depth", images, "", **changes)
+
+
 def benchmark(**changes):
     rows = (
         Row("dpt", 1.0, [0.2, 0.1, 0.4], [1.0, 2.0], [{"load": 1.0, "network": 0.6}] * 2, 90.0,
@@ -55,7 +62,8 @@ def benchmark(**changes):
         Row("peer", 2.0, [0.4, 0.3, 0.4], [3.0, 4.0], [], 100.0),
     )  # fmt: skip
     values = {"num_images": 2, "batch_size": 1, "gflop_per_s": 300.0}
-    return Benchmark(rows, machine={"processor": "a CPU", "cores": 2}, **{**values, **changes})
+    machine = {"processor": "a CPU", "cores": 2, "capability": "avx2", "torch": "2.13.0"}
+    return Benchmark(rows, machine=machine, **{**values, **changes})
 
 
 def test_ratios_are_medians_of_pairs():
@@ -130,19 +138,26 @@ def test_what_has_no_optimised_form_is_named(photos, tmp_path):
     model = GLPNForDepthEstimation(GLPNConfig(depths=[1, 2, 1, 1], **widths))
     model.save_pretrained(tmp_path / "glpn")
     GLPNImageProcessor(size=64).save_pretrained(tmp_path / "glpn")
-    done = bench(tmp_path / "glpn", "-i", photos, "--rounds", 1, "--dtype", "float32")
-    assert "no optimised form yet: ReducedAttention (5 of them)" in done.stdout
+    ours = Ours(spec(tmp_path / "glpn", photos, dtype="float32"))
+    found = benchmark()
+    row = replace(found.rows[0], facts=ours.facts())
+    told = summary(replace(found, rows=(row,)))
+    assert "no optimised form yet: ReducedAttention (5 of them)" in told
 
 
-@pytest.mark.parametrize("task", ["depth", "segment"])
-def test_the_loop_is_measured_stage_by_stage(models, photos, task):
-    words = ["--task", task, "-i", photos, "--rounds", 2, "--dtype", "float32"]
+@pytest.mark.parametrize(("task", "dtype"), [("depth", "float32"), ("segment", "int8")])
+def test_the_loop_is_measured_stage_by_stage(models, photos, task, dtype):
+    words = ["--task", task, "-i", photos, "--rounds", 2, "--dtype", dtype]
     done = bench(models[task], *words, "--json", "--profile")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     [ours] = found["contenders"]
     assert found["images"] == 2
-    assert found["accuracy"] == {}  # of float32 there is nothing to say
+    if dtype == "float32":
+        assert found["accuracy"] == {}  # of which there is nothing to say
+    else:
+        assert 0.5 < found["accuracy"]["same_labels"] <= 1
+    assert ours["dtype"] == dtype
     assert len(ours["forward_s"]) == len(ours["photographs_s"]) == 2
     stages = found["stages_s_per_image"]
     assert set(stages) == {"load", "decode", "preprocess", "network", "postprocess", "write"}
@@ -155,26 +170,30 @@ def test_the_loop_is_measured_stage_by_stage(models, photos, task):
     assert found["matrix_gflop_per_s"] > 1
 
 
-def test_transformers_and_onnx_runtime_run_beside_ours(models, photos, tmp_path):
-    chart = tmp_path / "bench.png"
-    peers = "transformers,onnxruntime"
-    words = ["-i", photos, "--rounds", 1, "--against", peers, "--chart", chart]
-    done = bench(models["depth"], *words)
-    assert done.returncode == 0, done.stderr
-    for name in ("dpt", "transformers", "onnxruntime"):
-        assert name in done.stdout
-    with Image.open(chart) as picture:
-        assert picture.width > 300
-    assert {path.name for path in photos.iterdir()} == {"0.png", "1.png"}
+def test_how_far_a_cheaper_dtype_is_off_is_measured_and_told(photos, tmp_path):
+    model = save_varied(tmp_path / "model")
+    accuracy = Ours(spec(model, photos, dtype="int8")).accuracy()
+    assert 0 < accuracy["mean_difference"] <= accuracy["max_difference"] < 0.5
+    told = summary(benchmark(accuracy={"mean_difference": 0.0123, "max_difference": 0.04}))
+    assert "difference from float32: mean 1.23%, at most 4.0% of the map's range" in told
+    told = summary(benchmark(accuracy={"same_labels": 0.987}))
+    assert "labels as float32's: 98.70%" in told
 
 
-def test_every_runtime_that_is_here_takes_part_and_the_finding_is_kept(
+def test_others_run_beside_ours_every_runtime_too_and_the_finding_is_kept(
     models, photos, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    chart = tmp_path / "bench.png"
     words = ["-i", photos, "--rounds", 1, "--choose", "--dtype", "float32"]
-    done = bench(models["depth"], *words)
+    peers = ["--against", "transformers,onnxruntime", "--chart", chart]
+    done = bench(models["depth"], *words, *peers)
     assert done.returncode == 0, done.stderr
+    names = [line.split("│")[1].strip() for line in done.stdout.splitlines() if "│" in line]
+    assert {"dpt", "transformers", "onnxruntime"} <= set(names)
+    with Image.open(chart) as picture:
+        assert picture.width > 300
+    assert {path.name for path in photos.iterdir()} == {"0.png", "1.png"}
     for name in ("dpt, openvino", "dpt, onnxruntime", "openvino, float32: mean difference"):
         assert name in done.stdout
     [found] = json.loads((tmp_path / "dpt" / "runtimes.json").read_text()).values()
@@ -208,8 +227,8 @@ def test_the_fastest_of_those_that_are_right_is_chosen(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     ours = Row("dpt", 1.0, [0.1], [1.0], [], 90.0, {"network_hw": [64, 64]})
     found = replace(benchmark(), rows=(ours, row))
-    spec = Spec("dpt", str(models["depth"]), "depth", [], "out")
-    choice = choose(found, [spec, replace(spec, name="dpt, openvino", runtime="openvino")])
+    first = Spec("dpt", str(models["depth"]), "depth", [], "out")
+    choice = choose(found, [first, replace(first, name="dpt, openvino", runtime="openvino")])
     assert choice.runtime == expected
     options = {"device": "auto", "dtype": "auto", "size": None}
     assert chosen(str(models["depth"]), "depth", **options) == expected
@@ -236,26 +255,16 @@ def test_what_cannot_run_is_said_in_one_line(words, said):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_peer_that_cannot_run_the_model_says_why(models, photos, tmp_path):
+def test_a_peer_that_cannot_run_the_model_says_why(models, photos, tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
     (tmp_path / "a.onnx").write_bytes(b"no graph")
-    spec = Spec(
-        "onnxruntime",
-        str(models["depth"]),
-        "depth",
-        [str(photos / "0.png")],
-        "",
-        export=str(tmp_path / "a.onnx"),
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "dptcli.benchmark.contenders", spec.to_json()],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-        timeout=WAIT_S,
-    )
-    assert json.loads(done.stdout)["error"].startswith(
+    asked = spec(models["depth"], photos, name="onnxruntime", export=str(tmp_path / "a.onnx"))
+    monkeypatch.setattr(sys, "argv", ["contenders", asked.to_json()])
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # put back: it turns libraries' words aside
+    try:
+        assert contenders.main() == 1
+    finally:
+        logging.disable(logging.NOTSET)
+    assert json.loads(capsys.readouterr().out)["error"].startswith(
         "--against onnxruntime: it does not run this model: "
     )

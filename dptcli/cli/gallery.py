@@ -77,9 +77,9 @@ def gallery(
 ) -> int:
     """Make a page to look at results: photographs against depth or classes, offline.
 
-    One HTML file that needs no network: a slider between photograph and result, other colours and
-    ranges, the value under the pointer, search, and a list of what failed. The results stay as
-    they are.
+    An HTML file and a folder of pictures beside it, which need no network: a slider between
+    photograph and result, other colours and ranges, the value under the pointer, search, and a
+    list of what failed. The results stay as they are.
 
     [cyan]dpt gallery depth/[/]
     [cyan]dpt gallery masks/ -o page/index.html --photos holiday/[/]

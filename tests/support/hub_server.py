@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
             self.describe(hub, "/".join(parts[2:4]), "/".join(parts[5:]) or "main")
         elif parts[0] == "large":
             repository = hub.repositories["/".join(parts[1:3])]
-            self.send_file(repository, parts[3])
+            self.send_file(repository, "/".join(parts[3:]))
         elif len(parts) >= 5 and parts[2] == "resolve":
             self.resolve(hub, "/".join(parts[:2]), parts[3], "/".join(parts[4:]))
         else:

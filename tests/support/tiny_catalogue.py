@@ -11,6 +11,7 @@ import torch
 from depth_anything_3_folder import save_authors_folder
 from depth_anything_3_nested_folder import save_authors_nested
 from depth_anything_3_views_folder import save_authors_views
+from original_files import depth_anything_file, saved
 from tiny import small_backbone
 from video_depth import save_original
 
@@ -66,8 +67,12 @@ VIT = {
 def save_row(entry: CatalogEntry, folder: Path) -> Path:
     """Write a model of the row's family, small enough to run in milliseconds."""
     if entry.original is not None:
-        folder.mkdir()
-        save_original(folder, entry.original)
+        path = folder / entry.original
+        path.parent.mkdir(parents=True)
+        if entry.name.startswith("video"):
+            save_original(path.parent, path.name)
+        else:
+            saved(path.parent, path.name, dict(depth_anything_file()))
         return folder
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -114,8 +119,10 @@ def into_cache(folder: Path, repository: str, cache: Path) -> Path:
     for made in (root / "refs", root / "blobs", snapshot):
         made.mkdir(parents=True)
     (root / "refs" / "main").write_text(commit)
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         blob = root / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
         path.rename(blob)
-        (snapshot / path.name).symlink_to(blob)
+        placed = snapshot / path.relative_to(folder)
+        placed.parent.mkdir(parents=True, exist_ok=True)
+        placed.symlink_to(blob)
     return snapshot

@@ -14,6 +14,7 @@ from original_files import PROMPTDA, V2, depth_anything_file, promptda_file, sav
 from PIL import Image
 from process import run_dpt
 
+from dptcli.weights.catalog import entries_for
 from dptcli.weights.load import load_model
 
 NOWHERE = "http://127.0.0.1:9"  # the port of `discard`: nobody listens
@@ -66,6 +67,22 @@ def test_a_catalogued_file_is_fetched_once_and_runs_offline(
     own = machine.depth(VIDEO_FILE, "own.npy")
     assert len(machine.hub.requests) == asked
     for other in (again, offline, own):
+        np.testing.assert_array_equal(other, first)
+
+
+def test_a_catalogued_file_in_a_folder_of_its_repository_is_fetched_and_runs_offline(
+    machine: Machine, tmp_path: Path
+) -> None:
+    [entry] = entries_for("depth-anything-ac-small")
+    assert entry.repository is not None
+    assert entry.original is not None
+    name = Path(entry.original).name
+    content = saved(tmp_path, name, dict(depth_anything_file())).read_bytes()
+    machine.hub.repositories[entry.repository] = Repository({entry.original: content})
+    first = machine.depth(entry.name, "first.npy")
+    again = machine.depth(entry.name, "again.npy", HF_ENDPOINT=NOWHERE, HF_HUB_OFFLINE="1")
+    own = machine.depth(name, "own.npy")  # whose name says the kind
+    for other in (again, own):
         np.testing.assert_array_equal(other, first)
 
 

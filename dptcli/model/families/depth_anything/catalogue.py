@@ -102,4 +102,29 @@ def _distill_any_depth() -> list[CatalogEntry]:
     ]
 
 
-ENTRIES = (*_depth_anything(), *_depth_anything_metric(), *_distill_any_depth())
+def _any_condition() -> list[CatalogEntry]:
+    return [
+        CatalogEntry(
+            name="depth-anything-ac-small",
+            family="Depth Anything At Any Condition (Sun et al. 2025)",
+            task=DEPTH,
+            gives=RELATIVE,
+            backbone="DINOv2-S",
+            parameters=PARAMETERS["small"],
+            input_size="518",
+            licence=NON_COMMERCIAL,
+            good_for="night, fog, rain, snow and blur",
+            repository="ghost233lism/DepthAnything-AC",
+            original="checkpoints/depth_anything_AC_vits.pth",
+            note="Depth Anything V2's small model, trained on with what weather and sensors spoil. "
+            "Read as its authors' code reads it; the published file itself was not at hand here.",
+        )
+    ]
+
+
+ENTRIES = (
+    *_depth_anything(),
+    *_depth_anything_metric(),
+    *_distill_any_depth(),
+    *_any_condition(),
+)

@@ -40,6 +40,13 @@ KINDS = (
         taps=V2_TAPS,
     ),
     Kind(
+        name="depth-anything-ac",
+        network_hw=(518, 518),
+        metric={},
+        hint="depth_anything_ac_vit",
+        taps=V2_TAPS,
+    ),
+    Kind(
         name="depth-anything-v1",
         network_hw=(518, 518),
         metric={},

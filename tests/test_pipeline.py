@@ -20,8 +20,6 @@ from dptcli.records.report import STAGES
 from dptcli.results.plan import plan_outputs
 from dptcli.weights.load import load_model
 
-pytestmark = pytest.mark.processor  # see pyproject.toml
-
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
@@ -70,6 +68,7 @@ def by_hand(model_folder, path, task):
     return loaded.processor.post_process_semantic_segmentation(outputs, sizes)[0]
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("task", ["depth", "segment"])
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_every_batch_size_gives_what_the_classes_give_one_by_one(models, photos, task, batch_size):
@@ -86,6 +85,7 @@ def test_every_batch_size_gives_what_the_classes_give_one_by_one(models, photos,
             assert (found[path.name] == expected).mean() > 0.999  # a tie may fall either way
 
 
+@pytest.mark.processor
 def test_images_of_every_network_size_are_batched_with_their_like(tmp_path, photos):
     keep = {"keep_aspect_ratio": True, "ensure_multiple_of": 16}
     folder = save_tiny(tmp_path / "model", task="depth", processor=keep)
@@ -98,6 +98,7 @@ def test_images_of_every_network_size_are_batched_with_their_like(tmp_path, phot
     assert sorted(shape[0] for shape in shapes) == [1, 1, 1, 2]
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [("original", (30, 40)), ("model", (64, 64)), ("12x20", (12, 20)), ("15", (15, 20))],
@@ -122,6 +123,7 @@ def test_an_unreadable_image_fails_by_name_and_the_others_are_done(models, photo
     assert all(outcome.job.source.name in outcome.error for outcome in report.failed)
 
 
+@pytest.mark.processor
 def test_a_failed_batch_is_tried_again_one_by_one(models, photos, caplog):
     pipeline = open_pipeline(models["depth"], task="depth", options=Options(batch_size=5))
     forward = pipeline.loaded.model.forward
@@ -222,6 +224,7 @@ def test_the_photograph_is_handed_on_only_when_asked(models, photos):
     assert plain.predict_one(photos / "0.png").rgb is None
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("size", [32, (48, 80), 40])
 def test_another_network_size_lands_on_the_patch_grid(models, photos, size):
     pipeline = open_pipeline(models["depth"], task="depth", size=size)
@@ -232,6 +235,7 @@ def test_another_network_size_lands_on_the_patch_grid(models, photos, size):
     assert pipeline.predict_one(photos / "0.png").values.shape == (30, 40)
 
 
+@pytest.mark.processor
 def test_depth_of_a_file_an_array_and_bytes_is_the_same(models, photos):
     path = photos / "1.png"
     loaded = load_model(models["depth"], task="depth", optimized=True)
@@ -243,6 +247,7 @@ def test_depth_of_a_file_an_array_and_bytes_is_the_same(models, photos):
     np.testing.assert_array_equal(dptcli.predict_depth(path, model=models["depth"]), from_path)
 
 
+@pytest.mark.processor
 def test_depth_and_classes_of_addresses_and_lists(models, photos):
     loaded = load_model(models["depth"], task="depth", optimized=True)
     paths = [photos / "0.png", photos / "1.png"]
@@ -262,6 +267,7 @@ def test_depth_and_classes_of_addresses_and_lists(models, photos):
         dptcli.predict_depth(paths, model=loaded, prompt=[np.ones((2, 2))])
 
 
+@pytest.mark.processor
 def test_segments_are_class_ids(models, photos):
     labels = dptcli.predict_segments(photos / "1.png", model=models["segment"])
     assert labels.shape == (40, 30)

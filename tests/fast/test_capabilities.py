@@ -1,13 +1,12 @@
 """What the processor can do is known in one place, can be lowered, and decides no plain model."""
 
 import ast
-import subprocess
 
 import pytest
 import torch
 from optimizable import CPU
 from places import ROOT, SAMPLES
-from process import DPT, environment
+from process import run_dpt
 from tiny import save_tiny
 
 from dptcli import DPTForDepthEstimation, load_model
@@ -54,13 +53,7 @@ def test_a_level_that_is_none_is_refused(monkeypatch, value):
 
 
 def test_a_command_says_so_in_one_line(tmp_path):
-    done = subprocess.run(
-        [*DPT, "depth", SAMPLES / "city.jpg", "-o", tmp_path / "out.png"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(DPT_CPU="avx1"),
-    )
+    done = run_dpt("depth", SAMPLES / "city.jpg", "-o", tmp_path / "out.png", DPT_CPU="avx1")
     assert done.returncode == 2
     assert done.stderr == "dpt: DPT_CPU 'avx1' must be default, avx2, avx512 or bfloat16\n"
 

@@ -257,13 +257,19 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
     results = [(job, path) for job in jobs for path in job.results]
     if len({str(path).casefold() for _, path in results}) < len(results):
         fold = case_rule(results[0][1])
+    clashes = []
     for job, path in results:
         other = taken.setdefault(fold(str(path)), job)
         if other is not job:
-            raise UsageError(
-                f"{other.source.name!r} and {job.source.name!r} would both be written to "
-                f"{str(path)!r}; rename one or run them into different folders"
-            )
+            clashes.append((other, job, path))
+    if clashes:
+        other, job, path = clashes[0]
+        others = len({id(later) for _, later, _ in clashes}) - 1
+        more = f" (so it is with {counted(others, 'more image')})" if others else ""
+        raise UsageError(
+            f"{other.source.name!r} and {job.source.name!r} would both be written to "
+            f"{str(path)!r}; rename one or run them into different folders{more}"
+        )
     for job, path in results:
         for parent in path.parents:
             if (file := taken.get(fold(str(parent)))) is not None:

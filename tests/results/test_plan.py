@@ -82,8 +82,16 @@ def test_a_file_name_of_another_format_is_refused_with_the_right_one(out):
 
 def test_two_inputs_for_one_result_are_refused_by_name():
     make("in/a.jpg", "in/a.png")
-    with pytest.raises(UsageError, match=r"'in/a\.jpg' and 'in/a\.png' would both .*out/a\.png"):
+    with pytest.raises(
+        UsageError, match=r"'in/a\.jpg' and 'in/a\.png' would both .*out/a\.png.*s$"
+    ):
         plan("in", out="out")
+
+
+def test_how_many_more_inputs_would_share_a_result_is_said_at_once():
+    make(*(f"in/{stem}.{end}" for stem in "abc" for end in ("jpg", "png")), "in/c.gif", "in/d.jpg")
+    with pytest.raises(UsageError, match=r"in/a\.png' would .* \(so it is with 3 more images\)$"):
+        plan("in", out="out", suffixes=(".png", ".npy"))
 
 
 def test_names_that_differ_only_in_capitals_are_kept_apart_where_the_disk_does():

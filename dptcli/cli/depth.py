@@ -16,8 +16,15 @@ from dptcli.cli.depth_outputs import (
     read_prompts,
     with_classes,
 )
-from dptcli.cli.depth_panorama import check_gives_distances, read_panoramas
+from dptcli.cli.depth_panorama import (
+    NoPanorama,
+    Panorama,
+    check_gives_distances,
+    read_panoramas,
+)
 from dptcli.cli.depth_views import (
+    OneScene,
+    Poses,
     check_sees_views,
     check_takes_poses,
     check_views,
@@ -94,10 +101,10 @@ def depth(
     strength: d.Strength = None,
     ipd: d.EyeDistance = None,
     convergence: d.Convergence = None,
-    views: d.Views = False,
-    poses: d.Poses = None,
-    panorama: d.Panorama = False,
-    no_panorama: d.NoPanorama = False,
+    views: OneScene = False,
+    poses: Poses = None,
+    panorama: Panorama = False,
+    no_panorama: NoPanorama = False,
     sky: d.Sky = None,
     confidence: d.Confidence = False,
     with_segments: d.WithSegments = False,

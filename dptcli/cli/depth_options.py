@@ -208,47 +208,6 @@ Confidence = Annotated[
         "e.g. [cyan]-f npy,confidence --confidence[/]",
     ),
 ]
-Views = Annotated[
-    bool,
-    typer.Option(
-        "--views",
-        rich_help_panel=SCENES,
-        metavar="",
-        help="The photographs show one scene: depth that agrees, each camera's place, a cloud of "
-        "all (scene.ply) and COLMAP's files (colmap/), "
-        "e.g. [cyan]photos/ -o scene/ --views -m depth-anything-3-small[/]",
-    ),
-]
-Poses = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH",
-        show_default=False,
-        rich_help_panel=SCENES,
-        help="With --views: where each camera stands, and its lens, from a COLMAP model, a "
-        "transforms.json or results of --views; depth has their unit, "
-        "e.g. [cyan]--views --poses sparse/0[/]",
-    ),
-]
-Panorama = Annotated[
-    bool,
-    typer.Option(
-        "--panorama",
-        rich_help_panel=CAMERA,
-        metavar="",
-        help="The photographs are equirectangular panoramas: distances along the rays, no seam at "
-        "±180°. A file whose XMP says so is one without it, e.g. [cyan]--panorama[/]",
-    ),
-]
-NoPanorama = Annotated[
-    bool,
-    typer.Option(
-        "--no-panorama",
-        rich_help_panel=CAMERA,
-        metavar="",
-        help="They are plain pictures, whatever their XMP says, e.g. [cyan]--no-panorama[/]",
-    ),
-]
 Sky = Annotated[
     str | None,
     typer.Option(

@@ -1,8 +1,11 @@
 """`dpt depth --panorama`: photographs of all directions. Loads nothing heavy."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from dptcli.cli.depth_options import CAMERA
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -10,6 +13,26 @@ if TYPE_CHECKING:
     from dptcli.depth.outputs import DepthOutputs
     from dptcli.panorama.wanted import Panoramas
     from dptcli.weights.load import LoadedModel
+
+Panorama = Annotated[
+    bool,
+    typer.Option(
+        "--panorama",
+        rich_help_panel=CAMERA,
+        metavar="",
+        help="The photographs are equirectangular panoramas: distances along the rays, no seam at "
+        "±180°. A file whose XMP says so is one without it, e.g. [cyan]--panorama[/]",
+    ),
+]
+NoPanorama = Annotated[
+    bool,
+    typer.Option(
+        "--no-panorama",
+        rich_help_panel=CAMERA,
+        metavar="",
+        help="They are plain pictures, whatever their XMP says, e.g. [cyan]--no-panorama[/]",
+    ),
+]
 
 # What does not go with panoramas: option, why.
 _APART = {

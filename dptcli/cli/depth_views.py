@@ -1,8 +1,11 @@
 """`dpt depth --views`: the photographs of a run show one scene. Loads nothing heavy."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from dptcli.cli.depth_options import SCENES
 from dptcli.errors import UsageError
 from dptcli.remote import is_address
 
@@ -14,6 +17,29 @@ if TYPE_CHECKING:
     from dptcli.records.report import Report
     from dptcli.results.plan import Plan
     from dptcli.weights.load import LoadedModel
+
+OneScene = Annotated[
+    bool,
+    typer.Option(
+        "--views",
+        rich_help_panel=SCENES,
+        metavar="",
+        help="The photographs show one scene: depth that agrees, each camera's place, a cloud of "
+        "all (scene.ply) and COLMAP's files (colmap/), "
+        "e.g. [cyan]photos/ -o scene/ --views -m depth-anything-3-small[/]",
+    ),
+]
+Poses = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        show_default=False,
+        rich_help_panel=SCENES,
+        help="With --views: where each camera stands, and its lens, from a COLMAP model, a "
+        "transforms.json or results of --views; depth has their unit, "
+        "e.g. [cyan]--views --poses sparse/0[/]",
+    ),
+]
 
 KNOWN = "depth-anything-3-small"
 _GIVES = ("depth", "metres")  # of a model that sees views

@@ -25,16 +25,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dptcli.depth.colormaps import finite_range
 from dptcli.depth.prompts import Prompt, prompt_remedy
 from dptcli.errors import ModelError, UsageError
 from dptcli.fast.memory import hold_reserve, settle_memory
 from dptcli.inputs.find import ImageSource, decode_picture, source_of
 from dptcli.inputs.gpano import Gpano
 from dptcli.inputs.reading import about_of
-from dptcli.processing.postprocess import label_map
-from dptcli.processing.sky import mask_at
-from dptcli.processing.target_size import target_hw
 from dptcli.records.report import Clock, Outcome, Report
 from dptcli.results.claims import claiming
 from dptcli.results.plan import Job
@@ -42,15 +38,8 @@ from dptcli.running.agreement import agreement
 from dptcli.running.answer import Answer
 from dptcli.running.asking import ask
 from dptcli.running.batches import BatchSizes, gather
-from dptcli.running.ending import (
-    at_size,
-    calibrated,
-    end_depth,
-    lens_by,
-    lens_for,
-    told_of,
-    without_padding,
-)
+from dptcli.running.ending import calibrated, lens_for
+from dptcli.running.finishing import finish
 from dptcli.running.items import Item, predict_clip, shape_of
 from dptcli.running.jobs import ahead, failure
 from dptcli.running.machine import usable_cores
@@ -59,7 +48,7 @@ from dptcli.running.options import Options as Options
 from dptcli.running.preparing import noted, prepare, prepare_sphere
 from dptcli.running.seen import Prediction as Prediction
 from dptcli.running.seen import Sample, Seen
-from dptcli.running.sphere import finish_sphere, known_as
+from dptcli.running.sphere import known_as
 from dptcli.running.windows import refuse_mirrored, refuse_tiles
 from dptcli.runtimes.opening import open_model
 from dptcli.weights.load import LoadedModel
@@ -296,56 +285,7 @@ class Pipeline:
     def finish(self, output: Answer, sample: Sample) -> Prediction:
         """Bring the network's map to the size that was asked for: crop, resize, argmax."""
         with self.clock.stage("postprocess"):
-            if sample.sphere is not None:
-                wanted = self.options.target_size
-                return finish_sphere(output, sample, kind=self.loaded.kind, target_size=wanted)
-            prepared = sample.prepared
-            is_depth = self.loaded.task == "depth"
-            cropped = without_padding(output.maps, prepared, self.loaded)
-            sky = sure = None
-            lens = normals = None
-            if is_depth:
-                if sample.lens is None:  # an array's
-                    lens = lens_for(self.loaded, self.options.camera, prepared.source_hw, None)
-                    sample = replace(sample, lens=lens)
-                lens = lens_by(output, sample, self.options.camera)
-                seen = replace(output, maps=cropped)
-                normals = seen.normals
-                if self.options.confidence is not None:
-                    sure = seen.named("confidence")
-                cropped, sky = end_depth(
-                    seen,
-                    self.loaded,
-                    keep_sky=self.options.sky == "keep",
-                    lens=lens,
-                    network_hw=(sample.overview or prepared).network_hw,  # tiles are fitted to it
-                )
-            height, width = cropped.shape[-2:]
-            limits = (0.0, 0.0)
-            if is_depth:
-                limits = finite_range(at_size(cropped, (height, width), self.loaded).numpy())
-            hw = target_hw(prepared.source_hw, (height, width), self.options.target_size)
-            placed = None if self.options.sky == "keep" else sky
-            values = (
-                at_size(cropped, hw, self.loaded, sky=placed)
-                if is_depth
-                else label_map(cropped, hw)
-            )
-            return Prediction(
-                values.numpy(),
-                sample.rgb,
-                source_hw=prepared.source_hw,
-                network_hw=prepared.network_hw,
-                limits=limits,
-                sky=None if sky is None else mask_at(sky, hw),
-                scores=cropped.softmax(0).half().numpy() if self.options.keep_scores else None,
-                confidence=None if sure is None else sure.numpy(),
-                normals=None if normals is None else normals.numpy(),
-                lens=lens,
-                extrinsics=None if output.camera is None else output.camera.extrinsics,
-                facts=told_of(self.loaded, sample.prompt, lens),
-                about=sample.about,
-            )
+            return finish(output, sample, self.loaded, self.options)
 
 
 def open_pipeline(

@@ -15,7 +15,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from dptcli.fast.int8 import Int8Linear
-from dptcli.fast.kernels import ConvLinear, JoinedLinear, PackedConv2d, PackedLinear
+from dptcli.fast.kernels import ConvLinear, JoinedLinear, MklLinear, PackedConv2d, PackedLinear
 from dptcli.fast.tensorcores import ConvRelu, LinearGelu
 from dptcli.fast.winograd import WinogradConv2d
 from dptcli.model.layers import GrowBilinear
@@ -27,6 +27,7 @@ _MODULES: dict[str, tuple[type[nn.Module], ...]] = {
         PackedLinear,
         JoinedLinear,
         ConvLinear,
+        MklLinear,
         LinearGelu,
         Int8Linear,
     ),

@@ -70,8 +70,9 @@ def packs_bfloat16() -> bool:
 
 
 def multiplies_by_mkl() -> bool:
-    """Whether PyTorch's own products of float32 run at a processor's full rate."""
-    return processor().has("avx512") and processor().intel and torch.backends.mkl.is_available()
+    """Whether MKL is here with its packed products, and runs at this processor's full rate."""
+    is_here = torch.backends.mkl.is_available() and hasattr(torch.ops.mkl, "_mkl_linear")
+    return is_here and processor().has("avx512") and processor().intel
 
 
 def _is_intel() -> bool:

@@ -39,13 +39,14 @@ class Kernels:
     """The forms that suit a device and dtype.
 
     linear: "plain"; "packed", oneDNN's product; "conv1x1", its 1×1 convolution, the same product by
-    another kernel; "int8", in 8 bits, not the same function (see `int8.py`). fuse_gelu: GELU inside
-    the product. conv: whether convolutions are packed. explicit_attention: two batched products
-    instead of the fused form. winograd: 3×3 convolutions by fewer multiplications, see
-    `winograd.py`. tensor_cores: fewer passes over a GPU's memory, see `tensorcores.py`.
+    another kernel; "mkl", MKL's; "int8", in 8 bits, not the same function (see `int8.py`).
+    fuse_gelu: GELU inside the product. conv: whether convolutions are packed. explicit_attention:
+    two batched products instead of the fused form. winograd: 3×3 convolutions by fewer
+    multiplications, see `winograd.py`. tensor_cores: fewer passes over a GPU's memory, see
+    `tensorcores.py`.
     """
 
-    linear: Literal["plain", "packed", "conv1x1", "int8"] = "plain"
+    linear: Literal["plain", "packed", "conv1x1", "mkl", "int8"] = "plain"
     fuse_gelu: bool = False
     conv: bool = False
     explicit_attention: bool = False
@@ -65,9 +66,9 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
     if dtype is not torch.float32:
         return Kernels()
     if multiplies_by_mkl():
-        # On a core of a Xeon from 768 channels on: MKL 120, oneDNN's packed product 82, its
-        # convolution 118 GFLOP/s; with 384 channels all three 105.
-        return Kernels(conv=True)
+        # On a core of a Xeon, from 384 channels on: 141, without packing 130, oneDNN's packed
+        # product with 768 channels 82 GFLOP/s.
+        return Kernels(linear="mkl", conv=True)
     if processor().has("avx2"):
         # On two Zen 2 cores: Linear 118, packed 130, as a convolution 176 GFLOP/s; GELU inside
         # the convolution costs more than PyTorch's after it.
@@ -217,6 +218,42 @@ class PackedBySize(nn.Module):
                 self._packed.popitem(last=False)
         self._packed[size] = packed  # the last in order is the last that was used
         return packed
+
+
+class MklLinear(PackedBySize):
+    """x W^T + b with a weight packed for MKL, which PyTorch's own product packs in every call."""
+
+    def __init__(
+        self, weights: Sequence[Tensor], bias: Tensor | None, *, gelu: bool = False
+    ) -> None:
+        """weights: (O, I) each, one below the other; bias: (O of all,). gelu: at the end."""
+        super().__init__()
+        self.weights = [weight.detach() for weight in weights]
+        self.bias = None if bias is None else bias.detach()
+        self.gelu = gelu
+        self.out_features = sum(len(weight) for weight in weights)
+        self.in_features = weights[0].shape[1]
+        # What the operator reads where nothing is packed for an input; of this one the shape alone.
+        self.unread = torch.full((1, 1), torch.nan).expand(self.out_features, self.in_features)
+
+    def forward(self, x: Tensor, *, added: Tensor | None = None) -> Tensor:
+        """(…, I) -> (…, O), plus `added` (…, O)."""
+        num_rows = x.numel() // self.in_features
+        weight = self.packed_for(num_rows)
+        y = torch.ops.mkl._mkl_linear(x, weight, self.unread, self.bias, num_rows)
+        if added is not None:
+            y += added
+        return torch.ops.aten.gelu_(y) if self.gelu else y
+
+    @property
+    def sources(self) -> list[Tensor]:
+        """As PackedBySize's."""
+        return self.weights
+
+    def pack(self, size: Any) -> Tensor:
+        """For `size` rows."""
+        weight = _below(self.weights).contiguous()
+        return torch.ops.mkl._mkl_reorder_linear_weight(weight, size)
 
 
 class PackedConv2d(PackedBySize):

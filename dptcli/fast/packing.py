@@ -17,6 +17,7 @@ from dptcli.fast.kernels import (
     ConvLinear,
     JoinedLinear,
     Kernels,
+    MklLinear,
     PackedConv2d,
     PackedLinear,
     share_memory,
@@ -27,6 +28,8 @@ from dptcli.fast.surgery import become, linear_of, replace_modules
 from dptcli.model.backbones.vit import Dinov2Layer, ViTLayer
 from dptcli.model.layers import ActivationLayer
 from dptcli.model.neck import ResidualConvUnit
+
+_SUMMING = (ConvLinear, MklLinear)  # take what is added to their product
 
 
 def pack(model: nn.Module, kernels: Kernels) -> None:
@@ -41,7 +44,7 @@ def pack(model: nn.Module, kernels: Kernels) -> None:
         )
     replace_modules(model, lambda module: _packed(module, kernels))
     for module in model.modules():
-        if isinstance(module, ViTLayer) and isinstance(module.output.dense, ConvLinear):
+        if isinstance(module, ViTLayer) and isinstance(module.output.dense, _SUMMING):
             become(module, _SummedViT)
         elif isinstance(module, Dinov2Layer) and _ends_packed(module):
             become(module, _SummedDinov2)
@@ -131,7 +134,7 @@ class _SummedDinov2(Dinov2Layer):
 
 def _ends_packed(block: Dinov2Layer) -> bool:
     folded = isinstance(block.layer_scale1, nn.Identity)
-    return folded and isinstance(getattr(block.mlp, "fc2", None), ConvLinear)
+    return folded and isinstance(getattr(block.mlp, "fc2", None), _SUMMING)
 
 
 def fuse_gelu(
@@ -170,6 +173,8 @@ def _packed_linear(
         return nn.Sequential(linear, nn.GELU()) if gelu else linear
     if kernels.linear == "conv1x1":
         return ConvLinear(weights, bias, gelu=gelu)
+    if kernels.linear == "mkl":
+        return MklLinear(weights, bias, gelu=gelu)
     if kernels.linear == "plain":
         return _joined_once(weights, bias)
     if kernels.fuse_gelu or not gelu:

@@ -87,8 +87,8 @@ def test_each_level_has_its_forms(play, monkeypatch):
 @pytest.mark.parametrize(
     ("level", "intel", "mkl", "linear"),
     [
-        ("avx512", True, True, "plain"),
-        ("bfloat16", True, True, "plain"),
+        ("avx512", True, True, "mkl"),
+        ("bfloat16", True, True, "mkl"),
         ("avx512", False, True, "conv1x1"),
         ("avx512", True, False, "conv1x1"),
         ("avx2", True, True, "conv1x1"),
@@ -97,6 +97,7 @@ def test_each_level_has_its_forms(play, monkeypatch):
 def test_products_are_left_to_mkl_where_it_is_at_home(play, monkeypatch, level, intel, mkl, linear):
     play(level, intel=intel)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    monkeypatch.setattr(torch.ops.mkl, "_mkl_linear", None, raising=False)
     monkeypatch.setattr(kernels, "_has_packed_operators", lambda: True)
     found = kernels_for(CPU, torch.float32)
     assert (found.linear, found.conv) == (linear, True)

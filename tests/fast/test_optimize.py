@@ -11,7 +11,14 @@ from parity import TOLERANCE, difference, randomize
 from torch import nn
 
 from dptcli import DPTForDepthEstimation
-from dptcli.fast.kernels import ConvLinear, Kernels, PackedConv2d, PackedLinear, kernels_for
+from dptcli.fast.kernels import (
+    ConvLinear,
+    Kernels,
+    MklLinear,
+    PackedConv2d,
+    PackedLinear,
+    kernels_for,
+)
 from dptcli.fast.optimize import STEPS, optimize
 from dptcli.fast.precision import keep_tail_float32
 
@@ -106,6 +113,7 @@ def test_what_the_processor_packs_fast_is_packed():
     assert (PackedConv2d in kinds) == kernels.conv
     assert (ConvLinear in kinds) == (kernels.linear == "conv1x1")
     assert (PackedLinear in kinds) == (kernels.linear == "packed")
+    assert (MklLinear in kinds) == (kernels.linear == "mkl")
 
 
 @pytest.mark.processor
@@ -116,6 +124,17 @@ def test_long_rows_are_cut_and_summed():
     with torch.inference_mode():
         packed = ConvLinear([linear.weight], linear.bias, gelu=True)(x)
         assert difference(packed, nn.functional.gelu(linear(x))) <= TOLERANCE
+
+
+@pytest.mark.processor
+@pytest.mark.parametrize("num_inputs", [384, 1024])
+def test_a_row_of_a_product_does_not_depend_on_those_beside_it(num_inputs):
+    linear = nn.Linear(num_inputs, 256)
+    kernels = kernels_for(CPU, torch.float32)
+    x = torch.randn(3 * 197, num_inputs, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        product = optimize(nn.Sequential(linear), kernels=kernels)
+        assert torch.equal(product(x)[:197], product(x[:197]))
 
 
 def test_a_gpu_gets_no_kernels_of_the_cpu():

@@ -40,6 +40,8 @@ FORMS = {
     "conv1x1": Kernels(linear="conv1x1", conv=True),
     "plain": Kernels(),
 }
+if hasattr(torch.ops.mkl, "_mkl_linear"):  # PyTorch is built with it for x86
+    FORMS["mkl"] = Kernels(linear="mkl", conv=True)
 
 
 def dpt(**changes):

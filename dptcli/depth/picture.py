@@ -83,8 +83,10 @@ class Look:
             return run_limits
         if spec.kind == "percentile":
             step = max(1, math.isqrt(depth.values.size // _ENOUGH))
-            values = depth.values[::step, ::step]
-            values = values[np.isfinite(values)]
+            values = depth.values[::step, ::step].copy()
+            finite = np.isfinite(values)
+            if not finite.all():  # picking takes as long as ordering does
+                values = values[finite]
             if values.size == 0:
                 return 0.0, 0.0
             lo, hi = percentiles(values, [spec.lo, spec.hi])
@@ -113,7 +115,7 @@ class Look:
         levels = scale_to_levels(
             values, lo=lo, hi=hi, levels=num_levels, invert=flip, gamma=self.gamma
         )
-        picture = Image.fromarray(levels if num_levels > 256 else levels.astype(np.uint8))
+        picture = Image.fromarray(levels)
         if self.lut is not None:
             picture.putpalette(self.lut.tobytes())
         first, last = (hi, lo) if flip else (lo, hi)
@@ -160,7 +162,7 @@ class Look:
         ramp = np.linspace(1, 0, length, dtype=np.float32)[:, None].repeat(bar_width, axis=1)
         if self.lut is None:
             levels = scale_to_levels(ramp, lo=0, hi=1, levels=256, gamma=self.gamma)
-            bar = Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+            bar = Image.fromarray(levels).convert("RGB")
         else:
             bar = Image.fromarray(colorize(ramp, lut=self.lut, lo=0, hi=1, gamma=self.gamma))
         num_ticks = 5 if length >= 8 * size else 2

@@ -89,14 +89,12 @@ def resize_depth(
     depth = depth.float()
     if tuple(depth.shape) == tuple(target_hw):
         return depth
-    if mode == "bicubic" and _is_much_larger(target_hw, depth):
-        resized = enlarge(depth, target_hw)
-    else:
-        resized = _interpolate(depth[None, None], target_hw, mode)[0, 0]
-    if not clamp_overshoot:
-        return resized
     low, high = torch.aminmax(depth)
-    return resized.clamp_(low, high)
+    if mode == "bicubic" and _is_much_larger(target_hw, depth):
+        limits = (float(low), float(high)) if clamp_overshoot else None
+        return enlarge(depth, target_hw, limits=limits)
+    resized = _interpolate(depth[None, None], target_hw, mode)[0, 0]
+    return resized.clamp_(low, high) if clamp_overshoot else resized
 
 
 def _is_much_larger(hw: tuple[int, int], depth: torch.Tensor) -> bool:

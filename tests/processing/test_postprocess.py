@@ -146,14 +146,15 @@ def test_a_large_depth_map_has_the_values_of_torchs_own_bicubic(source_hw, hw):
     assert torch.equal(resize_depth(depth, hw).isnan(), holes)
 
 
-def test_bicubic_overshoot_is_clamped_where_asked():
+@pytest.mark.parametrize("hw", [(133, 171), (1100, 1300)], ids=["torch's kernel", "ours"])
+def test_bicubic_overshoot_is_clamped_where_asked(hw):
     # A near object before a far background: bicubic dips below 0 beside it, the uint8 wrap of old.
     depth = torch.zeros(20, 20)
     depth[5:15, 5:15] = 100.0
-    plain = resize_depth(depth, (133, 171))
+    plain = resize_depth(depth, hw)
     assert plain.min() < -1
     assert plain.max() > 101
-    clamped = resize_depth(depth, (133, 171), clamp_overshoot=True)
+    clamped = resize_depth(depth, hw, clamp_overshoot=True)
     assert clamped.min() == 0
     assert clamped.max() == 100
     inside = (plain >= 0) & (plain <= 100)

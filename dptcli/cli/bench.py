@@ -11,6 +11,7 @@ from dptcli.cli import options as o
 from dptcli.cli.terminal.console import progress_line, say
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
+from dptcli.running.machine import collector_rests
 from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -154,10 +155,11 @@ def bench(
             "--prompt: other runtimes take no sensor's map; leave out --against and --choose"
         )
 
-    from dptcli.benchmark.choose import choose as choose_fastest
-    from dptcli.benchmark.choose import runtimes_here
-    from dptcli.benchmark.measure import run_benchmark
-    from dptcli.benchmark.prepare import prepared
+    with collector_rests():
+        from dptcli.benchmark.choose import choose as choose_fastest
+        from dptcli.benchmark.choose import runtimes_here
+        from dptcli.benchmark.measure import run_benchmark
+        from dptcli.benchmark.prepare import prepared
 
     settings: dict[str, Any] = {
         "task": task,

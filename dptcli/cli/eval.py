@@ -17,6 +17,7 @@ from dptcli.cli.predicting.runtime import runtime_found
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.kinds import check_gives
+from dptcli.running.machine import collector_rests
 from dptcli.runtimes.known import AUTO, TORCH, check_runtime
 from dptcli.weights import DEFAULT_MODEL
 
@@ -346,7 +347,8 @@ def _label_source(request: Request, sets: "Sequence[PairSet]") -> _LabelSource:
 def _open(
     request: Request, *, task: Literal["depth", "segment"], prompted: bool = False
 ) -> "Pipeline":
-    from dptcli.pipeline import Options, open_pipeline
+    with collector_rests():
+        from dptcli.pipeline import Options, open_pipeline
 
     return open_pipeline(
         request.model,

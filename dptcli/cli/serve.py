@@ -16,6 +16,7 @@ from dptcli.cli.terminal.signals import Stopped
 from dptcli.counted import counted
 from dptcli.errors import DptError, ModelError, UsageError
 from dptcli.kinds import check_gives
+from dptcli.running.machine import collector_rests
 from dptcli.runtimes.known import AUTO, TORCH, check_runtime
 from dptcli.weights import DEFAULT_MODEL
 
@@ -149,8 +150,9 @@ def _open(
 
     Raises ModelError where it is for none.
     """
-    from dptcli.pipeline import Options, open_pipeline
-    from dptcli.runtimes.opening import open_model
+    with collector_rests():
+        from dptcli.pipeline import Options, open_pipeline
+        from dptcli.runtimes.opening import open_model
 
     pipelines: dict[str, Pipeline] = {}
     refused: DptError | None = None

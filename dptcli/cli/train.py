@@ -15,6 +15,7 @@ from dptcli.cli.terminal.console import progress_bar, say
 from dptcli.cli.terminal.logs import set_up_logging
 from dptcli.errors import UsageError
 from dptcli.kinds import check_gives
+from dptcli.running.machine import collector_rests
 from dptcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -125,8 +126,9 @@ def _run(task: "PairTask", given: Mapping[str, Any]) -> int:
         raise UsageError(f"--scale {scale} must be above 0, e.g. 1000 for millimetres")
     device, size = o.check_device(given["device"]), o.parse_size(given["size"])
 
-    from dptcli.training.batches import TrainOptions
-    from dptcli.training.fit import fine_tune
+    with collector_rests():
+        from dptcli.training.batches import TrainOptions
+        from dptcli.training.fit import fine_tune
 
     options = TrainOptions(
         warmup=max(1, min(50, given["steps"] // 10)),

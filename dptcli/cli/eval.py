@@ -183,6 +183,7 @@ def segment(
     from dptcli.evaluation.labelmaps import read_label_map, same_labels
     from dptcli.evaluation.measure import evaluate_segments
     from dptcli.evaluation.pairs import read_pair_sets, with_rules
+    from dptcli.segments.palettes import kinds_of
 
     sets = read_pair_sets(request.pairs, task="segment")
     classes = _classes(sets)
@@ -191,12 +192,11 @@ def segment(
         source.rules if ignore_index is None else replace(source.rules, ignore_index=ignore_index)
     )
     sets, ignore_index = with_rules(sets, rules), rules.ignore_index
+    both = {"predictions": source.names, "kinds": kinds_of(source.names)}
     if label_map is None:
-        labels = same_labels(classes, source.names, ignore_index=ignore_index)
+        labels = same_labels(classes, ignore_index=ignore_index, **both)
     else:
-        labels = read_label_map(
-            label_map, targets=classes, predictions=source.names, ignore_index=ignore_index
-        )
+        labels = read_label_map(label_map, targets=classes, ignore_index=ignore_index, **both)
     with progress(sets, quiet=request.to.quiet) as on_image:
         report = evaluate_segments(sets, source.predict, labels=labels, on_image=on_image)
     tell_segments(report, request.to, source=source.name, predict=source.predict, labels=labels)

@@ -59,7 +59,8 @@ Palette = Annotated[
         show_default=False,
         rich_help_panel=MASK,
         help="Colours: auto (the default, by the model's classes), ade20k, cityscapes, voc, "
-        "camvid, plain, or a .json file like labels.json, e.g. [cyan]--palette cityscapes[/]",
+        "camvid, builtin, plain, or a .json file like labels.json, e.g. "
+        "[cyan]--palette cityscapes[/]",
     ),
 ]
 Classes = Annotated[
@@ -68,7 +69,8 @@ Classes = Annotated[
         metavar="NAMES",
         show_default=False,
         rich_help_panel=CLASSES,
-        help="Show these classes only, by name or id, e.g. [cyan]--classes sky,person[/]",
+        help="Show these classes only, by name, id or, of the built-in model, kind (vehicle: cars, "
+        "trucks, …), e.g. [cyan]--classes sky,person[/]",
     ),
 ]
 LabelOffset = Annotated[

@@ -15,6 +15,7 @@ from dptcli.inputs.decode import printable
 
 SIDES = ("target", "prediction")
 ANY = "*"
+NO_KINDS: Mapping[int, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +55,17 @@ class LabelMap:
 
 
 def same_labels(
-    targets: Sequence[str], predictions: Mapping[int, str], *, ignore_index: int
+    targets: Sequence[str],
+    predictions: Mapping[int, str],
+    *,
+    ignore_index: int,
+    kinds: Mapping[int, str] = NO_KINDS,
 ) -> LabelMap:
     """Return the map for one label set on both sides: equal names, in whatever order.
 
-    Where one side has no names, ids are equal. Raises UsageError where the names differ or neither
-    side has any.
+    kinds: the coarser class of each predicted id, where they have one; targets that are named by
+    these are compared by them. Where one side has no names, ids are equal. Raises UsageError where
+    the names differ or neither side has any.
     """
     names = tuple(targets) or tuple(predictions[label] for label in sorted(predictions))
     if not names:
@@ -74,6 +80,8 @@ def same_labels(
     ids = dict(enumerate(range(len(names))))
     if not predictions:
         return _label_map(names, targets=ids, predictions=ids, ignore_index=ignore_index)
+    if kinds and {*places} <= {*kinds.values()}:
+        predictions = {label: kind for label, kind in kinds.items() if kind in places}
     unknown = [name for name in predictions.values() if name.casefold() not in places]
     unpredicted = [name for name in names if name.casefold() not in _folded(predictions.values())]
     if unknown or unpredicted:
@@ -92,14 +100,16 @@ def read_label_map(
     targets: Sequence[str],
     predictions: Mapping[int, str],
     ignore_index: int,
+    kinds: Mapping[int, str] = NO_KINDS,
 ) -> LabelMap:
     """Read a label map and apply it to the two label sets.
 
     JSON: {"target": {label: group}, "prediction": {label: group}} and, as wanted, "groups": the
     order. CSV: the columns side (target, prediction or both), label, group. A label is a name
     (capitals do not matter) or an id; "*" stands for the labels that are not listed. An empty group
-    (null) means: a target is ignored, a prediction is wrong. Raises UsageError for a broken file,
-    and for labels about which it says nothing.
+    (null) means: a target is ignored, a prediction is wrong. kinds: the coarser class of each
+    predicted id, where they have one; a prediction that is not listed counts as that. Raises
+    UsageError for a broken file, and for labels about which it says nothing.
     """
     name = printable(path)
     try:
@@ -125,7 +135,9 @@ def read_label_map(
             **_places(target, target_names, groups, none=ignored, where=name),
             ignore_index: ignored,
         },
-        predictions=_places(prediction, prediction_names, groups, none=nothing, where=name),
+        predictions=_places(
+            prediction, prediction_names, groups, kinds=kinds, none=nothing, where=name
+        ),
         other_targets=_place(target[ANY], groups, none=ignored) if ANY in target else None,
         other_predictions=_place(prediction.get(ANY), groups, none=nothing),
     )
@@ -179,6 +191,7 @@ def _places(
     names: Mapping[int, str],
     groups: Sequence[str],
     *,
+    kinds: Mapping[int, str] = NO_KINDS,
     none: int,
     where: str,
 ) -> dict[int, int]:
@@ -186,7 +199,8 @@ def _places(
     places = {}
     silent = []
     for label, name in names.items():
-        keys = (key for key in (name.casefold(), str(label), ANY) if key in labels)
+        words = (name.casefold(), str(label), kinds.get(label), ANY)
+        keys = (key for key in words if key in labels)
         key = next(keys, None)
         if key is None:
             silent.append(name)

@@ -9,19 +9,22 @@ from numpy.typing import NDArray
 
 from dptcli.depth.colormaps import finite_range
 from dptcli.errors import UsageError
-from dptcli.segments.palettes import synonyms
+from dptcli.segments.palettes import kinds_of, synonyms
 
 
 def parse_classes(text: str, names: Mapping[int, str]) -> tuple[int, ...]:
     """Read --classes, names or ids separated by commas, as ids in ascending order.
 
-    A name is any synonym of a class, in whatever case. Raises UsageError for one that the model
-    does not know, with the nearest names.
+    A name is any synonym of a class, in whatever case, or of the kind that several classes are of.
+    Raises UsageError for one that the model does not know, with the nearest names.
     """
     known: dict[str, list[int]] = {}
+    for label, kind in kinds_of(names).items():
+        known.setdefault(kind, []).append(label)
     for label, name in names.items():
         for word in {name.casefold(), *synonyms(name)}:
-            known.setdefault(word, []).append(label)
+            if label not in known.setdefault(word, []):
+                known[word].append(label)
     found: set[int] = set()
     for word in filter(None, (part.strip() for part in text.split(","))):
         ids = known.get(word.casefold()) or known.get(" ".join(synonyms(word)))

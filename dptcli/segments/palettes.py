@@ -23,7 +23,8 @@ from dptcli.inputs.decode import printable
 
 AUTO = "auto"
 PLAIN = "plain"
-LABEL_SETS = ("ade20k", "cityscapes", "voc", "camvid")
+BUILTIN = "builtin"
+LABEL_SETS = ("ade20k", "cityscapes", "voc", "camvid", BUILTIN)
 
 _FOLDER = Path(__file__).parent / "label_sets"
 # What converters write where nobody knew the names.
@@ -32,10 +33,15 @@ _NAMELESS = re.compile(r"(label|class|category)?[_ -]?\d+", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class LabelSet:
-    """A data set's classes in the order of their ids; colors: RGB uint8 (num_labels, 3)."""
+    """A data set's classes in the order of their ids; colors: RGB uint8 (num_labels, 3).
+
+    kinds: the coarser class that each is a part of, such as "ground" of "road"; empty where the set
+    has none.
+    """
 
     names: tuple[str, ...]
     colors: NDArray[np.uint8]
+    kinds: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=len(LABEL_SETS))
@@ -45,7 +51,18 @@ def label_set(name: str) -> LabelSet:
         rows = list(csv.DictReader(stream))
     colors = np.array([_from_hex(row["color"]) for row in rows], np.uint8)
     colors.flags.writeable = False
-    return LabelSet(tuple(row["name"] for row in rows), colors)
+    kinds = tuple(row["kind"] for row in rows if "kind" in row)
+    return LabelSet(tuple(row["name"] for row in rows), colors, kinds)
+
+
+def kinds_of(names: Mapping[int, str]) -> dict[int, str]:
+    """Return the coarser class of each of a model's classes, by id; {} where they have none.
+
+    The built-in model's classes are parts of eight kinds: those that it knew alone before.
+    """
+    known = label_set(BUILTIN)
+    own = tuple(names.get(label, "").strip().casefold() for label in range(len(names)))
+    return dict(enumerate(known.kinds)) if own == known.names else {}
 
 
 def choose_palette(
@@ -101,7 +118,7 @@ def _recognise(names: Mapping[int, str]) -> str | None:
             bool({*synonyms(names.get(label, "")), *_joined(names.get(label, ""))} & {*both})
             for label, both in enumerate([*synonyms(one), *_joined(one)] for one in known)
         )
-        if is_nameless(names) or 2 * hits >= len(known):
+        if (is_nameless(names) and candidate != BUILTIN) or 2 * hits >= len(known):
             return candidate
     return None
 

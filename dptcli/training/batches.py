@@ -37,7 +37,8 @@ class TrainOptions:
     and the embeddings keep their weights, and need no backward pass.
     patience: validations without a better loss before training stops; 0 never stops. zoom: crops
     of different scales, which metric depth does not bear. normalization: the model's own.
-    optimizer: "adamw" or "muon", see `make_optimizers`.
+    optimizer: "adamw" or "muon", see `make_optimizers`. groups: sets of classes of which a label
+    may say no more than that it is one of them, see `Example.meanings`.
     """
 
     steps: int = 1000
@@ -61,6 +62,7 @@ class TrainOptions:
     normalization: Normalization = field(default_factory=Normalization)
     dtype: str = "float32"
     optimizer: str = "adamw"
+    groups: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "validate_every"):
@@ -91,6 +93,7 @@ class Batch:
 
     level: the fused map that the head reads, from deep to shallow; -1 the finest. absent: bool
     (B, num_labels), classes that unlabelled pixels are not; None where nothing is known of them.
+    groups: bool (G, num_labels), what the labels from num_labels on mean; None without any.
     """
 
     maps: list[FeatureMap] | None
@@ -100,6 +103,7 @@ class Batch:
     labels: Tensor
     level: int = -1
     absent: Tensor | None = None
+    groups: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
@@ -107,7 +111,7 @@ class Batch:
             FeatureMap(one.map.to(device), None if one.readout is None else one.readout.to(device))
             for one in self.maps
         ]
-        pixels, absent = self.pixel_values, self.absent
+        pixels, absent, groups = self.pixel_values, self.absent, self.groups
         return Batch(
             maps=maps,
             pixel_values=None if pixels is None else pixels.to(device),
@@ -116,6 +120,7 @@ class Batch:
             labels=self.labels.to(device),
             level=self.level,
             absent=None if absent is None else absent.to(device),
+            groups=None if groups is None else groups.to(device),
         )
 
     def where(self, wanted: Tensor) -> "Batch":
@@ -128,6 +133,7 @@ class Batch:
             labels=self.labels[wanted],
             level=self.level,
             absent=None if self.absent is None else self.absent[wanted],
+            groups=self.groups,
         )
 
 
@@ -219,7 +225,8 @@ class Source:
         )
         teller = segmenter(self.model)
         if teller is not None:
-            _check_labels(sample.labels, teller.config.num_labels, example)
+            most = teller.config.num_labels + len(options.groups)
+            _check_labels(sample.labels, most, example)
         pixels = torch.from_numpy(sample.pixel_values)
         maps = None
         if options.is_frozen:
@@ -263,6 +270,7 @@ class Source:
             labels=torch.stack([item.labels for item in items]),
             level=level,
             absent=self._absent(examples),
+            groups=self._groups(),
         )
 
     def _absent(self, examples: Sequence[Example]) -> Tensor | None:
@@ -274,6 +282,16 @@ class Source:
         for row, example in zip(absent, examples, strict=True):
             row[list(example.absent)] = True
         return absent
+
+    def _groups(self) -> Tensor | None:
+        """The options' groups, bool (G, num_labels)."""
+        teller = segmenter(self.model)
+        if teller is None or not self.options.groups:
+            return None
+        groups = torch.zeros(len(self.options.groups), teller.config.num_labels, dtype=torch.bool)
+        for row, group in zip(groups, self.options.groups, strict=True):
+            row[list(group)] = True
+        return groups
 
 
 def _check_labels(labels: NDArray[np.int64], num_labels: int, example: Example) -> None:

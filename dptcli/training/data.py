@@ -43,7 +43,8 @@ class Example:
 
     sky: the class id of sky in the labels. absent: the classes that pixels without a label
     certainly are not, such as person where every person is labelled and nothing else. meanings:
-    the class of each id of the label map, IGNORE_LABEL for none; empty where ids are classes.
+    what the label map's ids mean, by id: a class, num_labels + k for any class of the options'
+    group k, or IGNORE_LABEL; empty where ids are classes.
     """
 
     image: Path

@@ -25,13 +25,19 @@ from dptcli.training.batches import Batch, Source, TrainOptions, precision
 from dptcli.training.data import IGNORE_LABEL, Example
 from dptcli.training.features import FeatureCache
 from dptcli.training.feed import feed
-from dptcli.training.losses import possible_label_loss, relative_depth_loss
+from dptcli.training.losses import (
+    group_scores,
+    parting_loss,
+    possible_label_loss,
+    relative_depth_loss,
+)
 from dptcli.training.optimizers import make_optimizers
 from dptcli.training.twins import Learner, Twins, backbone_of, feature_maps, select
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_NAME = "checkpoint.pt"
+Teacher = DPTForSemanticSegmentation
 LABEL_WEIGHT = 1.0
 """What the loss of classes counts beside that of depth, where both are trained."""
 
@@ -46,8 +52,8 @@ class Progress:
     validation: float | None
 
 
-def batch_loss(model: Learner, batch: Batch) -> Tensor:
-    """The training loss of either task, or of both, on a batch."""
+def batch_loss(model: Learner, batch: Batch, teacher: Teacher | None = None) -> Tensor:
+    """The training loss of either task, or of both, on a batch; `teacher` as for `train`."""
     maps = batch.maps
     if maps is None:
         assert batch.pixel_values is not None
@@ -55,7 +61,7 @@ def batch_loss(model: Learner, batch: Batch) -> Tensor:
     if isinstance(model, Twins):
         return _both_losses(model, maps, batch)
     if isinstance(model, DPTForSemanticSegmentation):
-        return _label_loss(model, maps, batch)
+        return _label_loss(model, maps, batch, teacher)
     assert isinstance(model, DPTForDepthEstimation)
     return _depth_loss(model, maps, batch)
 
@@ -76,15 +82,26 @@ def _both_losses(model: Twins, maps: list[FeatureMap], batch: Batch) -> Tensor:
     return total
 
 
-def _label_loss(model: DPTForSemanticSegmentation, maps: list[FeatureMap], batch: Batch) -> Tensor:
+def _label_loss(
+    model: DPTForSemanticSegmentation,
+    maps: list[FeatureMap],
+    batch: Batch,
+    teacher: Teacher | None = None,
+) -> Tensor:
     fused = model.neck(maps, num_fused=None if batch.level < 0 else batch.level + 1)
     logits = model.head(fused)
     labels = batch.labels
     if batch.level >= 0:
         # As for depth: a coarse map is judged at its own size.
         labels = _nearest(labels, (logits.shape[-2], logits.shape[-1]))
-    if batch.absent is not None:
-        return possible_label_loss(logits, labels, batch.absent, ignore_index=IGNORE_LABEL)
+    if teacher is not None:
+        assert batch.groups is not None
+        kept = _kept(teacher, maps, batch.groups, (labels.shape[-2], labels.shape[-1]))
+        return parting_loss(logits, labels, batch.groups, kept)
+    if batch.absent is not None or batch.groups is not None:
+        return possible_label_loss(
+            logits, labels, batch.absent, batch.groups, ignore_index=IGNORE_LABEL
+        )
     return segmentation_loss(
         logits,
         None if model.auxiliary_head is None else model.auxiliary_head(fused),
@@ -92,6 +109,15 @@ def _label_loss(model: DPTForSemanticSegmentation, maps: list[FeatureMap], batch
         ignore_index=IGNORE_LABEL,
         auxiliary_weight=model.config.auxiliary_loss_weight,
     )
+
+
+@torch.no_grad()
+def _kept(teacher: Teacher, maps: list[FeatureMap], groups: Tensor, hw: tuple[int, int]) -> Tensor:
+    """What the teacher says of groups of classes at its finest map: (B, G, H, W), logarithms."""
+    logits = F.interpolate(
+        teacher.head(teacher.neck(maps)).float(), size=hw, mode="bilinear", align_corners=False
+    )
+    return group_scores(torch.log_softmax(logits, dim=1), groups)
 
 
 def _depth_loss(model: DPTForDepthEstimation, maps: list[FeatureMap], batch: Batch) -> Tensor:
@@ -162,12 +188,14 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def validation_loss(model: Learner, source: Source) -> float:
+def validation_loss(model: Learner, source: Source, teacher: Teacher | None = None) -> float:
     """The mean loss on whole, undistorted images."""
     was_training = model.training
     model.eval()
     with precision(model, source.options):
-        losses = [float(batch_loss(model, batch.to(model.device))) for batch in source.batches()]
+        losses = [
+            float(batch_loss(model, batch.to(model.device), teacher)) for batch in source.batches()
+        ]
     model.train(was_training)
     return sum(losses) / len(losses)
 
@@ -175,9 +203,10 @@ def validation_loss(model: Learner, source: Source) -> float:
 class _Run:
     """Everything that a checkpoint holds: optimizers, averaged weights, the best ones, history."""
 
-    def __init__(self, model: Learner, options: TrainOptions) -> None:
+    def __init__(self, model: Learner, options: TrainOptions, teacher: Teacher | None) -> None:
         self.model = model
         self.options = options
+        self.teacher = teacher
         self.optimizers = make_optimizers(model, options)
         # float16 has too few exponents for small gradients; a no-op for the other types.
         is_half = options.dtype == "float16"
@@ -199,7 +228,7 @@ class _Run:
         """The validation loss with the averaged weights; they are kept where it is the best."""
         current = {name: tensor.clone() for name, tensor in _trained(self.model).items()}
         self.model.load_state_dict(self.average.values, strict=False)
-        loss = validation_loss(self.model, check)
+        loss = validation_loss(self.model, check, self.teacher)
         self.model.load_state_dict(current, strict=False)
         if all(loss < other for _, other in self.validations):
             self.best = {name: value.clone() for name, value in self.average.values.items()}
@@ -261,6 +290,7 @@ def train(
     held_out: Sequence[Example] = (),
     cache: FeatureCache | None = None,
     workers: int = 0,
+    teacher: Teacher | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> History:
     """Train `model` in place; it ends with its averaged weights, the best validated ones.
@@ -268,11 +298,14 @@ def train(
     `folder` holds the checkpoint, from which a run with the same options goes on. Raises
     UsageError where there is nothing to learn from, or the checkpoint is of other options. A
     `cache` of another run on the same examples, frozen backbone, seed and shapes saves its work.
-    workers: processes that prepare batches ahead, see `feed`.
+    workers: processes that prepare batches ahead, see `feed`. teacher: a model on the same frozen
+    backbone, whose groups of classes a segmentation model keeps, see `parting_loss`.
     """
     if not examples:
         raise UsageError("nothing to train on: the set of pairs is empty")
-    run = _Run(model, options)
+    if teacher is not None and not options.is_frozen:
+        raise UsageError("backbone_rate: a teacher of groups needs the backbone that it learnt on")
+    run = _Run(model, options, teacher)
     run.resume(folder / CHECKPOINT_NAME)
     source = Source(model, examples, options, cache=cache or FeatureCache())
     check = Source(model, held_out, options, augment=False)
@@ -320,7 +353,7 @@ def _step(run: _Run, batches: Iterator[Batch]) -> float:
     for _ in range(options.accumulate):
         batch = next(batches)
         with precision(model, options):
-            loss = batch_loss(model, batch) / options.accumulate
+            loss = batch_loss(model, batch, run.teacher) / options.accumulate
         if not torch.isfinite(loss):
             logger.warning("step %d: the loss is not finite; the batch is left out", step + 1)
             continue

@@ -14,6 +14,8 @@ GRADIENT_WEIGHT = 1.0
 RELATIVE_WEIGHT = 0.75
 ORDER_WEIGHT = 0.2
 ANCHOR_WEIGHT = 0.2
+KEEP_WEIGHT = 2.0
+"""What a teacher's groups of classes count beside telling classes apart in each."""
 NUM_ORDER_PAIRS = 4000
 ORDER_MARGIN = 0.1
 """Two depths that differ by less than this share of their mean have no order."""
@@ -42,26 +44,67 @@ def relative_depth_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Ten
 
 
 def possible_label_loss(
-    logits: Tensor, labels: Tensor, absent: Tensor, *, ignore_index: int
+    logits: Tensor,
+    labels: Tensor,
+    absent: Tensor | None = None,
+    groups: Tensor | None = None,
+    *,
+    ignore_index: int,
 ) -> Tensor:
     """Minus the logarithm of the probability of what a pixel may be, as a mean over pixels.
 
-    logits: (B, num_labels, h, w), resized to the labels; labels: class ids (B, H, W). absent: bool
-    (B, num_labels), the classes that pixels of `ignore_index` certainly are not. For a labelled
-    pixel this is the cross entropy; one of which nothing is known does not count.
+    logits: (B, num_labels, h, w), resized to the labels; labels: class ids (B, H, W), or
+    num_labels + k for any class of group k. groups: bool (G, num_labels). absent: bool
+    (B, num_labels), the classes that pixels of `ignore_index` certainly are not. For a pixel whose
+    class is known this is the cross entropy; one of which nothing is known does not count.
     """
     logits = F.interpolate(
         logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False
     )
     labels = labels.long()
     known = labels != ignore_index
-    partly = ~known & absent.any(dim=1)[:, None, None]
     scores = torch.log_softmax(logits, dim=1)
-    named = scores.gather(1, torch.where(known, labels, 0)[:, None])[:, 0]
-    possible = scores.masked_fill(absent[:, :, None, None], float("-inf")).logsumexp(dim=1)
+    if groups is not None:
+        scores = torch.cat([scores, group_scores(scores, groups)], dim=1)
+    likely = scores.gather(1, torch.where(known, labels, 0)[:, None])[:, 0]
+    if absent is not None:
+        partly = ~known & absent.any(dim=1)[:, None, None]
+        allowed = scores[:, : absent.shape[1]].masked_fill(absent[:, :, None, None], float("-inf"))
+        likely = torch.where(known, likely, allowed.logsumexp(dim=1))
+        known = known | partly
     # Rounding may leave a sum of probabilities just above one.
-    likely = torch.where(known, named, possible.clamp(max=0))
-    return _mean(-likely, known | partly)
+    return _mean(-likely.clamp(max=0), known)
+
+
+def parting_loss(logits: Tensor, labels: Tensor, groups: Tensor, kept: Tensor) -> Tensor:
+    """Learn to tell the classes of a group apart, and keep what a teacher says of the groups.
+
+    logits: (B, num_labels, h, w), resized to the labels; labels: class ids (B, H, W), others say
+    nothing. groups: bool (G, num_labels), every class in one. kept: the teacher's logarithms of the
+    groups' probabilities (B, G, H, W). The cross entropy within the labelled class's group, and
+    the divergence of the groups from the teacher's at every pixel (distillation, Hinton et al.
+    2015): few labels tell classes apart without moving the borders of the groups. A group counts
+    by its likeliest class, which is the one that is shown: by their sum, a group of many classes
+    would lose to one of a single class that is half as likely.
+    """
+    logits = F.interpolate(
+        logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False
+    )
+    shown = torch.stack([logits[:, group].amax(dim=1) for group in groups], dim=1)
+    divergence = F.kl_div(
+        torch.log_softmax(shown, dim=1), kept, log_target=True, reduction="none"
+    ).sum(dim=1)
+    labels = labels.long()
+    known = (labels >= 0) & (labels < logits.shape[1])
+    label = torch.where(known, labels, 0)[:, None]
+    group = groups.int().argmax(dim=0)[label]
+    within = (logits.gather(1, label) - group_scores(logits, groups).gather(1, group))[:, 0]
+    return KEEP_WEIGHT * divergence.mean() + _mean(-within.clamp(max=0), known)
+
+
+def group_scores(scores: Tensor, groups: Tensor) -> Tensor:
+    """Logarithms of the sums (B, G, H, W) over each group's classes, from their own logarithms."""
+    return torch.stack([scores[:, group].logsumexp(dim=1) for group in groups], dim=1)
 
 
 def align(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from PIL import Image
 
 from dptcli.errors import UsageError
 from dptcli.evaluation.pairs import IGNORE_INDEX
-from dptcli.training.classes import CLASSES
+from dptcli.training.classes import RENDERED
 from dptcli.training.furniture import read_catalogues
 from dptcli.training.lens import photograph
 
@@ -125,7 +125,7 @@ def _render(shape_hw: tuple[int, int], rng: np.random.Generator, *, shows_sky: b
     ids = np.rint(data[..., 1]).astype(np.int64)
     behind = (data[..., 0] > 1e6) | (ids == 0)
     depth_m = np.where(behind, 0.0, data[..., 0]).astype(np.float32)
-    backdrop = CLASSES.index("sky") if shows_sky else IGNORE_INDEX
+    backdrop = RENDERED.index("sky") if shows_sky else IGNORE_INDEX
     labels = np.where(behind, backdrop, ids - 1).astype(np.uint8)
     return Frame(develop(photograph(linear, depth_m, rng), rng), depth_m, labels)
 
@@ -223,7 +223,7 @@ def write_pairs(folder: Path) -> int:
     simple.writerows([row["image"], row["labels"]] for row in rows)
     _write_atomic(folder / "pairs.csv", pairs.getvalue().encode())
     _write_atomic(folder / "labels.csv", labels.getvalue().encode())
-    _write_atomic(folder / "classes.txt", ("\n".join(CLASSES) + "\n").encode())
+    _write_atomic(folder / "classes.txt", ("\n".join(RENDERED) + "\n").encode())
     return len(rows)
 
 

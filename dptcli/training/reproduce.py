@@ -16,6 +16,7 @@ from pathlib import Path
 from dptcli.errors import DptError, UsageError
 from dptcli.results.files import atomic_path
 from dptcli.training import builtin, teach
+from dptcli.training.builtin_model import BACKBONE_FILE, FOLDERS, HEAD_FILE
 from dptcli.weights.catalog import BUILTIN_FOLDER
 
 Say = Callable[[str], None]
@@ -30,7 +31,7 @@ class Stage:
     those that the caller has, {taught} what the depth model of the stages before sees on some of
     these; one that is named twice counts twice. teach: on which of them, below segment/, and the
     options of `dptcli.training.teach`. task: "both" trains both heads and the backbone that they
-    share; as later stages would find features of the former backbone, such stages come last.
+    share; stages after one keep features of that backbone in another folder.
     """
 
     name: str
@@ -72,6 +73,13 @@ _RATES = "--learning-rate 1.5e-4 --backbone-rate 1.5e-5"
 _BOTH_SETS = ("{photographs}/segment", *("{photographs}/depth",) * 5)
 # A third is labelled, a quarter measured, the rest rendered where a thousand frames are taken.
 _ALL_SETS = ("{photographs}/segment", *("{photographs}/depth",) * 2, "{frames}")
+# The classes of a kind are told apart by the few photographs that name them, on what the backbone
+# sees, which is computed once.
+_CLASSES = (
+    "--shapes 252x336 336x252 280x280 --hold-out 0 --optimizer muon --weight-decay 0.05 --go-on "
+    "--batch-size 8 --warmup 8 --average 0.97 --features {runs}/features-of-classes"
+)
+_CLASS_SETS = (*("{photographs}/segment",) * 2, "{frames}")
 # With two and a half times as many frames, the photographs come twice.
 _MORE_SETS = (*("{photographs}/segment",) * 2, *("{photographs}/depth",) * 3, "{frames}")
 
@@ -180,6 +188,35 @@ RECIPE = Recipe(
             ),
             teach=". --sizes 308 420 --mirror",
         ),
+        Stage(
+            "classes1",
+            "segment",
+            f"{_CLASSES} --seed 41 --variants 2 --fit-classes 80 --steps 400 --learning-rate 1e-3 "
+            "--levels 1",
+            sets=_CLASS_SETS,
+        ),
+        Stage(
+            "classes2",
+            "segment",
+            f"{_CLASSES} --seed 43 --variants 3 --steps 300 --learning-rate 8e-4 "
+            "--levels 1 1 1 -1 --blend {runs}/both7/builtin/dpt-small-segment/head.safetensors",
+            sets=_CLASS_SETS,
+        ),
+        Stage(
+            "classes3",
+            "segment",
+            f"{_CLASSES} --seed 43 --variants 3 --steps 240 --learning-rate 8e-4 --levels 1 1 -1 "
+            "--keep-kinds {runs}/both7/builtin "
+            "--blend {runs}/both7/builtin/dpt-small-segment/head.safetensors",
+            sets=_CLASS_SETS,
+        ),
+        Stage(
+            "classes4",
+            "segment",
+            f"{_CLASSES} --seed 43 --variants 3 --steps 240 --learning-rate 5e-4 --levels 1 1 -1 "
+            "--keep-kinds {runs}/both7/builtin",
+            sets=_CLASS_SETS,
+        ),
     ),
 )
 
@@ -219,7 +256,7 @@ def reproduce(
 
 
 def _put_backbone(models: Path, onnx: Path | None) -> None:
-    path = models / builtin.FOLDERS["depth"] / builtin.BACKBONE_FILE
+    path = models / FOLDERS["depth"] / BACKBONE_FILE
     if path.is_file():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -228,7 +265,7 @@ def _put_backbone(models: Path, onnx: Path | None) -> None:
 
         save_backbone(convert_onnx(onnx), path)
         return
-    installed = BUILTIN_FOLDER / builtin.FOLDERS["depth"] / builtin.BACKBONE_FILE
+    installed = BUILTIN_FOLDER / FOLDERS["depth"] / BACKBONE_FILE
     with atomic_path(path) as temporary:
         shutil.copyfile(installed, temporary)
 
@@ -241,7 +278,7 @@ def _train(stage: Stage, work: Path, *, photographs: Path | None, threads: int) 
     taught = work / "taught" / stage.name
     places = {"frames": work / "frames", "photographs": photographs, "taught": taught}
     if photographs is not None and stage.teach:
-        depth_model = work / "builtin" / builtin.FOLDERS["depth"]
+        depth_model = work / "builtin" / FOLDERS["depth"]
         folder, *options = stage.teach.split()
         words = [str(photographs / "segment" / folder), "-o", str(taught), *options]
         if teach.main([*words, "--model", str(depth_model), "--threads", str(threads)]) != 0:
@@ -264,8 +301,8 @@ def _train(stage: Stage, work: Path, *, photographs: Path | None, threads: int) 
             work / "builtin", work / "runs" / stage.name / "builtin", dirs_exist_ok=True
         )
     else:
-        head = work / "builtin" / builtin.FOLDERS[stage.task] / builtin.HEAD_FILE
-        with atomic_path(work / "runs" / stage.name / builtin.HEAD_FILE) as temporary:
+        head = work / "builtin" / FOLDERS[stage.task] / HEAD_FILE
+        with atomic_path(work / "runs" / stage.name / HEAD_FILE) as temporary:
             shutil.copyfile(head, temporary)
     done.touch()
 

@@ -14,7 +14,7 @@ import numpy as np
 from mathutils import Euler, Matrix, Vector
 
 from dptcli.training import worlds
-from dptcli.training.classes import CLASSES
+from dptcli.training.classes import RENDERED
 from dptcli.training.furniture import Piece
 from dptcli.training.imported import import_obj
 from dptcli.training.materials import RandomState, anything, choose_panorama, random_rgb
@@ -56,7 +56,7 @@ class Stage:
 
     def _add(self, mesh: Any, label: str, material: Any = None) -> Any:
         item = bpy.data.objects.new(label, mesh)
-        item.pass_index = CLASSES.index(label) + 1
+        item.pass_index = RENDERED.index(label) + 1
         bpy.context.scene.collection.objects.link(item)
         if material is not None:
             mesh.materials.append(material)

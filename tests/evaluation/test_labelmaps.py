@@ -7,6 +7,7 @@ import pytest
 
 from dptcli.errors import ImageError, UsageError
 from dptcli.evaluation.labelmaps import LabelMap, read_label_map, same_labels
+from dptcli.segments.palettes import kinds_of, label_set
 
 TARGETS = ("sky", "road", "tree", "car")
 PREDICTIONS = {0: "floor", 1: "Sky", 2: "plant", 7: "thing"}
@@ -18,7 +19,13 @@ GROUPS = {
 
 
 def read(path, *, targets=TARGETS, predictions=PREDICTIONS, ignore_index=255) -> LabelMap:
-    return read_label_map(path, targets=targets, predictions=predictions, ignore_index=ignore_index)
+    return read_label_map(
+        path,
+        targets=targets,
+        predictions=predictions,
+        ignore_index=ignore_index,
+        kinds=kinds_of(predictions),
+    )
 
 
 def write(tmp_path, content) -> str:
@@ -141,3 +148,29 @@ def test_target_class_without_a_name_is_an_error():
     labels = same_labels(("sky",), {}, ignore_index=255)
     with pytest.raises(ImageError, match="holds class 4, which has no name"):
         labels.group_targets(np.array([[0, 4]]))
+
+
+BUILTIN = dict(enumerate(label_set("builtin").names))
+
+
+def test_targets_labelled_by_kind_meet_the_built_in_classes():
+    targets = ("ground", "Sky", "vehicle")
+    labels = same_labels(targets, BUILTIN, ignore_index=255, kinds=kinds_of(BUILTIN))
+    found = labels.group_predictions(np.array([ids_of("road", "floor", "sky", "truck", "person")]))
+    assert found.tolist() == [[0, 0, 1, 2, LabelMap.NO_GROUP]]
+
+
+def test_a_label_map_may_name_kinds_and_classes(tmp_path):
+    kinds = ("ground", "structure", "vegetation", "person", "furniture", "object")
+    content = {
+        "target": dict.fromkeys(TARGETS, "rest"),
+        "prediction": {"sky": "sky", "car": "car", "vehicle": "rest", **dict.fromkeys(kinds)},
+    }
+    labels = read(write(tmp_path, content), predictions=BUILTIN)
+    found = labels.group_predictions(np.array([ids_of("sky", "car", "truck", "road")]))
+    assert [labels.groups[group] for group in found[0, :3]] == ["sky", "car", "rest"]
+    assert found[0, 3] == LabelMap.NO_GROUP
+
+
+def ids_of(*names: str) -> list[int]:
+    return [label for name in names for label, own in BUILTIN.items() if own == name]

@@ -7,9 +7,9 @@ import pytest
 
 from dptcli.depth.colormaps import palette
 from dptcli.errors import UsageError
-from dptcli.segments.palettes import LABEL_SETS, choose_palette, label_set
+from dptcli.segments.palettes import LABEL_SETS, choose_palette, kinds_of, label_set
 
-SIZES = {"ade20k": 150, "cityscapes": 19, "voc": 21, "camvid": 11}
+SIZES = {"ade20k": 150, "cityscapes": 19, "voc": 21, "camvid": 11, "builtin": 25}
 
 
 def named(*names):
@@ -63,6 +63,24 @@ def test_no_two_of_ade20ks_colours_look_alike():
     points = lab(label_set("ade20k").colors)
     distance = np.linalg.norm(points[:, None] - points[None], axis=-1) + 1000 * np.eye(150)
     assert distance.min() > 7.5  # 2.3 is just noticeable
+
+
+def test_the_built_in_classes_are_parts_of_eight_kinds():
+    builtin = label_set("builtin")
+    kinds = kinds_of(dict(enumerate(builtin.names)))
+    assert kinds[builtin.names.index("car")] == "vehicle"
+    assert kinds[builtin.names.index("wall")] == "structure"
+    assert list(dict.fromkeys(kinds.values())) == [
+        *("sky", "ground", "structure", "vegetation"),
+        *("vehicle", "person", "furniture", "object"),
+    ]
+    assert kinds_of(dict(enumerate(label_set("ade20k").names))) == {}
+
+
+def test_a_number_of_classes_alone_is_not_taken_for_the_built_in_ones():
+    own, colors = choose_palette("auto", nameless(28))
+    assert own == nameless(28)
+    np.testing.assert_array_equal(colors, palette(28, nameless(28)))
 
 
 def test_auto_goes_by_the_names():

@@ -9,6 +9,7 @@ import pytest
 
 from dptcli.errors import UsageError
 from dptcli.segments.masks import class_table, outlines, parse_classes, shares
+from dptcli.segments.palettes import label_set
 from dptcli.segments.polygons import meets_itself, regions_of, signed_area, simplify
 from dptcli.segments.regions import coco, compress, from_run_lengths, run_lengths
 
@@ -188,6 +189,15 @@ def test_classes_are_named_by_any_synonym_or_id():
     assert parse_classes("traffic light", NAMES) == (2,)
     assert parse_classes("SKY", NAMES) == (0, 3)  # two classes of one name are both meant
     assert parse_classes("door, double door", NAMES) == (1,)
+
+
+def test_a_kind_names_all_its_classes():
+    names = dict(enumerate(label_set("builtin").names))
+    by_name = {name: label for label, name in names.items()}
+    assert parse_classes("vehicle", names) == tuple(
+        by_name[name] for name in ("car", "truck", "bicycle", "other vehicle")
+    )
+    assert parse_classes("car, sky", names) == (by_name["sky"], by_name["car"])
 
 
 @pytest.mark.parametrize(

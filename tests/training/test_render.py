@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dptcli.errors import UsageError
-from dptcli.training.classes import CLASSES
+from dptcli.training.classes import RENDERED
 from dptcli.training.data import read_examples
 from dptcli.training.furniture import read_catalogues, select
 from dptcli.training.render import (
@@ -120,7 +120,7 @@ def test_a_line_cut_short_by_a_kill_is_rendered_again(tmp_path: Path) -> None:
     assert set(read_journal(tmp_path)) == {0}
     assert write_pairs(tmp_path) == 1
     example = read_examples(tmp_path, task="depth")[0][0]
-    assert example.sky == CLASSES.index("sky")
+    assert example.sky == RENDERED.index("sky")
     with (tmp_path / "labels.csv").open() as stream:
         assert next(csv.DictReader(stream))["target"] == "000000_0.labels.png"
 
@@ -201,4 +201,4 @@ def test_a_panorama_behind_a_scene_is_not_called_sky(shows_sky: bool) -> None:
     stage.camera((0, 0, 1), yaw=0, pitch=0, roll=0, fov=1.0)
     seen = _render((28, 42), stage.rng, shows_sky=stage.shows_sky)
     assert (seen.depth_m == 0).all()
-    assert (seen.labels == (CLASSES.index("sky") if shows_sky else 255)).all()
+    assert (seen.labels == (RENDERED.index("sky") if shows_sky else 255)).all()

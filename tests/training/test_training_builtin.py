@@ -12,17 +12,27 @@ from safetensors.torch import load_file
 from written_pairs import write_pairs
 
 from dptcli.model.layers import GrowBilinear
-from dptcli.training.builtin import (
+from dptcli.training.builtin import main
+from dptcli.training.builtin_model import (
     FOLDERS,
+    LOGITS,
     begin_finer,
     blend_head,
     builtin_config,
-    main,
     save_builtin,
     start_model,
     take_head,
+    tell_parts,
 )
-from dptcli.training.classes import KINDS
+from dptcli.training.classes import (
+    CLASSES,
+    FOLDED,
+    KIND_OF,
+    KINDS,
+    RENDERED,
+    meanings_of,
+    parts,
+)
 from dptcli.weights.catalog import BUILTIN_FOLDER
 from dptcli.weights.load import LoadedModel, load_model
 
@@ -97,15 +107,48 @@ def test_a_blended_head_is_the_mean_of_two(share: float) -> None:
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_class_names_are_the_rendered_ones() -> None:
-    assert builtin_config("segment").id2label[0] == "sky"
-    assert builtin_config("segment").num_labels == 8
+def test_a_head_of_the_eight_kinds_begins_as_sure_of_each_with_its_parts() -> None:
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(len(KINDS), 5, 1, 1, generator=generator)
+    bias = torch.randn(len(KINDS), generator=generator)
+    seen = torch.randn(7, 5, generator=generator)
+    wide = tell_parts({f"{LOGITS}weight": weight, f"{LOGITS}bias": bias, "neck": bias})
+    assert wide["neck"] is bias
+
+    def probabilities(state: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits = seen @ state[f"{LOGITS}weight"].flatten(1).T + state[f"{LOGITS}bias"]
+        return logits.softmax(dim=1)
+
+    before = probabilities({f"{LOGITS}weight": weight, f"{LOGITS}bias": bias})
+    after = probabilities(wide)
+    assert after.shape == (7, len(CLASSES))
+    for place, kind in enumerate(KINDS):
+        torch.testing.assert_close(after[:, list(parts(kind))].sum(dim=1), before[:, place])
+    assert tell_parts(wide) is wide
+
+
+def test_what_frames_tell_counts_as_a_class_of_the_model_and_of_its_kind() -> None:
+    assert builtin_config("segment").id2label == dict(enumerate(CLASSES))
+    assert {FOLDED.get(name, name) for name in RENDERED} == set(CLASSES)
+    for name, meaning in zip(RENDERED, meanings_of(RENDERED, Path("frames")), strict=True):
+        assert KIND_OF[CLASSES[meaning]] == KIND_OF[name], name
+
+
+def test_a_teacher_of_kinds_is_for_the_backbone_that_it_learnt_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs(tmp_path, count=2)
+    (tmp_path / "classes.txt").write_text("\n".join(RENDERED) + "\n")
+    words = f"--tasks segment --go-on --builtin {BUILTIN_FOLDER} --keep-kinds {BUILTIN_FOLDER}"
+    words += f" --backbone-rate 1e-5 --work {tmp_path / 'run'} -o {tmp_path / 'new'} --steps 1"
+    assert main([str(tmp_path), *words.split()]) == 2
+    assert "a teacher of groups needs the backbone that it learnt on" in capsys.readouterr().err
 
 
 def test_both_tasks_learn_together_and_the_backbone_with_them(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     write_pairs(tmp_path / "frames", count=2)
-    (tmp_path / "frames" / "classes.txt").write_text("\n".join(KINDS) + "\n")
+    (tmp_path / "frames" / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     words = ["--together", "--go-on", "--builtin", str(BUILTIN_FOLDER), "-o", str(tmp_path / "new")]
     numbers = "--backbone-rate 1e-3 --variants 0 --steps 1 --batch-size 2 --warmup 1 --hold-out 0"
     numbers += f" --shapes 42x56 --levels 1 --work {tmp_path / 'run'}"

@@ -7,10 +7,12 @@ import torch
 
 from dptcli.training.losses import (
     ANCHOR_WEIGHT,
+    KEEP_WEIGHT,
     align,
     anchor_loss,
     gradient_loss,
     order_loss,
+    parting_loss,
     possible_label_loss,
     relative_depth_loss,
     relative_loss,
@@ -157,3 +159,31 @@ def test_classes_that_are_absent_from_one_image_may_be_in_another() -> None:
     absent = torch.tensor([[True, False], [False, False]])
     loss = possible_label_loss(torch.zeros(2, 2, 1, 1), labels, absent, ignore_index=255)
     assert float(loss) == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_classes_are_told_apart_within_groups_and_the_teachers_groups_stay() -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(2, 5, 4, 6, generator=generator, requires_grad=True)
+    groups = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]], dtype=torch.bool)
+    likeliest = [logits.detach()[:, group].amax(dim=1) for group in groups]
+    kept = torch.log_softmax(torch.stack(likeliest, dim=1), dim=1)
+    labels = torch.full((2, 4, 6), -1)
+    labels[0, 0, :3] = torch.tensor([3, 7, 4])  # a class; any of group 2; a group's only class
+    loss = parting_loss(logits, labels, groups, kept)
+    odds = logits[0, 2:4, 0, 0].detach()
+    # The two that say no more than the group cost nothing: of three known, one counts for a half.
+    torch.testing.assert_close(loss, -torch.log_softmax(odds, dim=0)[1] / 2)
+    [gradient] = torch.autograd.grad(loss, logits)
+    assert gradient[0, 3, 0, 0] < 0 < gradient[0, 2, 0, 0]
+    assert gradient[0, 2:4, 0, 0].sum().abs() < 1e-6
+    gradient[0, 2:4, 0, 0] = 0
+    assert gradient.abs().max() < 1e-6
+
+
+def test_groups_count_by_their_likeliest_class_and_pay_for_leaving_the_teachers() -> None:
+    groups = torch.tensor([[1, 1, 0], [0, 0, 1]], dtype=torch.bool)
+    kept = torch.tensor([0.75, 0.25]).log()[None, :, None, None]
+    logits = torch.tensor([0.3, 0.2, 0.6]).log()[None, :, None, None]  # a third, two thirds
+    loss = parting_loss(logits, torch.full((1, 1, 1), -1), groups, kept)
+    divergence = 0.75 * math.log(0.75 * 3) + 0.25 * math.log(0.25 * 3 / 2)
+    assert float(loss) == pytest.approx(KEEP_WEIGHT * divergence)

@@ -13,7 +13,7 @@ from written_pairs import write_pairs
 from dptcli.errors import UsageError
 from dptcli.training import packed, packs
 from dptcli.training.batches import Source, TrainOptions
-from dptcli.training.classes import KINDS
+from dptcli.training.classes import CLASSES
 from dptcli.training.data import targets_of
 from dptcli.training.feed import feed
 from dptcli.training.photographs import read_material
@@ -23,7 +23,7 @@ def frames(folder: Path, *, count: int = 3) -> Path:
     """Rendered frames, as the renderer stores them."""
     folder.mkdir(parents=True)
     write_pairs(folder, count=count)
-    (folder / "classes.txt").write_text("\n".join(KINDS) + "\n")
+    (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     return folder
 
 

@@ -12,7 +12,7 @@ from written_pairs import write_pairs
 from dptcli.errors import UsageError
 from dptcli.predict import predict_depth
 from dptcli.training import reproduce as module
-from dptcli.training.builtin import FOLDERS
+from dptcli.training.builtin_model import FOLDERS
 from dptcli.training.reproduce import BOTH, RECIPE, Recipe, Stage, reproduce
 from dptcli.weights.load import load_model
 
@@ -141,10 +141,13 @@ def tensors(models: Path) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def test_stages_of_a_learning_backbone_come_last() -> None:
+def test_stages_after_a_learning_backbone_keep_features_of_their_own() -> None:
     tasks = [stage.task for stage in RECIPE.stages]
-    assert BOTH in tasks
-    assert set(tasks[tasks.index(BOTH) :]) == {BOTH}
+    first = tasks.index(BOTH)
+    last = len(tasks) - tasks[::-1].index(BOTH)
+    assert set(tasks[first:last]) == {BOTH}
+    folders = ["--features" in stage.options for stage in RECIPE.stages]
+    assert folders == [False] * last + [True] * (len(tasks) - last)
 
 
 def heads_file(work: Path) -> bytes:

@@ -11,7 +11,7 @@ from written_pairs import write_pairs
 
 from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.training.batches import Batch
-from dptcli.training.classes import KINDS
+from dptcli.training.classes import CLASSES
 from dptcli.training.data import IGNORE_LABEL, Example
 from dptcli.training.loop import Progress, batch_loss, train
 from dptcli.training.photographs import read_material
@@ -21,7 +21,7 @@ LEARNING = dataclasses.replace(OPTIONS, backbone_rate=1e-3, variants=0, steps=24
 
 
 def twins() -> Twins:
-    depth, segment = tiny(), tiny("segment", num_labels=len(KINDS))
+    depth, segment = tiny(), tiny("segment", num_labels=len(CLASSES))
     assert isinstance(depth, DPTForDepthEstimation)
     assert isinstance(segment, DPTForSemanticSegmentation)
     return Twins(depth, segment)
@@ -33,7 +33,7 @@ def material(tmp_path: Path) -> list[Example]:
     labelled(tmp_path / "coco_person")
     (tmp_path / "frames").mkdir()
     write_pairs(tmp_path / "frames", count=3)
-    (tmp_path / "frames" / "classes.txt").write_text("\n".join(KINDS) + "\n")
+    (tmp_path / "frames" / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     return read_material(tmp_path)
 
 

@@ -217,6 +217,13 @@ RECIPE = Recipe(
             "--keep-kinds {runs}/both7/builtin",
             sets=_CLASS_SETS,
         ),
+        Stage(
+            "classes5",
+            "segment",
+            f"{_CLASSES} --seed 43 --variants 3 --steps 250 --learning-rate 5e-4 --levels 1 1 -1 "
+            "--keep-kinds {runs}/both7/builtin",
+            sets=_CLASS_SETS,
+        ),
     ),
 )
 

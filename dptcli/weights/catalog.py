@@ -39,7 +39,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
     _builtin(
         DEPTH, gives=RELATIVE, parameters=24_785_089, good_for="depth out of the box, offline"
     ),
-    _builtin(SEGMENT, gives=LABELS, parameters=24_794_856, good_for="coarse scene parts, offline"),
+    _builtin(SEGMENT, gives=LABELS, parameters=24_795_961, good_for="25 classes, offline"),
     *(entry for family in families() for entry in family.catalogue()),
 )
 

@@ -240,7 +240,7 @@ def test_a_read_only_disk_is_refused_before_the_model_loads(photos, tmp_path):
     with memory_disk(tmp_path / "disk", "ro") as disk:
         done = dpt("depth", photos, "-o", disk / "out", "-m", "no-such-model")
         assert done.returncode == 2
-        assert b"read-only file system" in done.stderr
+        assert b"(Read-only file system)" in done.stderr
 
 
 def test_a_reader_that_leaves_early_is_no_traceback(models):

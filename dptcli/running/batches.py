@@ -23,11 +23,13 @@ BatchSize = int | Literal["auto"]
 _ON_CPU = 1
 _MOST = 32  # an H100 gains 2 % from 64, and the images wait in memory
 _SHARE = 0.8  # of the free memory: allocators need room between their blocks
-# What the CPU's and MPS's allocators and oneDNN say; CUDA has a class for it. oneDNN creates and
-# executes a primitive once it has accepted its description, and then only memory can be missing.
+# What the CPU's and MPS's allocators, oneDNN and Python without room for a thread's stack say; CUDA
+# has a class for it. oneDNN creates and executes a primitive once it has accepted its description,
+# and then only memory can be missing.
 _SIGNS = re.compile(
     r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|bad_alloc|"
-    r"could not create a memory object|could not (?:create|execute) a primitive(?! descriptor)",
+    r"could not create a memory object|could not (?:create|execute) a primitive(?! descriptor)|"
+    r"can't start new thread",
     re.IGNORECASE,
 )
 
@@ -40,11 +42,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def spoils_thread(error: BaseException) -> bool:
-    """Whether oneDNN could not make its code: its generator says so ever after in that thread.
+    """Whether a thread is of no more use: oneDNN could not make its code, or it never started.
 
-    Xbyak keeps its first error for each thread, and oneDNN never clears it.
+    Xbyak, the generator of that code, keeps its first error for each thread, and oneDNN never
+    clears it. A pool whose thread did not start keeps the work that it was given.
     """
-    return "could not create a primitive" in str(error)
+    return any(sign in str(error) for sign in ("could not create a primitive", "start new thread"))
 
 
 def free_memory() -> None:

@@ -188,7 +188,7 @@ class Network:
         if spoiled:
             share_heap()
             if self._thread is not None:
-                self._thread.shutdown(wait=False)
+                self._thread.shutdown()
             self._thread = ThreadPoolExecutor(1, "dpt-network")
 
     def _run_whole(self, views: Sequence[Seen], *, together: bool = False) -> list[Answer]:

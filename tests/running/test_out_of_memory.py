@@ -31,6 +31,7 @@ ENDS = {
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
     "mps": RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
     "onednn": RuntimeError("could not create a memory object"),
+    "thread": RuntimeError("can't start new thread"),
     "onednn primitive": RuntimeError("could not create a primitive"),
     "python": MemoryError(),
 }
@@ -211,7 +212,7 @@ small = open_pipeline(sys.argv[1], task="depth")
 small.predict_one(sys.argv[2])  # what is loaded once
 with open("/proc/self/statm") as statm:
     taken = int(statm.read().split()[0]) * resource.getpagesize()
-limit = taken + 300 * 2**20
+limit = taken + 400 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 values = pipeline.predict_one(sys.argv[2]).values
 print(values.shape, bool(torch.isfinite(torch.from_numpy(values)).all()))

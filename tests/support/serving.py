@@ -42,7 +42,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(*words: object, installed: bool = False, **env: str) -> Iterator[Server]:
-    """A server on a free port, warm or as it is installed; killed at the end if it still runs."""
+    """A server on a free port, warm or as it is installed; ended, as a person would, if it runs."""
     process = subprocess.Popen(
         [*(DPT if installed else warm_dpt()), "serve", "--port", "0", *map(str, words)],
         stdin=subprocess.DEVNULL,
@@ -54,8 +54,12 @@ def serving(*words: object, installed: bool = False, **env: str) -> Iterator[Ser
     try:
         yield Server(process)
     finally:
-        process.kill()
-        process.communicate()
+        process.terminate()  # a killed one leaves its folder
+        try:
+            process.communicate(timeout=WAIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
 def photograph(seed: int, *, size: tuple[int, int] = (40, 30), kind: str = "PNG") -> bytes:

@@ -43,7 +43,8 @@ class DepthMap:
     """values: float32 (H, W), inverse depth (large is near, no unit), or depth (large is far), in
     metres or without a scale.
 
-    limits: the network's own smallest and largest value, before bicubic resizing overshot them.
+    limits: the network's own smallest and largest value, before bicubic resizing overshot them, or
+    those of a whole clip; then own_limits are the frame's.
     rgb: the photograph, uint8 (H', W', 3), where a format needs it. lens: the camera in pixels of
     `values`, where a format needs it or it is known; extrinsics: its place in the world, world to
     camera, (3, 4), float64 where it was given. confidence: float32 (H, W), large is sure. normals:
@@ -65,6 +66,7 @@ class DepthMap:
     place: Place | None = None
     sparse_fit: SparseFit | None = None
     extent: Extent | None = None
+    own_limits: tuple[float, float] | None = None
 
     @property
     def pinhole(self) -> dict[str, tuple[float, float]]:
@@ -85,11 +87,20 @@ class DepthMap:
         Depth is taken as it is. Inverse depth spans 1 … RELATIVE_FAR: right in order, only
         plausible in shape. What is not finite or not positive comes back as NaN.
         """
-        lo, hi = self.limits
-        values = np.clip(self.values, lo, hi)  # keeps NaN
+        values = self.within_limits()
         if self.near_is_large:
+            lo, hi = self.limits
             span = hi - lo
             near = (values - lo) / span if span > 1e-30 else np.ones_like(values)
             return np.asarray(1 / (near * (1 - 1 / RELATIVE_FAR) + 1 / RELATIVE_FAR), np.float32)
         good = (values > 0) & (values < _FARTHEST_M)
         return np.where(good, values, np.float32(np.nan)).astype(np.float32)
+
+    def within_limits(self) -> NDArray[np.float32]:
+        """Return the values (H, W) without what a resize overshot; NaN stays NaN.
+
+        A clip's range leaves out rare extremes: to end them there suits inverse depth, which is
+        drawn and has no unit, and would put what is farthest on a wall where a depth is one.
+        """
+        of_frame = None if self.near_is_large else self.own_limits
+        return np.clip(self.values, *(of_frame or self.limits))

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Sky = Literal["far", "mask", "keep"]
+Range = tuple[float, float]
 TOLD = ("kind", "min", "max", "anchors", "segments", "things", "boxes", "shot_change", FACT)
 """The facts of an image that its line of --json holds."""
 
@@ -178,20 +179,26 @@ class DepthOutputs:
         values = np.asarray(prediction.values, np.float32)
         kind: Kind = model_facts["kind"]
         own_kind = kind
-        limits = prediction.limits
+        limits, own_limits = prediction.limits, prediction.own_limits
         sky = self._sky_of(prediction, values.shape)
         if self.refine and prediction.rgb is not None:
             apart = None if self.sky == "keep" else sky
             values = refined(values, prediction, kind=kind, apart=apart)
             model_facts = {**model_facts, "edges": "moved to the photograph's by a guided filter"}
         if self.anchors is not None:
-            values, limits, fitted = _to_metres(
-                values, limits, self.anchors, kind, prediction.source_hw, name=job.source.name
+            values, (limits, own_limits), fitted = _to_metres(
+                values,
+                (limits, own_limits),
+                self.anchors,
+                kind,
+                prediction.source_hw,
+                name=job.source.name,
             )
             kind = "depth_m"
             model_facts = {**model_facts, **meaning(kind), "anchors": fitted}
         if sky is not None:
-            values, limits, told = self._with_sky(values, limits, sky, kind)
+            values, ends, told = self._with_sky(values, own_limits or limits, sky, kind)
+            limits, own_limits = (ends, None) if own_limits is None else (limits, ends)
             model_facts = {**model_facts, "sky": told}
         if prediction.extent is not None:
             model_facts = {**model_facts, "values": along_rays(kind)}
@@ -245,6 +252,7 @@ class DepthOutputs:
             place=prediction.about.place,
             sparse_fit=sparse_fit,
             extent=prediction.extent,
+            own_limits=own_limits,
         )
 
     def _lens(
@@ -280,10 +288,10 @@ class DepthOutputs:
     def _with_sky(
         self,
         values: NDArray[np.float32],
-        limits: tuple[float, float],
+        limits: Range,
         sky: NDArray[np.bool_],
         kind: Kind,
-    ) -> tuple[NDArray[np.float32], tuple[float, float], dict[str, Any]]:
+    ) -> tuple[NDArray[np.float32], Range, dict[str, Any]]:
         """Depth with its sky as it is wanted, its limits, and what to say about it."""
         told = {"share": round(float(sky.mean()), 6), "values": self.sky or "far"}
         if self.sky == "mask" and sky.any():
@@ -334,14 +342,17 @@ class DepthOutputs:
 
 def _to_metres(
     values: NDArray[np.float32],
-    limits: tuple[float, float],
+    limits: tuple[Range, Range | None],
     anchors: Anchors,
     kind: Kind,
     source_hw: tuple[int, int],
     *,
     name: str,
-) -> tuple[NDArray[np.float32], tuple[float, float], dict[str, Any]]:
-    """Fit a map to its anchors: metres (H, W), their limits, and what to say about the fit."""
+) -> tuple[NDArray[np.float32], tuple[Range, Range | None], dict[str, Any]]:
+    """Fit a map to its anchors: metres (H, W), their limits, and what to say about the fit.
+
+    limits: see DepthMap, those to draw in and a clip's frame's own.
+    """
     inverse = near_is_large(kind)
     at_anchors = sample_at(values, anchors, source_hw)
     fit = FITS[kind](at_anchors, anchors.metres)
@@ -353,9 +364,14 @@ def _to_metres(
             facts["warnings"].append(f"{share:.0%} of the pixels come out behind infinity")
     for warning in facts["warnings"]:
         logger.warning("%s: metres are not trustworthy: %s", name, warning)
-    ends = apply_fit(np.array(limits, np.float32), fit, inverse=inverse)
-    limits = (float(ends.min()), float(ends.max()))
-    return apply_fit(values, fit, inverse=inverse), limits, facts
+
+    def in_metres(limits: Range) -> Range:
+        ends = apply_fit(np.array(limits, np.float32), fit, inverse=inverse)
+        return float(ends.min()), float(ends.max())
+
+    drawn, own = limits
+    ends = in_metres(drawn), None if own is None else in_metres(own)
+    return apply_fit(values, fit, inverse=inverse), ends, facts
 
 
 def _write_sidecar(

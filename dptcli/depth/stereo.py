@@ -108,11 +108,12 @@ def write_stereo(
 def _inverse(depth: DepthMap) -> tuple[NDArray[np.float32], float, float]:
     """Inverse depth (H, W), float32, and its farthest and nearest; what is unknown is farthest."""
     lo, hi = depth.limits
+    values = depth.within_limits()
     if depth.near_is_large:
-        inverse, far, near = np.clip(depth.values, lo, hi), lo, hi
+        inverse, far, near = values, lo, hi
     else:
-        good = depth.values > 0
-        inverse = np.divide(1, depth.values, out=np.full_like(depth.values, np.nan), where=good)
+        good = values > 0
+        inverse = np.divide(1, values, out=np.full_like(values, np.nan), where=good)
         known = inverse[np.isfinite(inverse)]
         far = 1 / hi if hi > 0 else 0.0
         near = 1 / lo if lo > 0 else float(known.max(initial=far))

@@ -92,7 +92,8 @@ class Prediction:
     values: depth float32 (H, W) of the model's kind; or labels, class ids
     (H, W). rgb: the photograph uint8 (H', W', 3), if kept. source_hw: the photograph's size;
     network_hw: what the network saw. limits: the network's smallest and largest depth, which the
-    bicubic resize to (H, W) may overshoot, or those of a whole clip: the range to draw in.
+    bicubic resize to (H, W) may overshoot, or those of a whole clip: the range to draw in; then
+    own_limits are the frame's.
     scores: class probabilities float16 (C, h, w) at the network's scale, if kept. labels: class
     ids (H, W) beside depth, where both were predicted. sky: bool (H, W), where the network knows.
     confidence: float32 (h, w) at the network's scale, large is sure, where it was wanted. normals:
@@ -107,6 +108,7 @@ class Prediction:
     source_hw: tuple[int, int] = (0, 0)
     network_hw: tuple[int, int] = (0, 0)
     limits: tuple[float, float] = (0.0, 0.0)
+    own_limits: tuple[float, float] | None = None
     scores: NDArray[np.float16] | None = None
     labels: NDArray[np.integer] | None = None
     sky: NDArray[np.bool_] | None = None

@@ -99,12 +99,16 @@ def run_sequence(
         if strength and prediction.rgb is not None and shots.begins(prediction.rgb):
             steady.start_anew()
             prediction = replace(prediction, facts={**prediction.facts, SHOT_CHANGE: True})
-        values = steady.next(np.asarray(prediction.values, np.float32))
+        values, own_limits = np.asarray(prediction.values, np.float32), prediction.limits
+        if strength and bool(np.isfinite(values).all()):
+            # First without what a resize overshot: the steadied frame's ends are not the network's.
+            values = steady.next(values.clip(*own_limits))
+            own_limits = float(values.min()), float(values.max())
         if _key(job) not in todo:
             return {}
         if limits is None:
             return save(job, prediction)
-        return save(job, replace(prediction, values=values, limits=limits))
+        return save(job, replace(prediction, values=values, limits=limits, own_limits=own_limits))
 
     num_repeated = 0
 

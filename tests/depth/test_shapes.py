@@ -1,6 +1,7 @@
 """Point clouds, meshes and surface normals: where their points lie and which way they look."""
 
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -137,3 +138,12 @@ def test_relative_depth_becomes_a_shape_with_near_in_front():
     inverse = np.array([[0.0, 5.0, 10.0]], np.float32)
     distance = depth_map(inverse, kind="inverse_depth").distance()
     np.testing.assert_allclose(distance[0], [10, 1 / 0.55, 1], rtol=1e-5)
+
+
+def test_a_frame_of_a_clip_keeps_distances_beyond_the_clips_range():
+    # The range that a clip is drawn in leaves out rare extremes, and this frame's own are no error.
+    metres = np.array([[0.5, 5.0, 40.0]], np.float32)
+    frame = replace(depth_map(metres), limits=(2.0, 10.0), own_limits=(0.5, 30.0))
+    np.testing.assert_array_equal(frame.distance()[0], [0.5, 5, 30])
+    drawn = replace(depth_map(metres, kind="inverse_depth"), limits=(2.0, 10.0), own_limits=(0, 40))
+    np.testing.assert_allclose(drawn.distance()[0], [10, 1 / (3 / 8 * 0.9 + 0.1), 1], rtol=1e-5)

@@ -68,6 +68,19 @@ def test_a_soft_depth_edge_leaves_no_halo(scene):
     assert psnr(ours, exact, ~holes) > psnr(raw, exact, ~raw_holes) + 2
 
 
+def test_what_a_resize_overshot_moves_no_farther_than_the_nearest_thing():
+    metres = np.full((30, 60), 9.0, np.float32)
+    metres[:, 20:40] = 1.0
+    metres[:, 20] = metres[:, 39] = 0.2  # the ringing of a bicubic edge
+    metres[:, 21] = -0.3
+    rgb = np.zeros((30, 60, 3), np.uint8)
+    lens = Lens.middle(50.0, (30, 60), "--focal")
+    depth = DepthMap(metres, "depth_m", (1.0, 9.0), rgb=rgb, lens=lens)
+    moved = Stereo(ipd_mm=100.0).disparity(depth, convergence=0.0)
+    assert moved[:, 20:40] == pytest.approx(5 - 5 / 9)
+    assert moved.max() == pytest.approx(5 - 5 / 9)
+
+
 def test_what_is_uncovered_is_filled_from_the_background():
     rgb = np.full((20, 60, 3), (0, 200, 0), np.uint8)
     rgb[:, 20:40] = (200, 0, 0)

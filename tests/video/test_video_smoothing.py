@@ -2,7 +2,13 @@
 
 import numpy as np
 import pytest
+import trimesh
+from PIL import Image
+from tiny import save_varied
 
+from dptcli.cli import main
+from dptcli.video.read import evenly_spread
+from dptcli.video.sequence import NUM_SURVEYED
 from dptcli.video.smoothing import Stabilizer, clip_range, fit_scale_shift, flicker
 
 
@@ -104,3 +110,20 @@ def test_the_range_of_a_clip_covers_its_frames_without_rare_extremes():
     assert first.min() <= lo < np.percentile(first, 1)
     assert np.percentile(scene(), 99) + 10 < hi <= scene().max() + 10
     assert clip_range([]) == (0.0, 0.0)
+
+
+def test_a_frames_distances_beyond_the_clips_range_stay_in_its_cloud(tmp_path):
+    # The one frame with something near and far is not among those that the range is taken from.
+    odd = min({*range(14)} - {*evenly_spread(14, NUM_SURVEYED)})
+    model = str(save_varied(tmp_path / "model", depth_estimation_type="metric"))
+    (tmp_path / "in").mkdir()
+    for number in range(14):
+        level = 120 if number == odd else 20
+        frame = np.full((32, 48, 3), 128, np.uint8)
+        frame[8:24, 12:36] += level
+        Image.fromarray(frame).save(tmp_path / f"in/{number:03}.png")
+    words = ["depth", f"{tmp_path}/in", "-m", model, "-q", "--sequence", "--dtype", "float32"]
+    assert main([*words, "-o", f"{tmp_path}/out/", "-f", "npy,ply"]) == 0
+    values = np.load(tmp_path / f"out/{odd:03}.npy")
+    z = -trimesh.load(tmp_path / f"out/{odd:03}.ply").vertices[:, 2]
+    np.testing.assert_allclose([z.min(), z.max()], [values.min(), values.max()], rtol=1e-5)

@@ -177,6 +177,7 @@ def test_existing_results_are_refused_skipped_or_replaced(models):
     again = dpt(*words, "--skip-existing")
     assert again.returncode == 0
     assert again.stderr.decode().startswith("0 done, 3 skipped")
+    assert "images/s" not in again.stderr.decode(), "nothing was done, so there is no rate"
     one = dpt("depth", "photos/a.jpg", *words[2:], "--skip-existing")
     assert one.stderr.decode().startswith("0 done, 1 skipped"), "or it looks as if it had failed"
     assert dpt(*words, "--overwrite").returncode == 0

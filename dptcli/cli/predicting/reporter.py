@@ -137,7 +137,6 @@ class Reporter:
         num_failed = len(report.failed)
         beside = self._num_left_out + self._num_unlisted
         if not self._quiet and (plan.skipped or len(plan.jobs) + beside > 1):
-            rate = report.num_done / report.elapsed_s if report.elapsed_s else 0.0
             parts = [f"{report.num_done} done"]
             parts += [f"{len(plan.skipped)} skipped"] if plan.skipped else []
             parts += [f"{num_failed} failed"] if num_failed else []
@@ -146,9 +145,9 @@ class Reporter:
             parts += [unlisted] if self._num_unlisted else []
             where = f" in {printable(plan.folder)}" if plan.folder is not None else ""
             if self._live:
-                _print_table(report, plan, ", ".join(parts), rate)
+                _print_table(report, plan, ", ".join(parts))
             else:
-                say(f"{', '.join(parts)}{where}: {report.elapsed_s:.1f} s, {rate:.2f} images/s")
+                say(f"{', '.join(parts)}{where}: {_time_taken(report)}")
         if num_failed and (self._quiet or len(plan.jobs) > 1):
             say(f"dpt: {num_failed} of {counted(len(plan.jobs), 'image')} failed:")
             for outcome in report.failed:
@@ -159,14 +158,22 @@ class Reporter:
             say(json.dumps(facts, default=str, allow_nan=False), file=sys.stdout)
 
 
-def _print_table(report: "Report", plan: "Plan", counts: str, rate: float) -> None:
+def _time_taken(report: "Report") -> str:
+    """The time, and the rate of a run that had something to do."""
+    time = f"{report.elapsed_s:.1f} s"
+    if not report.num_done or not report.elapsed_s:
+        return time
+    return f"{time}, {report.num_done / report.elapsed_s:.2f} images/s"
+
+
+def _print_table(report: "Report", plan: "Plan", counts: str) -> None:
     """Close a run on a terminal: what was done, how fast, where it is, how to look at it."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_row("images", counts)
-    table.add_row("time", f"{report.elapsed_s:.1f} s, {rate:.2f} images/s")
+    table.add_row("time", _time_taken(report))
     if plan.folder is not None:
         table.add_row("results", Text(printable(plan.folder), overflow="fold"))
         if not is_address(str(plan.folder)):

@@ -106,9 +106,26 @@ def test_edges_are_refined_without_a_seam():
     )[:, 128:256]
 
     def refine(turned):
-        seen = Prediction(np.empty(0), np.roll(rgb, turned, 1), network_hw=(64, 128), extent=WHOLE)
+        ends = (float(values.min()), float(values.max()))
+        photo = np.roll(rgb, turned, 1)
+        seen = Prediction(values, photo, network_hw=(64, 128), limits=ends, extent=WHOLE)
         found = refined(np.roll(soft, turned, 1), seen, kind="inverse_depth")
         return np.roll(found, -turned, 1)
 
     # What lies at the border is as well refined as it is in the middle.
     assert np.abs(refine(0) - refine(64)).max() < 0.02 * np.ptp(values)
+
+
+def test_what_a_resize_overshot_has_no_say_in_refined_depth():
+    # A thing at 1 m before a wall at 40: the ringing of its edge comes near the camera, and behind.
+    coarse = np.full((24, 32), 40.0, np.float32)
+    coarse[6:18, 10:22] = 1.0
+    exact = coarse.repeat(6, 0).repeat(6, 1)
+    rgb = np.where(exact > 2, np.uint8(40), np.uint8(200))[..., None].repeat(3, -1)
+    soft = Image.fromarray(coarse).resize((192, 144), Image.Resampling.BICUBIC)
+    values = np.asarray(soft, np.float32)
+    assert values.min() < 0
+    seen = Prediction(values, rgb, network_hw=(24, 32), limits=(1.0, 40.0))
+    found = refined(values, seen, kind="depth_m")
+    assert found.min() >= 1
+    assert found.max() <= 40

@@ -1,14 +1,18 @@
 """Somebody else's detections: boxes in COCO's JSON or YOLO's text, by photograph."""
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
 from dptcli.errors import ImageError, UsageError
 from dptcli.inputs.decode import printable
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,19 @@ class Boxes:
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     texts: Path | None = None
     classes: tuple[str, ...] = ()
+    _told: list[PurePath] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def of(self, photo: PurePath, source_hw: tuple[int, int]) -> list[Box]:
         """Return the boxes of a photograph, by its path in the run; none is an empty list.
 
-        source_hw: of the upright photograph. Raises ImageError for boxes of another size, and for
-        a text that is no YOLO.
+        source_hw: of the upright photograph. Raises ImageError for boxes of another size, for a
+        photograph that may be one of several, and for a text that is no YOLO.
         """
         if self.texts is not None:
             return self._from_text(photo)
-        key = next((key for key in _names(photo) if key in self.listed), None)
+        key = self._key_of(photo)
         if key is None:
+            self._tell_unlisted(photo)
             return []
         height, width = self.sizes.get(key, source_hw)
         if abs(width * source_hw[0] - height * source_hw[1]) > 0.02 * width * source_hw[0]:
@@ -58,6 +64,42 @@ class Boxes:
             Box(name, x / width, y / height, (x + w) / width, (y + h) / height, score)
             for name, x, y, w, h, score in self.listed[key]
         ]
+
+    def _key_of(self, photo: PurePath) -> str | None:
+        """What a COCO file calls a photograph; None where it does not know it."""
+        for key in _names(photo):
+            if key in self.listed:
+                return key
+        # Its names may begin above the run's folder: images/a.jpg.
+        ending = f"/{photo.as_posix()}"
+        longer = [key for key in self._by_name.get(photo.name, ()) if key.endswith(ending)]
+        if len(longer) > 1:
+            raise ImageError(
+                f"{printable(self.origin)} has boxes of {longer[0]!r} and of {longer[1]!r}, and "
+                f"this {photo.as_posix()!r} may be either; name the folder where its names begin "
+                "with --root"
+            )
+        return longer[0] if longer else None
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        """{last part of a listed name: the names}, of those that have folders before it."""
+        found: dict[str, list[str]] = {}
+        for key in self.listed:
+            found.setdefault(key.rpartition("/")[2], []).append(key)
+        return found
+
+    def _tell_unlisted(self, photo: PurePath) -> None:
+        """Say once that a file does not know a photograph: its names may be others altogether."""
+        if self.listed and not self._told:
+            self._told.append(photo)
+            logger.warning(
+                "%s has no boxes of %s; its images are called %s and the like, and what it does "
+                "not name is said to show nothing",
+                printable(self.origin),
+                printable(photo.as_posix()),
+                printable(next(iter(self.listed))),
+            )
 
     def _from_text(self, photo: PurePath) -> list[Box]:
         assert self.texts is not None

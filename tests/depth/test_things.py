@@ -103,6 +103,34 @@ def test_results_without_images_are_found_by_the_number_in_the_name(tmp_path):
     assert (box.name, box.left, box.bottom) == ("1", 1 / 20, 6 / 10)
 
 
+def listing(folder, *names):
+    """COCO's JSON of one box in each of the images of these names, its class the number."""
+    content = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
+        "annotations": [
+            {"image_id": number, "category_id": number, "bbox": [0, 0, 5, 5]}
+            for number in range(len(names))
+        ],
+    }
+    (folder / "listing.json").write_text(json.dumps(content))
+    return read_boxes(str(folder / "listing.json"))
+
+
+def test_names_that_begin_above_the_runs_folder_are_found_by_their_ends(tmp_path):
+    boxes = listing(tmp_path, "data/images/b/1.jpg", "data/images/a/1.jpg", "data/images/2.jpg")
+    found = [boxes.of(PurePath(name), (10, 10)) for name in ("a/1.jpg", "b/1.jpg", "2.jpg")]
+    assert [[box.name for box in one] for one in found] == [["1"], ["0"], ["2"]]
+    with pytest.raises(ImageError, match=r"'data/images/a/1.jpg', and this '1.jpg' may be either"):
+        boxes.of(PurePath("1.jpg"), (10, 10))
+
+
+def test_a_file_with_other_names_is_told_of_once(tmp_path, caplog):
+    boxes = listing(tmp_path, "frame_1.jpg")
+    assert boxes.of(PurePath("1.jpg"), (10, 10)) == boxes.of(PurePath("2.jpg"), (10, 10)) == []
+    [line] = caplog.messages
+    assert "has no boxes of 1.jpg; its images are called frame_1.jpg" in line
+
+
 def test_boxes_of_the_photograph_before_it_was_turned_are_refused(tmp_path):
     with pytest.raises(ImageError, match="detect on the upright picture"):
         read_boxes(coco(tmp_path)).of(PurePath("a.png"), (320, 240))

@@ -323,7 +323,13 @@ def sizes_for(
     """
     if sizes is None:
         return [(own_hw[0], own_hw[1])] * count
-    sizes = sizes.tolist() if hasattr(sizes, "tolist") else list(sizes)
-    if len(sizes) != count:
-        raise ConfigError(f"{name} has {len(sizes)} sizes for {count} predictions; give one each")
-    return [(int(height), int(width)) for height, width in sizes]
+    try:
+        sizes = sizes.tolist() if hasattr(sizes, "tolist") else list(sizes)
+        pairs = [(int(height), int(width)) for height, width in sizes]
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{name} is {sizes!r}; give a list of one (height, width) for each prediction"
+        ) from None
+    if len(pairs) != count:
+        raise ConfigError(f"{name} has {len(pairs)} sizes for {count} predictions; give one each")
+    return pairs

@@ -345,3 +345,10 @@ def test_post_processing_refuses_other_outputs_and_other_counts(method, name):
     with pytest.raises(ConfigError, match="1 sizes for 2"):
         run(outputs(**{name: torch.zeros(shape)}), [(4, 4)])
     assert len(run({name: torch.zeros(shape)}, [(4, 4), (5, 5)])) == 2
+
+
+@pytest.mark.parametrize("sizes", [[5, 7], [(1, 2, 3), (4, 5, 6)], 5, [(1, None)] * 2], ids=str)
+def test_sizes_that_are_no_pairs_are_refused_by_name(sizes):
+    outputs = {"predicted_depth": torch.rand(2, 4, 4)}
+    with pytest.raises(ConfigError, match=r"target_sizes is .*one \(height, width\) for each"):
+        DPTImageProcessor().post_process_depth_estimation(outputs, sizes)

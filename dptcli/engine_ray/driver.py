@@ -7,6 +7,7 @@ import pickle
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -104,8 +105,18 @@ def connected(address: str | None = None) -> Iterator[None]:
     """Join a cluster, or start one on this machine, until the block ends.
 
     address: "auto", HOST:PORT or ray://…; None is what RAY_ADDRESS says, else this machine alone.
-    Leaving, for whatever reason, ends all that this run has under way there. Raises UsageError.
+    Leaving, for whatever reason, ends all that this run has under way there. Meanwhile sys.stdout
+    is standard error: Ray prints there that a worker was lost, between a run's lines of JSON.
+    Raises UsageError.
     """
+    # Without a word Ray would join whatever cluster was last started here, by anybody.
+    wanted = address or os.environ.get("RAY_ADDRESS") or "local"
+    with contextlib.redirect_stdout(sys.stderr), _joined(wanted):
+        yield
+
+
+@contextlib.contextmanager
+def _joined(address: str) -> Iterator[None]:
     # From 1.81 on gRPC may end a process that is being started before its exec (grpc issue 43055).
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
@@ -116,26 +127,30 @@ def connected(address: str | None = None) -> Iterator[None]:
     level = logging.ERROR if quiet else logging.INFO
     on_term = signal.getsignal(signal.SIGTERM)
     try:
-        _knock(address)
-        _join(
-            address=address,
-            log_to_driver=False,  # to standard output; what workers say comes with their results
-            logging_level=level,
-            configure_logging=not quiet,
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-        # A first line that ends so is a title, and below it the traceback of Ray's own server.
-        reason = f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") else lines[0]
-        raise UsageError(
-            f"cannot join the Ray cluster {address or 'of RAY_ADDRESS'!r}: {reason}"
-        ) from None
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_term)  # Ray puts its own in its place
-    try:
+        try:
+            _knock(address)
+            _join(
+                address=address,
+                log_to_driver=False,  # what workers say comes with their results
+                logging_level=level,
+                configure_logging=not quiet,
+            )
+        except Exception as error:  # a node that does not start in time raises Exception itself
+            raise UsageError(_why_not_joined(address, error)) from None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_term)  # Ray puts its own in its place
         yield
     finally:
         ray.shutdown()
+
+
+def _why_not_joined(address: str, error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    # A first line that ends so is a title, and below it the traceback of Ray's own server.
+    reason = f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") else lines[0]
+    alone = address == "local"
+    what = "start Ray on this machine" if alone else f"join the Ray cluster {address!r}"
+    return f"cannot {what}: {reason}"
 
 
 def _join(**settings: Any) -> None:
@@ -157,9 +172,9 @@ def _join(**settings: Any) -> None:
             time.sleep(1)
 
 
-def _knock(address: str | None) -> None:
+def _knock(address: str) -> None:
     """Raise OSError where nobody answers: Ray itself would try for a minute."""
-    found = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})", address or "")
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})", address)
     if found is not None:
         socket.create_connection((found[1], int(found[2])), timeout=10).close()
 

@@ -1,6 +1,7 @@
 """What is asked of a cluster: refused before anything starts, or shared out. None is started;
 and what killed workers leave."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from process import WAIT_S, environment
 
 from dptcli.cli.predicting.engine import ClusterEngine, LocalEngine, read_engine
 from dptcli.cli.predicting.record import Kept
+from dptcli.cli.predicting.reporter import Reporter
 from dptcli.engine_ray.driver import connected, share_out
 from dptcli.errors import UsageError
 from dptcli.inputs.find import ImageSource
+from dptcli.inputs.search import LeftOut
 from dptcli.records.leftovers import remove_unfinished
 from dptcli.results.files import RUN_TOKEN
 from dptcli.results.plan import Job, Plan
@@ -152,3 +155,44 @@ def test_joining_is_tried_again_where_the_cluster_could_not_start_a_server(monke
     ):
         raise AssertionError
     assert len(tried) == 4
+
+
+@pytest.mark.parametrize(
+    ("address", "around", "asked", "words"),
+    [
+        (None, "", "local", "cannot start Ray on this machine: The current node timed out"),
+        (None, "head:1", "head:1", "cannot join the Ray cluster 'head:1': The current node timed"),
+        ("auto", "", "auto", "cannot join the Ray cluster 'auto': The current node timed out"),
+    ],
+)
+def test_a_cluster_that_does_not_start_is_said_in_a_line_and_taken_down(
+    monkeypatch, address, around, asked, words
+):
+    ray = pytest.importorskip("ray")
+    ended = []
+
+    def init(**settings):
+        assert settings["address"] == asked
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 (Ray's own)
+
+    monkeypatch.setenv("RAY_ADDRESS", around)
+    monkeypatch.setattr("dptcli.engine_ray.driver._knock", lambda _address: None)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
+    with pytest.raises(UsageError, match=words), connected(address):
+        raise AssertionError
+    assert ended
+
+
+def test_what_ray_prints_does_not_come_between_lines_of_json(monkeypatch, capsys):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "init", lambda **_settings: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    reporter = Reporter(quiet=True, as_json=True)
+    with connected():
+        print("(raylet) A worker died")
+        left_out = LeftOut(pictures=[("photo.svg", "of another kind")])
+        reporter.left_out(left_out)
+    told, said = capsys.readouterr()
+    assert json.loads(told)["status"] == "left_out"
+    assert said.startswith("(raylet) A worker died")

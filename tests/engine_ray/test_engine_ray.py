@@ -165,12 +165,14 @@ def test_a_run_is_complete_though_workers_and_a_machine_are_lost(cluster, models
     photographs(tmp_path / "in", 300)
     words = [tmp_path / "in", "-m", models["depth"], "-q"]
     assert run("depth", *words, "-o", tmp_path / "local").returncode == 0
-    process = subprocess.Popen(
-        command("depth", *words[:-1], "-o", tmp_path / "out", cluster=cluster),
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(**ray_cluster.SETTINGS),
-    )
+    with (tmp_path / "told").open("w") as stdout:
+        process = subprocess.Popen(
+            command("depth", *words[:-1], "--json", "-o", tmp_path / "out", cluster=cluster),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(**ray_cluster.SETTINGS),
+        )
     killed = []
     try:
         said = ""
@@ -189,6 +191,7 @@ def test_a_run_is_complete_though_workers_and_a_machine_are_lost(cluster, models
         process.stderr.close()
         cluster.tell("add")
     assert killed
+    assert len(told((tmp_path / "told").read_text())) == 300  # and nothing of Ray's between them
     assert "300 done" in said
     assert len(re.findall(r"^\[\d+/300\] \S+ -> ", said, re.MULTILINE)) == 300
     assert not differences(tree(tmp_path / "local"), tree(tmp_path / "out"))

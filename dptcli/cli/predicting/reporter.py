@@ -34,6 +34,7 @@ class Reporter:
         self._account = account
         self._quiet = quiet
         self._as_json = as_json
+        self._results = sys.stdout  # what a cluster's library prints there later is led elsewhere
         self._live = not quiet and sys.stderr.isatty()
         self._progress: Progress | None = None
         self._num_done = 0
@@ -155,7 +156,7 @@ class Reporter:
 
     def _json_line(self, facts: Mapping[str, Any]) -> None:
         if self._as_json:
-            say(json.dumps(facts, default=str, allow_nan=False), file=sys.stdout)
+            say(json.dumps(facts, default=str, allow_nan=False), file=self._results)
 
 
 def _time_taken(report: "Report") -> str:

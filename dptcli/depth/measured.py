@@ -10,6 +10,7 @@ from dptcli.evaluation.maps import read_map
 from dptcli.inputs.decode import printable
 
 FARTHEST_M = 1000.0
+_OTHERS = ("inverse_depth", "disparity", "labels", "height_m", "confidence", "normals")
 _TOO_NEAR_M = 0.03  # half of an integer map nearer than this: its levels are not what was said
 _TOO_NEAR_FOR_BYTES_M = 0.5
 
@@ -21,8 +22,11 @@ def read_metres(path: Path, *, levels_per_metre: float) -> NDArray[np.float64]:
     where half of its pixels would lie nearer or farther than anything is measured.
     """
     stored = read_map(path)
-    if stored.facts.get("kind") in ("inverse_depth", "disparity", "labels"):
-        raise ImageError(f"{printable(path)} holds {stored.facts['kind']}, not depth in metres")
+    kind = stored.facts.get("kind")
+    # Somebody else's archive may call metres "depth"; in a file of ours it has no scale.
+    if kind in _OTHERS or (kind == "depth" and "dpt" in stored.facts):
+        what = "depth without a scale" if kind == "depth" else kind
+        raise ImageError(f"{printable(path)} holds {what}, not depth in metres")
     if stored.has_colours:
         raise ImageError(f"{printable(path)} is a coloured picture, not depth in metres")
     metres = stored.decoded()

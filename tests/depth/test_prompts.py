@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dptcli.depth.depthmap import DepthMap
+from dptcli.depth.measured import read_metres
 from dptcli.depth.prompts import Prompts
+from dptcli.depth.rawfiles import write_confidence, write_png16, write_tiff
 from dptcli.errors import ImageError, UsageError
 from dptcli.inputs.find import ImageSource, find_images
 
@@ -107,3 +110,24 @@ def test_what_is_no_depth_in_metres_is_refused_by_name(
 def test_a_place_that_holds_no_map_is_refused(where: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Prompts(where)
+
+
+def test_our_own_maps_that_are_no_metres_are_refused(tmp_path: Path) -> None:
+    values = np.linspace(1, 4, 12, dtype=np.float32).reshape(3, 4)
+    sure = values / 4
+    for kind, writer, said in (
+        ("depth", write_png16, "holds depth without a scale, not depth in metres"),
+        ("depth", write_tiff, "holds depth without a scale"),
+        ("height_m", write_tiff, "holds height_m"),
+        ("depth_m", write_confidence, "holds confidence"),
+    ):
+        facts = {"dpt": "1", "kind": kind}
+        depth = DepthMap(values, kind, (1.0, 4.0), confidence=sure, facts=facts)
+        path = tmp_path / ("map.tiff" if writer is write_tiff else "map.png")
+        with path.open("wb") as stream:
+            writer(stream, depth)
+        with pytest.raises(ImageError, match=said):
+            read_metres(path, levels_per_metre=1000)
+    # Somebody else's archive of metres may call them that.
+    np.savez(tmp_path / "theirs.npz", depth=values)
+    np.testing.assert_array_equal(read_metres(tmp_path / "theirs.npz", levels_per_metre=1), values)

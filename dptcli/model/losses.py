@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dptcli.errors import ShapeError
+from dptcli.errors import ConfigError, ShapeError
 from dptcli.kinds import Kind
 
 
@@ -89,6 +89,7 @@ def segmentation_loss(
     """Cross entropy on logits resized to the labels, plus the weighted auxiliary one.
 
     logits: (B, num_labels, h, w); labels: class ids (B, H, W), `ignore_index` does not count.
+    Raises ShapeError, and ConfigError for ids that are no classes.
     """
     if labels.dim() != 3 or len(labels) != len(logits):
         raise ShapeError(
@@ -102,4 +103,11 @@ def segmentation_loss(
 
 def _cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
     resized = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(resized, labels.long(), ignore_index=ignore_index)
+    try:
+        return F.cross_entropy(resized, labels.long(), ignore_index=ignore_index)
+    except IndexError as error:  # as a CPU tells it; a GPU stops
+        raise ConfigError(
+            f"labels: {int(labels.min())} to {int(labels.max())} must be class ids from 0 to "
+            f"{logits.shape[1] - 1}, or {ignore_index} where there is none "
+            "(semantic_loss_ignore_index)"
+        ) from error

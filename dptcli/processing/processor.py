@@ -140,7 +140,10 @@ class DPTImageProcessor(Steps, Settings):
                 raise ImageError(f"prepare takes pictures of mode RGB; got {rgb.mode}")
             return self._prepare_picture(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-            raise ImageError(f"prepare takes uint8 (H, W, 3); got {rgb.dtype} {rgb.shape}")
+            raise ImageError(
+                f"an image of {rgb.dtype} and shape {rgb.shape} must be RGB, uint8 (height, width, "
+                "3); give its file, or bring it there"
+            )
         image = pixels.to_hwc(rgb, layout="channels_last", config=self.config)
         return self._prepare(image, self.config)
 

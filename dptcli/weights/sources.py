@@ -59,7 +59,14 @@ def with_revision(source: str | Path, access: Access) -> str:
 
 
 def _is_path(source: str | Path) -> bool:
-    """Whether a source can only be a path: what is there, and what cannot be a name."""
+    """Whether a source can only be a path: what is there, and what cannot be a name.
+
+    Raises ModelError for a word that is neither, with the nearest name.
+    """
     if isinstance(source, Path) or Path(source).exists():
         return True
-    return not entries_for(source) and parse_name(source) is None
+    if entries_for(source) or parse_name(source) is not None:
+        return False
+    if source == Path(source).name:  # no folders in it
+        hub_name(source)
+    return True

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dptcli.errors import ShapeError
+from dptcli.errors import ConfigError, ShapeError
 from dptcli.kinds import Kind
 from dptcli.model.losses import (
     depth_loss,
@@ -91,4 +91,14 @@ def test_wrong_label_shapes_are_refused() -> None:
             torch.ones(1, 1, 4, 4),
             ignore_index=255,
             auxiliary_weight=0.4,
+        )
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_labels_that_are_no_classes_are_refused_by_their_range(label: int) -> None:
+    labels = torch.full((1, 4, 4), 255)
+    labels[0, 0, :2] = torch.tensor([min(label, 0), max(label, 0)])
+    with pytest.raises(ConfigError, match=r"must be class ids from 0 to 2, or 255"):
+        segmentation_loss(
+            torch.ones(1, 3, 4, 4), None, labels, ignore_index=255, auxiliary_weight=0.4
         )

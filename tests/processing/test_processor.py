@@ -115,7 +115,7 @@ def test_what_is_no_image_is_refused(kind):
     ids=["float", "two channels", "batch", "grey"],
 )
 def test_prepare_takes_rgb_bytes_alone(array):
-    with pytest.raises(ImageError, match="prepare takes uint8"):
+    with pytest.raises(ImageError, match=r"must be RGB, uint8 \(height, width, 3\)"):
         DPTImageProcessor().prepare(array)
 
 

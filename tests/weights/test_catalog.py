@@ -10,7 +10,8 @@ from hub_server import Repository, serve
 from process import run_dpt
 from tiny import save_tiny
 
-from dptcli.errors import ModelError
+from dptcli import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
+from dptcli.errors import MissingModelError, ModelError
 from dptcli.model.families import families
 from dptcli.weights.catalog import CATALOG, entries_for, find_model
 from dptcli.weights.load import load_model
@@ -311,3 +312,12 @@ def test_what_cannot_be_done_is_said_in_one_line(run, words: list[str], said: st
     message = run(*words, code=2).stderr
     assert said in message
     assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "read", [DPTForDepthEstimation, DPTConfig, DPTImageProcessor], ids=lambda read: read.__name__
+)
+def test_from_pretrained_answers_a_slip_with_the_nearest_name(read, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingModelError, match="unknown model 'dpt-larg'; did you mean 'dpt-la"):
+        read.from_pretrained("dpt-larg")

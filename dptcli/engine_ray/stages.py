@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import pickle
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dptcli.errors import ModelError, UsageError
+from dptcli.errors import DptError, ModelError, UsageError
 from dptcli.inputs.content import InputFacts
 from dptcli.inputs.find import ImageSource, decode_picture
 from dptcli.pipeline import Pipeline, Save
@@ -185,10 +186,18 @@ class _Network:
     def __init__(self, opener: Callable[[], Pipeline], place: Place, num_threads: int) -> None:
         place.settle_in()
         torch.set_num_threads(min(num_threads, own_threads(place.threads)))
-        self._pipeline = opener()
+        self._fatal: str | None = None
+        try:
+            self._pipeline = opener()
+        except DptError as error:  # of this machine alone: of a lost actor Ray tells no reason
+            self._fatal = f"{error} (on {socket.gethostname()})"
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         parcels: list[Parcel] = [pickle.loads(data) for data in batch["parcel"]]
+        if self._fatal is not None:
+            for parcel in parcels:
+                parcel.fatal = self._fatal
+            return _packed(parcels)
         owner = {id(parcel.item.job): parcel for parcel in parcels if parcel.item is not None}
         for parcel in parcels:
             if isinstance(parcel.item, Item):
@@ -205,7 +214,11 @@ class _Network:
                 break
             for result in results:
                 owner[id(result.job)].item = _lightened(result)
-        return {"parcel": [parcel.packed()["parcel"] for parcel in parcels]}
+        return _packed(parcels)
+
+
+def _packed(parcels: list[Parcel]) -> dict[str, list[bytes]]:
+    return {"parcel": [parcel.packed()["parcel"] for parcel in parcels]}
 
 
 def _lightened(result: Item | Outcome) -> Item | Outcome:

@@ -327,12 +327,13 @@ def _is_there(source: str) -> bool:
 
 def _lines(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of all runs that are whole."""
-    for path in sorted((folder / FOLDER_NAME).glob("*.jsonl")):
-        try:
-            with path.open("rb") as stream:
+    seen: set[Path] = set()
+    # Another run may merge what is still to be read into a file that was not there before.
+    while paths := set((folder / FOLDER_NAME).glob("*.jsonl")) - seen:
+        for path in sorted(paths):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
                 yield from parsed(stream)
-        except FileNotFoundError:  # another run has just merged it
-            continue
+        seen |= paths
 
 
 def parsed(stream: Iterator[bytes]) -> Iterator[dict[str, Any]]:

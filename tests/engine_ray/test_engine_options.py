@@ -2,7 +2,9 @@
 and what killed workers leave."""
 
 import json
+import pickle
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +16,9 @@ from process import WAIT_S, environment
 from dptcli.cli.predicting.engine import ClusterEngine, LocalEngine, read_engine
 from dptcli.cli.predicting.record import Kept
 from dptcli.cli.predicting.reporter import Reporter
+from dptcli.engine_ray import stages
 from dptcli.engine_ray.driver import connected, share_out
-from dptcli.errors import UsageError
+from dptcli.errors import ModelError, UsageError
 from dptcli.inputs.find import ImageSource
 from dptcli.inputs.search import LeftOut
 from dptcli.records.leftovers import remove_unfinished
@@ -196,3 +199,15 @@ def test_what_ray_prints_does_not_come_between_lines_of_json(monkeypatch, capsys
     told, said = capsys.readouterr()
     assert json.loads(told)["status"] == "left_out"
     assert said.startswith("(raylet) A worker died")
+
+
+def test_a_machine_that_cannot_load_the_model_ends_the_run_and_says_why(monkeypatch):
+    monkeypatch.setattr("torch.set_num_threads", lambda _number: None)
+
+    def opener():
+        raise ModelError("no such model: '/here/alone'")
+
+    network = stages._Network(opener, stages.Place(), 1)
+    answered = network({"parcel": [stages.Parcel(0).packed()["parcel"]]})["parcel"]
+    [parcel] = map(pickle.loads, answered)
+    assert parcel.fatal == f"no such model: '/here/alone' (on {socket.gethostname()})"

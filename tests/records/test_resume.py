@@ -20,7 +20,7 @@ from tiny import save_tiny
 
 from dptcli.cli import main
 from dptcli.cli.predicting.work import work_hash
-from dptcli.records import resume
+from dptcli.records import ledger, resume
 from dptcli.records.ledger import FOLDER_NAME, read_records
 from dptcli.results.files import atomic_path
 
@@ -293,6 +293,25 @@ def test_records_of_many_runs_become_one_without_loss(run):
     assert len(list(folder.iterdir())) == 2  # the joined one and this run's
     assert run() == SKIPPED
     assert len(read_records(Path("out"))["a.png"]) == 2
+
+
+def test_records_that_another_run_joins_while_they_are_read_are_not_lost(tmp_path, monkeypatch):
+    """Runs side by side tidy up when they begin: what was to be read next is gone by then."""
+    folder = tmp_path / FOLDER_NAME
+    folder.mkdir()
+    facts = {"size": 1, "mtime_ns": 1, "hash": "", "task": "depth", "work": "", "source": "a.jpg"}
+    for name in "bc":
+        line = {"file": f"{name}.png", **facts, "input": [1, 1, 1, ""]}
+        (folder / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+    read = ledger.parsed
+
+    def joined_meanwhile(stream):
+        if (folder / "c.jsonl").exists():
+            (folder / "c.jsonl").rename(folder / "a.jsonl")
+        return read(stream)
+
+    monkeypatch.setattr(ledger, "parsed", joined_meanwhile)
+    assert read_records(tmp_path).keys() == {"b.png", "c.png"}
 
 
 def test_a_record_that_cannot_be_kept_costs_a_warning_and_no_result(run, capsys):

@@ -1,6 +1,7 @@
 """Fine-tune a model on a set of pairs: from a name to a folder in the hub's layout."""
 
 import csv
+import hashlib
 import io
 import json
 import logging
@@ -23,6 +24,7 @@ from dptcli.results.files import atomic_write, write_text
 from dptcli.training.batches import TrainOptions
 from dptcli.training.data import Example, Normalization, read_examples, split
 from dptcli.training.loop import CHECKPOINT_NAME, History, Progress, train
+from dptcli.weights.fingerprint import model_hash
 from dptcli.weights.load import LoadedModel, load_model
 
 logger = logging.getLogger(__name__)
@@ -106,7 +108,13 @@ def fine_tune(
     before = scores.now()
     assert isinstance(loaded.model, DensePredictor)
     history = train(
-        loaded.model, examples, folder, options=options, held_out=held_out, report=report
+        loaded.model,
+        examples,
+        folder,
+        options=options,
+        held_out=held_out,
+        report=report,
+        about=_about(loaded, examples, held_out, classes),
     )
     fit = Fit(folder=folder, history=history, before=before, after=scores.now())
     loaded.model.save_pretrained(folder)
@@ -114,6 +122,23 @@ def fine_tune(
     _write_record(fit, {"pairs": str(pairs), "from": model, "task": task}, options)
     (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
     return fit
+
+
+def _about(
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    classes: Sequence[str],
+) -> dict[str, str]:
+    """What must be the same beside the options where a run goes on, by name; pairs as a hash."""
+    parts = {"set of pairs (or scale, or ignored id)": examples, "held-out pairs": held_out}
+    kind = loaded.kind if loaded.task == "depth" else ""
+    hashes = {name: hashlib.blake2b(repr(part).encode()) for name, part in parts.items()}
+    return {
+        "model to begin with": f"{model_hash(loaded.folder)} {kind}",
+        "classes.txt": "\n".join(classes),
+        **{name: found.hexdigest() for name, found in hashes.items()},
+    }
 
 
 def _tell_assumed(examples: Sequence[Example]) -> None:

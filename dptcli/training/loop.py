@@ -7,7 +7,7 @@ that is killed at any moment and started again ends with the same weights.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -203,9 +203,16 @@ def validation_loss(model: Learner, source: Source, teacher: Teacher | None = No
 class _Run:
     """Everything that a checkpoint holds: optimizers, averaged weights, the best ones, history."""
 
-    def __init__(self, model: Learner, options: TrainOptions, teacher: Teacher | None) -> None:
+    def __init__(
+        self,
+        model: Learner,
+        options: TrainOptions,
+        teacher: Teacher | None,
+        about: Mapping[str, str],
+    ) -> None:
         self.model = model
         self.options = options
+        self.about = dict(about)
         self.teacher = teacher
         self.optimizers = make_optimizers(model, options)
         # float16 has too few exponents for small gradients; a no-op for the other types.
@@ -239,6 +246,7 @@ class _Run:
         """Write a checkpoint, whole or not at all."""
         state = {
             "options": asdict(self.options),
+            "about": self.about,
             "step": self.step,
             "losses": self.losses,
             "validations": self.validations,
@@ -256,12 +264,13 @@ class _Run:
         if not path.is_file():
             return
         state = torch.load(path, map_location=self.model.device, weights_only=True)
-        wanted = asdict(self.options)
-        if state["options"] != wanted:
-            changed = [name for name in wanted if state["options"].get(name) != wanted[name]]
+        wanted = asdict(self.options) | self.about
+        before = state["options"] | state.get("about", {})
+        if before != wanted:
+            changed = [name for name in before | wanted if before.get(name) != wanted.get(name)]
             raise UsageError(
-                f"{path} is of a run with other options ({', '.join(changed)}); "
-                "use the same, or another folder"
+                f"{path} is of a run that was begun with another {', another '.join(changed)}; go "
+                "on with the same, remove that file, or name another folder"
             )
         self.model.load_state_dict(state["weights"], strict=False)
         self.average.values = dict(state["average"])
@@ -292,11 +301,13 @@ def train(
     workers: int = 0,
     teacher: Teacher | None = None,
     report: Callable[[Progress], None] | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> History:
     """Train `model` in place; it ends with its averaged weights, the best validated ones.
 
-    `folder` holds the checkpoint, from which a run with the same options goes on. Raises
-    UsageError where there is nothing to learn from, or the checkpoint is of other options. A
+    `folder` holds the checkpoint, from which a run with the same options goes on. about: what else
+    must be the same then, by name: the checkpoint holds neither a frozen backbone nor the examples.
+    Raises UsageError where there is nothing to learn from, or the checkpoint is of another run. A
     `cache` of another run on the same examples, frozen backbone, seed and shapes saves its work.
     workers: processes that prepare batches ahead, see `feed`. teacher: a model on the same frozen
     backbone, whose groups of classes a segmentation model keeps, see `parting_loss`.
@@ -305,7 +316,7 @@ def train(
         raise UsageError("nothing to train on: the set of pairs is empty")
     if teacher is not None and not options.is_frozen:
         raise UsageError("backbone_rate: a teacher of groups needs the backbone that it learnt on")
-    run = _Run(model, options, teacher)
+    run = _Run(model, options, teacher, about or {})
     run.resume(folder / CHECKPOINT_NAME)
     source = Source(model, examples, options, cache=cache or FeatureCache())
     check = Source(model, held_out, options, augment=False)

@@ -115,6 +115,32 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, pairs: Path) -
         torch.testing.assert_close(cut.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
+def test_a_run_goes_on_with_its_own_model_and_pairs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint has neither the frozen backbone nor the pairs: others would fit in silently."""
+    (tmp_path / "set").mkdir()
+    write_pairs(tmp_path / "set", count=3)
+    (tmp_path / "set" / "pairs.csv").unlink()
+    for name, spread in (("start", 0.1), ("other", 0.2)):
+        save_tiny(tmp_path / name, task="depth", initializer_range=spread)
+    out = tmp_path / "out"
+    words = ["train", "depth", str(tmp_path / "set"), "-o", str(out), "--steps", "2", "-q", *QUICK]
+    start = ["-m", str(tmp_path / "start")]
+    monkeypatch.setattr("dptcli.training.fit.CHECKPOINT_NAME", "none")  # so that it stays
+    assert main([*words, *start]) == 0
+    (out / "config.json").unlink()
+    for changed, said in (
+        ([*start, "--scale", "256"], "another set of pairs"),
+        ([*start, "--hold-out", "2"], "another held-out pairs"),
+        (["-m", str(tmp_path / "other")], "another model to begin with"),
+    ):
+        capsys.readouterr()
+        assert main([*words, *changed]) == 2
+        assert said in capsys.readouterr().err
+    assert main([*words, *start]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -69,8 +69,8 @@ Classes = Annotated[
         metavar="NAMES",
         show_default=False,
         rich_help_panel=CLASSES,
-        help="Show these classes only, by name or id; the built-in model's by kind too (vehicle is "
-        "cars, trucks and bicycles), e.g. [cyan]--classes sky,person[/]",
+        help="Show these classes only, by name or the model's own id; the built-in model's by kind "
+        "too (vehicle is cars, trucks and bicycles), e.g. [cyan]--classes sky,person[/]",
     ),
 ]
 LabelOffset = Annotated[

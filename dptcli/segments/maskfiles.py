@@ -110,11 +110,16 @@ def write_class_mask(
     labels: NDArray[np.integer],
     label: int,
     *,
+    first_id: int = 0,
     facts: Mapping[str, object] | None = None,
 ) -> None:
-    """Write where one class is as an 8-bit grey PNG, 255 there and 0 elsewhere."""
+    """Write where one class is as an 8-bit grey PNG, 255 there and 0 elsewhere.
+
+    first_id: what the text calls class 0.
+    """
     mask = (labels == label).astype(np.uint8) * 255
-    save_png(stream, Image.fromarray(mask), {**(facts or {}), "kind": "class_mask", "id": label})
+    said = {"kind": "class_mask", "id": label + first_id}
+    save_png(stream, Image.fromarray(mask), {**(facts or {}), **said})
 
 
 def write_scores(
@@ -123,8 +128,11 @@ def write_scores(
     names: Mapping[int, str],
     *,
     kept: Sequence[int] | None = None,
+    first_id: int = 0,
 ) -> None:
     """Write class probabilities as NPZ: scores float16 (C, h, w), ids (C,), names (C,).
+
+    first_id: the id of class 0, as in masks.
 
     scores: float (num_labels, h, w) at the network's own size, of which the mask is the enlarged
     argmax: at the photograph's size 150 classes of 12 megapixels would take 3.6 GB.
@@ -133,7 +141,7 @@ def write_scores(
     np.savez_compressed(
         stream,
         scores=scores[ids].astype(np.float16),
-        ids=ids,
+        ids=ids + first_id,
         names=np.array([names[int(label)] for label in ids]),
     )
 

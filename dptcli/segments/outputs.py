@@ -79,8 +79,10 @@ class SegmentOutputs:
         }
         if scores is not None:
             found = scores
-            kept = self.style.kept
-            writers["scores"] = lambda stream: write_scores(stream, found, self.names, kept=kept)
+            kept, first_id = self.style.kept, self.style.first_id
+            writers["scores"] = lambda stream: write_scores(
+                stream, found, self.names, kept=kept, first_id=first_id
+            )
         if rgb is not None:
             photograph = rgb
             writers["overlay"] = lambda stream: write_overlay(
@@ -136,11 +138,11 @@ class SegmentOutputs:
         written = set()
         # The classes that were asked for, there or not; else those that are there.
         for label in np.unique(labels).tolist() if kept is None else kept:
-            name = file_name(label, self.names)
+            name = file_name(label, self.names, first_id=self.style.first_id)
             said = {**facts, "name": self.names.get(label, str(label))}
 
             def write(stream: BinaryIO, label: int = label, said: Any = said) -> None:
-                write_class_mask(stream, labels, label, facts=said)
+                write_class_mask(stream, labels, label, first_id=self.style.first_id, facts=said)
 
             write_whole(folder / f"{name}.png", write)
             written.add(f"{name}.png")
@@ -159,8 +161,11 @@ def _remove_earlier(folder: Path, written: set[str]) -> None:
                 path.unlink()
 
 
-def file_name(label: int, names: Mapping[int, str]) -> str:
-    """Return a class's name as a file name: letters and digits, the id where two would share it."""
+def file_name(label: int, names: Mapping[int, str], *, first_id: int = 0) -> str:
+    """Return a class's name as a file name: letters and digits, the id where two would share it.
+
+    first_id: the id of class 0, as in masks.
+    """
 
     def plain(name: str) -> str:
         first = re.split(r"[,;/]", name)[0]
@@ -168,4 +173,5 @@ def file_name(label: int, names: Mapping[int, str]) -> str:
 
     own = plain(names.get(label, ""))
     shared = sum(plain(name) == own for name in names.values()) > 1
-    return f"{own}-{label}" if own and shared else own or f"class-{label}"
+    number = label + first_id
+    return f"{own}-{number}" if own and shared else own or f"class-{number}"

@@ -213,12 +213,16 @@ def test_the_files_agree_with_each_other(everything):
     for value in np.unique(mask):
         with Image.open(out / "p0.classes" / f"{names[str(value)]}.png") as image:
             np.testing.assert_array_equal(np.asarray(image), 255 * (mask == value))
+            assert json.loads(image.text["dptcli"])["id"] == value
     content = json.loads((out / "p0.coco.json").read_text())
     areas = {one["category_id"]: one["area"] for one in content["annotations"]}
     assert areas == {int(value): int((mask == value).sum()) for value in np.unique(mask)}
     assert content["images"][0]["file_name"] == "p0.png"  # below the inputs' folder
     with np.load(out / "p0.scores.npz") as stored:
         assert stored["names"].tolist() == list(LABELS.values())
+        assert dict(zip(stored["ids"].tolist(), stored["names"].tolist(), strict=True)) == {
+            int(value): name for value, name in names.items()
+        }
         scores = stored["scores"].astype(np.float32)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores.sum(0), 1, atol=3e-3)  # float16 has 11 bits

@@ -115,7 +115,7 @@ def read_label_map(
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
         order, sides = _from_json(text) if text.lstrip()[:1] == "{" else _from_csv(text)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(
             f"cannot read the label map {name}: {reason}; it needs JSON "

@@ -116,6 +116,7 @@ def test_a_calibrated_model_is_not_exported_or_trained_as_if_it_were_raw(made, t
     [
         ("image,x,y,metres\nimages/00.png,5,5,-1\n", "line 2: x, y and metres"),
         ("image,x,y,metres\nimages/00.png,5,,1\n", "line 2: x, y and metres"),
+        ("image,x,y,metres\nimages/é.png,5,5,1\n", "save it as CSV in UTF-8"),
         ("image,x,y,metres\nnothing.png,5,5,1\n", "leaves no photograph"),
         ("image,x,y,metres\nimages/00.png,500,5,1\n", "leaves no photograph"),
         ("image,target,kind\nimages/00.png,a.png,disparity\n", "leaves no photograph"),
@@ -123,7 +124,7 @@ def test_a_calibrated_model_is_not_exported_or_trained_as_if_it_were_raw(made, t
 )
 def test_distances_that_are_none_are_refused(text, said, made, tmp_path, capsys):
     folder, _ = made
-    (folder / "bad.csv").write_text(text)
+    (folder / "bad.csv").write_text(text, encoding="latin-1")  # as spreadsheets may save it
     out = tmp_path / "metric"
     words = ["calibrate", str(folder / "model"), str(folder / "bad.csv"), "-o", str(out)]
     assert main(words) == 2

@@ -99,6 +99,7 @@ def test_star_holds_for_ids_of_label_sets_without_names(tmp_path):
         ({"target": {"*": None}, "prediction": {"*": None}}, "names no group"),
         ("side,label,group\nleft,sky,sky\n", "line 2 needs target, prediction or both"),
         ("side,label,group\ntarget,,sky\n", "line 2 needs target, prediction or both"),
+        (f"side,label,group\ntarget,{'x' * 200_000},sky\n", "cannot read the label map"),
     ],
 )
 def test_broken_map_is_refused(tmp_path, content, message):

@@ -13,7 +13,8 @@ from dptcli.errors import UsageError
 from dptcli.predict import predict_depth
 from dptcli.training import reproduce as module
 from dptcli.training.builtin_model import FOLDERS
-from dptcli.training.reproduce import BOTH, RECIPE, Recipe, Stage, reproduce
+from dptcli.training.recipe import BOTH, RECIPE, Recipe, Stage
+from dptcli.training.reproduce import reproduce
 from dptcli.weights.load import load_model
 
 OPTIONS = "--batch-size 2 --variants 1 --shapes 42x56 --warmup 1 --checkpoint-every 1 --levels 1 -1"

@@ -14,7 +14,7 @@ GRADIENT_WEIGHT = 1.0
 RELATIVE_WEIGHT = 0.75
 ORDER_WEIGHT = 0.2
 ANCHOR_WEIGHT = 0.2
-KEEP_WEIGHT = 2.0
+KEEP_WEIGHT = 4.0
 """What a teacher's groups of classes count beside telling classes apart in each."""
 NUM_ORDER_PAIRS = 4000
 ORDER_MARGIN = 0.1
@@ -85,7 +85,8 @@ def parting_loss(logits: Tensor, labels: Tensor, groups: Tensor, kept: Tensor) -
     the divergence of the groups from the teacher's at every pixel (distillation, Hinton et al.
     2015): few labels tell classes apart without moving the borders of the groups. A group counts
     by its likeliest class, which is the one that is shown: by their sum, a group of many classes
-    would lose to one of a single class that is half as likely.
+    would lose to one of a single class that is half as likely. A class counts by the root of its
+    pixels in the batch: by their number, chairs would be tables, of which there are more.
     """
     logits = F.interpolate(
         logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False
@@ -99,7 +100,9 @@ def parting_loss(logits: Tensor, labels: Tensor, groups: Tensor, kept: Tensor) -
     label = torch.where(known, labels, 0)[:, None]
     group = groups.int().argmax(dim=0)[label]
     within = (logits.gather(1, label) - group_scores(logits, groups).gather(1, group))[:, 0]
-    return KEEP_WEIGHT * divergence.mean() + _mean(-within.clamp(max=0), known)
+    num_pixels = torch.bincount(label[known[:, None]], minlength=logits.shape[1])
+    weights = known * num_pixels.clamp(min=1).rsqrt()[label[:, 0]]
+    return KEEP_WEIGHT * divergence.mean() + _mean(-within.clamp(max=0), weights)
 
 
 def group_scores(scores: Tensor, groups: Tensor) -> Tensor:
@@ -179,8 +182,8 @@ def anchor_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """The mean over the valid pixels of all images; 0 without any."""
-    return (values * valid).sum() / valid.sum().clamp(min=1)
+    """The mean over the valid pixels of all images, or by their weights; 0 without any."""
+    return (values * valid).sum() / valid.sum().clamp(min=1e-6)
 
 
 def _means(values: Tensor, valid: Tensor, *, dim: int | tuple[int, ...] = (1, 2)) -> Tensor:

@@ -180,6 +180,16 @@ def test_classes_are_told_apart_within_groups_and_the_teachers_groups_stay() -> 
     assert gradient.abs().max() < 1e-6
 
 
+def test_a_rare_class_counts_by_the_root_of_its_pixels() -> None:
+    groups = torch.ones(1, 2, dtype=torch.bool)
+    logits = torch.zeros(1, 2, 1, 10, requires_grad=True)
+    labels = torch.zeros(1, 1, 10, dtype=torch.long)
+    labels[..., 9] = 1  # nine pixels of one class, one of the other
+    parting_loss(logits, labels, groups, torch.zeros(1, 1, 1, 10)).backward()
+    pull = logits.grad[0, 0, 0]
+    assert float(pull[9] / -pull[:9].sum()) == pytest.approx(1 / 3)
+
+
 def test_groups_count_by_their_likeliest_class_and_pay_for_leaving_the_teachers() -> None:
     groups = torch.tensor([[1, 1, 0], [0, 0, 1]], dtype=torch.bool)
     kept = torch.tensor([0.75, 0.25]).log()[None, :, None, None]

@@ -220,6 +220,20 @@ def test_faults_that_stay_are_named_and_cost_no_other(server, bucket, model, cap
     assert set(names) == {"sub/b c.png", "failures.jsonl"}
 
 
+def test_shards_keep_each_others_lists_of_failures(server, bucket, model):
+    """A store's list cannot be joined: the part that ended last would replace it, or remove it."""
+    bad = {"in/a.png": b"no image", "in/b.png": b"no image"}  # of parts 3 and 1
+    fill(server, bucket, {**bad, "in/c.png": photo(3)})
+    words = [f"s3://{bucket}/in/", "-o", f"s3://{bucket}/out", "-q"]
+    assert [depth(model, *words, "--shard", f"{part}/3") for part in (1, 2, 3)] == [1, 0, 1]
+    there = results(server, bucket, "out/")
+    for part, name in ((1, "b.png"), (3, "a.png")):
+        [line] = there[f"shard-{part}-of-3/failures.jsonl"].splitlines()
+        assert json.loads(line)["input"] == f"s3://{bucket}/in/{name}"
+    lists = {f"shard-{part}-of-3/failures.jsonl" for part in (1, 3)}
+    assert there.keys() == {"c.png"} | lists
+
+
 def test_credentials_are_never_told(server, bucket, model, capsys, caplog):
     fill(server, bucket, PHOTOS)
     server.faults.append(Fault("GET", "a.png", status=403, times=99))

@@ -159,7 +159,10 @@ class Kept:
         num_failed = 0 if report is None else len(report.failed)
         if isinstance(folder, RemotePath) or (self._ledger is None and num_failed):
             if report is not None:
-                note_failures(folder, report)
+                # Without a record a list is one run's own: shards would replace each other's.
+                shard = self._request.shard
+                own = "" if shard is None else "shard-{}-of-{}".format(*shard)
+                note_failures(folder / own, report)
             return
         settled = [job.path for job in plan.skipped if job.path is not None]
         with _failing_softly(folder):

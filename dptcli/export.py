@@ -9,6 +9,7 @@ sizes and batches. Where it does not, the graph is made for one size.
 import json
 import logging
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -284,9 +285,18 @@ def _import_onnx() -> Any:
     return onnx
 
 
+def import_onnx_runtime() -> Any:
+    """Import ONNX Runtime, which tells its makers of its use (1.32 does) unless it is told not to.
+
+    What the caller's environment says of that counts. Raises ImportError.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return import_module("onnxruntime")  # it has no types
+
+
 def _import_runtime() -> Any:
     try:
-        return import_module("onnxruntime")  # it has no types
+        return import_onnx_runtime()
     except ImportError as error:
         raise ModelError(
             "export needs ONNX Runtime for its check; install it with pip install 'dptcli[onnx]'"

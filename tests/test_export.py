@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -270,3 +271,20 @@ def test_a_model_beyond_what_a_file_holds_is_refused_before_its_weights_are_read
     error = capsys.readouterr().err
     assert "GB of weights are more than the 2 GB that an ONNX file holds" in error
     assert error.count("\n") == 1
+
+
+def test_onnx_runtime_tells_nobody_of_its_use(tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime.py").write_text(
+        "import os\ntold = os.environ.get('ORT_DISABLE_TELEMETRY')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for given, expected in ((None, "1"), ("0", "0")):
+        monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", given or "")
+        if given is None:
+            monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+        assert exporting.import_onnx_runtime().told == expected
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    package = Path(exporting.__file__).parent
+    others = [path for path in package.rglob("*.py") if "import onnxruntime" in path.read_text()]
+    assert not others

@@ -25,6 +25,7 @@ from dptcli.depth.facts import model_facts
 from dptcli.depth.outputs import DepthOutputs
 from dptcli.depth.prompts import Prompts
 from dptcli.errors import ImageError, ModelError, UsageError
+from dptcli.export import import_onnx_runtime
 from dptcli.fast.optimize import unjoined_attentions
 from dptcli.inputs.find import find_images
 from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
@@ -256,7 +257,7 @@ class OnnxRuntime:
 
     def __init__(self, spec: Spec) -> None:
         try:
-            import onnxruntime
+            onnxruntime = import_onnx_runtime()
         except ImportError as error:
             raise UsageError("--against onnxruntime: pip install onnxruntime") from error
 

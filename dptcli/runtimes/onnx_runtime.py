@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dptcli.errors import ModelError, UsageError
-from dptcli.export import INPUT_NAME
+from dptcli.export import INPUT_NAME, import_onnx_runtime
 from dptcli.runtimes.graphs import Graph
 from dptcli.runtimes.network import Session
 
@@ -39,9 +39,7 @@ class ONNXRuntime:
     title = "ONNX Runtime"
 
     def __init__(self, version: str, *, device: str, dtype: str, tensorrt: bool = False) -> None:
-        import onnxruntime
-
-        self._runtime: Any = onnxruntime
+        self._runtime = onnxruntime = import_onnx_runtime()
         kind, _, index = device.partition(":")
         here = onnxruntime.get_available_providers()
         if tensorrt:

@@ -37,9 +37,9 @@ def store_for(model: Path, task: str) -> Path:
         if (folder := _made(place / digest / task)) is not None:
             keep_last(place, folder.parent, most=MOST_MODELS)
             return folder
-    tried = " nor ".join(repr(str(place)) for place in places)
+    tried = " or ".join(repr(str(place)) for place in places)
     raise ModelError(
-        f"a runtime's files can be written neither into {tried}; set XDG_CACHE_HOME to a folder "
+        f"a runtime's files cannot be written into {tried}; set XDG_CACHE_HOME to a folder "
         "that can be written, or take --runtime torch"
     )
 

@@ -54,12 +54,15 @@ _RATES = "--learning-rate 1.5e-4 --backbone-rate 1.5e-5"
 _BOTH_SETS = ("{photographs}/segment", *("{photographs}/depth",) * 5)
 # A third is labelled, a quarter measured, the rest rendered where a thousand frames are taken.
 _ALL_SETS = ("{photographs}/segment", *("{photographs}/depth",) * 2, "{frames}")
-# The classes of a kind are told apart by the few photographs that name them, on what the backbone
-# sees, which is computed once.
-_CLASSES = (
-    "--shapes 252x336 336x252 280x280 --hold-out 0 --optimizer muon --weight-decay 0.05 --go-on "
-    "--batch-size 8 --warmup 8 --average 0.97 --features {runs}/features-of-classes"
+# From here on the heads learn alone, on what the backbone sees, which is computed once.
+_ALONE = (
+    "--hold-out 0 --optimizer muon --weight-decay 0.05 --go-on --warmup 8 --average 0.97 "
+    "--features {runs}/features-of-both7"
 )
+_DEPTH_ALONE = f"{_ALONE} --variants 1 --levels -1"
+_DEPTH_SETS = (*("{photographs}/depth",) * 3, "{frames}")
+# The classes of a kind are told apart by the few photographs that name them.
+_CLASSES = f"{_ALONE} --shapes 252x336 336x252 280x280 --batch-size 8"
 _CLASS_SETS = (*("{photographs}/segment",) * 2, "{frames}")
 # With two and a half times as many frames, the photographs come twice.
 _MORE_SETS = (*("{photographs}/segment",) * 2, *("{photographs}/depth",) * 3, "{frames}")
@@ -170,6 +173,27 @@ RECIPE = Recipe(
             teach=". --sizes 308 420 --mirror",
         ),
         Stage(
+            "depth8",
+            "depth",
+            f"{_DEPTH_ALONE} --shapes 252x336 252x336 336x252 280x280 168x504 --batch-size 8 "
+            "--seed 51 --steps 220 --learning-rate 1e-3",
+            sets=_DEPTH_SETS,
+        ),
+        Stage(
+            "depth9",
+            "depth",
+            f"{_DEPTH_ALONE} --shapes 252x336 252x336 336x252 280x280 168x504 --batch-size 8 "
+            "--seed 52 --steps 200 --learning-rate 8e-4",
+            sets=_DEPTH_SETS,
+        ),
+        Stage(
+            "depth10",
+            "depth",
+            f"{_DEPTH_ALONE} --shapes 308x406 308x406 406x308 308x308 182x546 --batch-size 6 "
+            "--seed 53 --steps 150 --learning-rate 8e-4",
+            sets=_DEPTH_SETS,
+        ),
+        Stage(
             "classes1",
             "segment",
             f"{_CLASSES} --seed 41 --variants 2 --fit-classes 80 --steps 400 --learning-rate 1e-3 "
@@ -202,6 +226,13 @@ RECIPE = Recipe(
             "classes5",
             "segment",
             f"{_CLASSES} --seed 43 --variants 3 --steps 250 --learning-rate 5e-4 --levels 1 1 -1 "
+            "--keep-kinds {runs}/both7/builtin",
+            sets=_CLASS_SETS,
+        ),
+        Stage(
+            "classes6",
+            "segment",
+            f"{_CLASSES} --seed 43 --variants 3 --steps 160 --learning-rate 4e-4 --levels 1 1 -1 "
             "--keep-kinds {runs}/both7/builtin",
             sets=_CLASS_SETS,
         ),

@@ -99,11 +99,11 @@ def run_sequence(
         if strength and prediction.rgb is not None and shots.begins(prediction.rgb):
             steady.start_anew()
             prediction = replace(prediction, facts={**prediction.facts, SHOT_CHANGE: True})
-        values, own_limits = np.asarray(prediction.values, np.float32), prediction.limits
-        if strength and bool(np.isfinite(values).all()):
-            # First without what a resize overshot: the steadied frame's ends are not the network's.
-            values = steady.next(values.clip(*own_limits))
-            own_limits = float(values.min()), float(values.max())
+        raw, own_limits = np.asarray(prediction.values, np.float32), prediction.limits
+        values = steady.next(raw)
+        inside = (raw >= own_limits[0]) & (raw <= own_limits[1])  # not what a resize overshot
+        if values is not raw and inside.any():
+            own_limits = float(values[inside].min()), float(values[inside].max())
         if _key(job) not in todo:
             return {}
         if limits is None:

@@ -1,14 +1,17 @@
 """Runs that are killed, stopped and crossed, then resumed: every result whole and right."""
 
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from faults import WAIT_S, end, fault, moments, photographs, results, start, wait_for
+from process import run_dpt, warm_dpt
 from tiny import save_tiny
 
 NUM_PHOTOS = 50
@@ -158,3 +161,14 @@ def test_shards_at_once_one_of_them_killed_make_the_whole(place):
         assert code == 0, err
         assert results(out) == expected
         assert not list(Path(out).rglob("*.dpt-tmp"))
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="every run starts as installed here")
+@pytest.mark.parametrize("said", [b"", b"\0" * 7 + b"\2{"])
+def test_whoever_is_killed_while_it_asks_for_a_run_costs_the_others_nothing(said):
+    for _ in range(3):
+        asker = socket.socket(socket.AF_UNIX)
+        asker.connect(warm_dpt()[-1])
+        asker.sendall(said)
+        asker.close()
+    assert run_dpt("--version").returncode == 0

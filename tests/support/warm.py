@@ -80,7 +80,11 @@ def serve(address: str) -> None:
                 return
             if key.fileobj is listener:
                 client, _ = listener.accept()
-                pid = _fork(client, [listener, events])
+                try:
+                    pid = _fork(client, [listener, events])
+                except ConnectionError:  # whoever asked was killed before all was said
+                    client.close()
+                    continue
                 ended = os.pidfd_open(pid)
                 events.register(ended, selectors.EVENT_READ, (pid, ended, client))
                 events.register(client, selectors.EVENT_READ, (pid, ended, client))
@@ -89,8 +93,7 @@ def serve(address: str) -> None:
             if client.fileno() < 0:
                 continue  # its run has ended in this very round
             if key.fileobj is client:
-                numbers = client.recv(16) or bytes([signal.SIGKILL])  # whoever asked is gone
-                for number in numbers:
+                for number in (numbers := _signals(client)):
                     os.kill(pid, number)
                 if numbers == bytes([signal.SIGKILL]):
                     events.unregister(client)
@@ -106,13 +109,32 @@ def serve(address: str) -> None:
             client.close()
 
 
+def _signals(client: socket.socket) -> bytes:
+    """The signals that whoever asked passes on: the one that ends a run where it is gone."""
+    try:
+        numbers = client.recv(16)
+    except ConnectionError:
+        numbers = b""
+    return numbers or bytes([signal.SIGKILL])
+
+
 def _fork(client: socket.socket, inherited: list) -> int:
-    """Start one run; returns its process id. In the child it never returns."""
+    """Start one run; returns its process id. In the child it never returns.
+
+    ConnectionError: whoever asked is gone.
+    """
     head, rights, _, _ = client.recvmsg(LENGTH, socket.CMSG_SPACE(4 * 4))
+    if not rights:
+        raise ConnectionError("the other side is gone")
     handed = array.array("i")
     handed.frombytes(rights[0][2])
-    request = json.loads(_received(client, int.from_bytes(head, "big")))
-    pid = os.fork()
+    try:
+        request = json.loads(_received(client, int.from_bytes(head, "big")))
+        pid = os.fork()
+    except BaseException:
+        for number in handed:
+            os.close(number)
+        raise
     if pid:
         for number in handed:
             os.close(number)

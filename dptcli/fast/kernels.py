@@ -40,16 +40,14 @@ class Kernels:
 
     linear: "plain"; "packed", oneDNN's product; "conv1x1", its 1×1 convolution, the same product by
     another kernel; "mkl", MKL's; "int8", in 8 bits, not the same function (see `int8.py`).
-    fuse_gelu: GELU inside the product. conv: whether convolutions are packed. explicit_attention:
-    two batched products instead of the fused form. winograd: 3×3 convolutions by fewer
-    multiplications, see `winograd.py`. tensor_cores: fewer passes over a GPU's memory, see
-    `tensorcores.py`.
+    fuse_gelu: GELU inside the product. conv: whether convolutions are packed. winograd: 3×3
+    convolutions by fewer multiplications, see `winograd.py`. tensor_cores: fewer passes over a
+    GPU's memory, see `tensorcores.py`.
     """
 
     linear: Literal["plain", "packed", "conv1x1", "mkl", "int8"] = "plain"
     fuse_gelu: bool = False
     conv: bool = False
-    explicit_attention: bool = False
     winograd: bool = False
     tensor_cores: bool = False
 
@@ -61,8 +59,7 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
     if device.type != "cpu" or not _has_packed_operators():
         return Kernels()
     if dtype is torch.bfloat16 and packs_bfloat16():
-        # The fused attention is far below a batched product there (124 to 724 GFLOP/s).
-        return Kernels(linear="packed", fuse_gelu=True, conv=True, explicit_attention=True)
+        return Kernels(linear="packed", fuse_gelu=True, conv=True)
     if dtype is not torch.float32:
         return Kernels()
     if multiplies_by_mkl():
@@ -337,13 +334,3 @@ def share_memory(model: nn.Module) -> None:
 def _pair(value: tuple[int, ...]) -> tuple[int, int]:
     first, second = value
     return first, second
-
-
-def explicit_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, scale: float, bias: Tensor | None = None
-) -> Tensor:
-    """Attention as two batched products: (B, A, N, d) each -> (B, A, N, d). bias as in `attend`."""
-    scores = (query * scale) @ key.transpose(-2, -1)
-    if bias is not None:
-        scores = scores + bias
-    return F.softmax(scores, dim=-1) @ value

@@ -15,24 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dptcli.fast.kernels import (
-    MAX_SIZES,
-    JoinedLinear,
-    Kernels,
-    explicit_attention,
-    kernels_for,
-)
+from dptcli.fast.kernels import MAX_SIZES, JoinedLinear, Kernels, kernels_for
 from dptcli.fast.memory import clean_file_ranges, let_go
 from dptcli.fast.packing import pack
 from dptcli.fast.surgery import become, linear_of, replace_modules
 from dptcli.fast.tensorcores import use_tensor_cores
 from dptcli.fast.winograd import winograd
 from dptcli.model.backbones.beit import BeitLayer
-from dptcli.model.backbones.dinov3 import DINOv3ViTBackbone, RotaryAttention, Rotation
+from dptcli.model.backbones.dinov3 import DINOv3ViTBackbone
 from dptcli.model.backbones.hybrid import StandardizedConv, pad_same
 from dptcli.model.backbones.vit import Encoder, LayerScale, ScaledBlock, ViTEmbeddings
 from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation, DPTModel
-from dptcli.model.layers import FeatureMap, MultiHead, SelfAttention
+from dptcli.model.layers import FeatureMap, MultiHead
 from dptcli.model.neck import FusionBlock, FusionStage, ReassembleStage, ResidualConvUnit
 
 Step = Callable[[nn.Module, Kernels], None]
@@ -195,8 +189,8 @@ class _FixedConv(nn.Module):
         return self.conv(x)
 
 
-def join_heads(model: nn.Module, kernels: Kernels) -> None:
-    """Query, key and value in one product; and attention as two products where that is faster."""
+def join_heads(model: nn.Module, _kernels: Kernels) -> None:
+    """Query, key and value in one product."""
     for module in model.modules():
         if not isinstance(module, MultiHead):
             continue
@@ -204,10 +198,6 @@ def join_heads(model: nn.Module, kernels: Kernels) -> None:
         module.joined = JoinedLinear([part for part in parts if isinstance(part, nn.Linear)])
         for name in module.products:
             delattr(module, name)
-        if kernels.explicit_attention and isinstance(module, SelfAttention):
-            become(module, _ExplicitAttention)
-        if kernels.explicit_attention and isinstance(module, RotaryAttention):
-            become(module, _ExplicitRotary)
         become(module, _JoinedHeads)
 
 
@@ -236,37 +226,6 @@ class _JoinedHeads(MultiHead):
         both = self.joined(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, A, D/A)
         query, key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
         return query, key, value
-
-
-class _ExplicitAttention(SelfAttention):
-    def forward(
-        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
-        if head_mask is not None or need_weights:
-            return super().forward(x, head_mask=head_mask, need_weights=need_weights)
-        context = explicit_attention(*self.heads(x), scale=self.scale)
-        return context.transpose(1, 2).flatten(2), None
-
-
-class _ExplicitRotary(RotaryAttention):
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        rotation: Rotation,
-        head_mask: Tensor | None = None,
-        need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
-        if head_mask is not None or need_weights:
-            return super().forward(
-                x, rotation=rotation, head_mask=head_mask, need_weights=need_weights
-            )
-        query, key, value = self.heads(x)
-        turned = rotation.turn(query), rotation.turn(key)
-        context = explicit_attention(*turned, value, scale=self.scale)
-        return self.o_proj(context.transpose(1, 2).flatten(2)), None
 
 
 def split_readout(model: nn.Module, _kernels: Kernels) -> None:

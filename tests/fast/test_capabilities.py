@@ -80,7 +80,7 @@ def test_each_level_has_its_forms(play, monkeypatch):
     assert found["default"] == [plain, plain]
     assert found["avx2"] == [Kernels(linear="conv1x1", conv=True, winograd=True), plain]
     wide = Kernels(linear="conv1x1", conv=True)
-    narrow = Kernels(linear="packed", fuse_gelu=True, conv=True, explicit_attention=True)
+    narrow = Kernels(linear="packed", fuse_gelu=True, conv=True)
     assert found["avx512"] == found["bfloat16"] == [wide, narrow]
 
 

@@ -23,6 +23,7 @@ class Dinov2Config(BackboneConfig):
 
     model_type: ClassVar[str] = "dinov2"
     position_mode: ClassVar[str] = "bicubic"  # how positions are resized to another grid
+    position_antialias: ClassVar[bool] = False  # and whether without aliasing
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -61,15 +62,19 @@ class Dinov2Config(BackboneConfig):
 
 @dataclass(init=False)
 class Dinov2WithRegistersConfig(Dinov2Config):
-    """DINOv2 trained with register tokens, which take part in attention but hold no place."""
+    """DINOv2 trained with register tokens, which take part in attention but hold no place.
+
+    Without any (0) it still differs from DINOv2: its positions are resized without aliasing.
+    """
 
     model_type: ClassVar[str] = "dinov2_with_registers"
+    position_antialias: ClassVar[bool] = True  # trained after DINOv2 had switched it on
 
     patch_size: int | Sequence[int] = 16
     num_register_tokens: int = 4
 
     def __post_init__(self) -> None:
-        require_int("num_register_tokens", self.num_register_tokens, low=1)
+        require_int("num_register_tokens", self.num_register_tokens, low=0)
         super().__post_init__()
 
 

@@ -50,15 +50,15 @@ class ViTEmbeddings(nn.Module):
         self.learned_hw = grid_of(config.image_size, config.patch_size)
         num_patches = self.learned_hw[0] * self.learned_hw[1]
         width = config.hidden_size
-        num_registers = getattr(config, "num_register_tokens", 0)
         self.position_mode = position_mode
         self.position_offset = getattr(config, "position_offset", 0.0)
-        self.antialias = num_registers > 0  # trained after DINOv2 had switched it on
+        self.antialias = getattr(config, "position_antialias", False)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         if mask_token:  # only pre-training uses it; kept so that files hold what the hub's hold
             self.mask_token = nn.Parameter(torch.zeros(1, width))
-        if num_registers:
-            self.register_tokens = nn.Parameter(torch.zeros(1, num_registers, width))
+        self.register_tokens = None
+        if isinstance(config, Dinov2WithRegistersConfig):  # of none, too, files hold a tensor
+            self.register_tokens = nn.Parameter(torch.zeros(1, config.num_register_tokens, width))
         self.patch_embeddings = PatchEmbeddings(
             num_channels=config.num_channels, width=width, patch_hw=patch_hw
         )
@@ -72,7 +72,7 @@ class ViTEmbeddings(nn.Module):
         cls_token = self.cls_token.expand(patches.shape[0], -1, -1)
         tokens = torch.cat((cls_token, patches), dim=1)
         tokens = tokens + self.positions(grid_hw)
-        if self.antialias:
+        if self.register_tokens is not None:
             registers = self.register_tokens.expand(patches.shape[0], -1, -1)
             tokens = torch.cat((tokens[:, :1], registers, tokens[:, 1:]), dim=1)
         return self.dropout(tokens), grid_hw

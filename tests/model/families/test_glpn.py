@@ -74,6 +74,16 @@ def test_the_cheaper_form_gives_the_same() -> None:
     assert_close(optimize(random_model())(x).predicted_depth, expected)
 
 
+@pytest.mark.parametrize("optimized", [False, True])
+@torch.inference_mode()
+def test_a_narrow_model_takes_and_gives_float32(folder: Path, optimized: bool) -> None:
+    loaded = load_model(folder, device="cpu", dtype="bfloat16", optimized=optimized)
+    x = pixels(1, 3, 64, 96)
+    found, again = (loaded.model(given)[0] for given in (x, x.bfloat16()))
+    assert found.dtype is torch.float32
+    assert torch.equal(found, again)
+
+
 @torch.inference_mode()
 def test_sides_that_are_no_multiples_are_taken_too() -> None:
     """Where the reference's maps do not fit each other, each grows to the next one's size."""

@@ -10,6 +10,7 @@ from dptcli.model.families.glpn.config import GLPNConfig
 from dptcli.model.layers import (
     ActivationLayer,
     AttentionOutput,
+    as_weight,
     attend,
     check_pixels,
     drop_path,
@@ -30,7 +31,7 @@ class OverlapPatchEmbeddings(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, C, H, W) -> (B, h·w, D) and (h, w)."""
-        x = self.proj(x)
+        x = self.proj(as_weight(x, self.proj))
         hw = (x.shape[-2], x.shape[-1])
         return self.layer_norm(x.flatten(2).transpose(1, 2)), hw
 

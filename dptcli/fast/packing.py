@@ -44,7 +44,7 @@ def pack(model: nn.Module, kernels: Kernels) -> None:
         )
     replace_modules(model, lambda module: _packed(module, kernels))
     for module in model.modules():
-        if isinstance(module, ViTLayer) and isinstance(module.output.dense, _SUMMING):
+        if isinstance(module, ViTLayer) and _both_sum(module.attention, module.output.dense):
             become(module, _SummedViT)
         elif isinstance(module, Dinov2Layer) and _ends_packed(module):
             become(module, _SummedDinov2)
@@ -134,7 +134,12 @@ class _SummedDinov2(Dinov2Layer):
 
 def _ends_packed(block: Dinov2Layer) -> bool:
     folded = isinstance(block.layer_scale1, nn.Identity)
-    return folded and isinstance(getattr(block.mlp, "fc2", None), _SUMMING)
+    return folded and _both_sum(block.attention, getattr(block.mlp, "fc2", None))
+
+
+def _both_sum(attention: Any, last: nn.Module | None) -> bool:
+    """Whether the products that end a block's branches are packed; a narrow block's first isn't."""
+    return isinstance(attention.output.dense, _SUMMING) and isinstance(last, _SUMMING)
 
 
 def fuse_gelu(

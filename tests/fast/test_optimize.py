@@ -5,7 +5,18 @@ import functools
 
 import pytest
 import torch
-from optimizable import CPU, FORMS, MODELS, above_zero, assert_same, build, dpt, pixels_for, predict
+from optimizable import (
+    CPU,
+    FORMS,
+    MODELS,
+    above_zero,
+    assert_same,
+    build,
+    dinov2,
+    dpt,
+    pixels_for,
+    predict,
+)
 from parity import TOLERANCE, difference, randomize
 from torch import nn
 
@@ -45,6 +56,17 @@ def test_each_step_on_its_own_changes_nothing_but_rounding(name, step):
 )
 def test_every_kernel_computes_the_same(name, form):
     assert_same(name, kernels=FORMS[form])
+
+
+@pytest.mark.processor
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("backbone", [None, dinov2(hidden_size=48)], ids=["vit", "dinov2"])
+def test_a_narrow_block_whose_mlp_alone_is_packed_computes_the_same(backbone, form):
+    config = dpt(hidden_size=48, backbone_config=backbone)
+    model = above_zero(randomize(DPTForDepthEstimation(config), seed=1))
+    pixels = pixels_for("vit" if backbone is None else "dinov2")
+    expected = predict(model, pixels)
+    assert difference(predict(optimize(model, kernels=FORMS[form]), pixels), expected) <= TOLERANCE
 
 
 @functools.cache

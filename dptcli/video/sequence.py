@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dptcli.errors import DptError, ImageError
 from dptcli.inputs.find import decode_image
@@ -99,11 +100,7 @@ def run_sequence(
         if strength and prediction.rgb is not None and shots.begins(prediction.rgb):
             steady.start_anew()
             prediction = replace(prediction, facts={**prediction.facts, SHOT_CHANGE: True})
-        raw, own_limits = np.asarray(prediction.values, np.float32), prediction.limits
-        values = steady.next(raw)
-        inside = (raw >= own_limits[0]) & (raw <= own_limits[1])  # not what a resize overshot
-        if values is not raw and inside.any():
-            own_limits = float(values[inside].min()), float(values[inside].max())
+        values, own_limits = steadied_frame(prediction, steady)
         if _key(job) not in todo:
             return {}
         if limits is None:
@@ -122,6 +119,19 @@ def run_sequence(
     report = pipeline.run(warmed, save=save_steady, on_done=tell)
     failed = tuple(outcome for outcome in report.failed if _key(outcome.job) in todo)
     return replace(report, num_done=report.num_done - num_repeated, failed=failed)
+
+
+def steadied_frame(
+    prediction: Prediction, steady: Stabilizer
+) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    """Return the next frame's depth (H, W), and its own limits, without what a resize overshot."""
+    raw, limits = np.asarray(prediction.values, np.float32), prediction.limits
+    values = steady.next(raw)
+    if values is not raw:  # else it keeps what it has, and no pixel need be looked at
+        inside = (raw >= limits[0]) & (raw <= limits[1])
+        if inside.any():
+            limits = float(values[inside].min()), float(values[inside].max())
+    return values, limits
 
 
 def _key(job: Job) -> Path:

@@ -7,8 +7,9 @@ from PIL import Image
 from tiny import save_varied
 
 from dptcli.cli import main
+from dptcli.running.seen import Prediction
 from dptcli.video.read import evenly_spread
-from dptcli.video.sequence import NUM_SURVEYED
+from dptcli.video.sequence import NUM_SURVEYED, steadied_frame
 from dptcli.video.smoothing import Stabilizer, clip_range, fit_scale_shift, flicker
 
 
@@ -50,6 +51,19 @@ def test_strength_zero_changes_nothing():
     maps = wandering(5)
     for before, after in zip(maps, steadied(maps, strength=0.0), strict=True):
         assert np.array_equal(before, after)
+
+
+def test_only_a_steadied_frame_is_compared_with_its_limits():
+    maps = wandering(2)
+    told = (object(), object())  # a comparison with them fails
+    alone = Prediction(maps[0], limits=told)
+    assert steadied_frame(alone, Stabilizer((0.0, 1.0), strength=0.0))[1] is told
+    clip = Stabilizer((0.0, 1.0))
+    assert steadied_frame(alone, clip)[1] is told  # the first one passes as it is
+    mean, top = float(maps[1].mean()), float(maps[1].max())
+    values, limits = steadied_frame(Prediction(maps[1], limits=(mean, top)), clip)
+    inside = values[maps[1] >= mean]
+    assert limits == (inside.min(), inside.max())
 
 
 def test_more_strength_is_calmer():

@@ -38,8 +38,20 @@ class SparseFit:
     warning: str | None
 
 
+class HasLimits:
+    """What has a smallest and a largest value: limits to draw in, or a clip's, and then its own."""
+
+    limits: tuple[float, float]
+    own_limits: tuple[float, float] | None
+
+    @property
+    def frame_limits(self) -> tuple[float, float]:
+        """The frame's own, whatever it is drawn in."""
+        return self.limits if self.own_limits is None else self.own_limits
+
+
 @dataclass(frozen=True)
-class DepthMap:
+class DepthMap(HasLimits):
     """values: float32 (H, W), inverse depth (large is near, no unit), or depth (large is far), in
     metres or without a scale.
 
@@ -102,5 +114,4 @@ class DepthMap:
         A clip's range leaves out rare extremes: to end them there suits inverse depth, which is
         drawn and has no unit, and would put what is farthest on a wall where a depth is one.
         """
-        of_frame = None if self.near_is_large else self.own_limits
-        return np.clip(self.values, *(of_frame or self.limits))
+        return np.clip(self.values, *(self.limits if self.near_is_large else self.frame_limits))

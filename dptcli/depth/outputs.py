@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -179,26 +179,24 @@ class DepthOutputs:
         values = np.asarray(prediction.values, np.float32)
         kind: Kind = model_facts["kind"]
         own_kind = kind
-        limits, own_limits = prediction.limits, prediction.own_limits
         sky = self._sky_of(prediction, values.shape)
         if self.refine and prediction.rgb is not None:
             apart = None if self.sky == "keep" else sky
             values = refined(values, prediction, kind=kind, apart=apart)
             model_facts = {**model_facts, "edges": "moved to the photograph's by a guided filter"}
         if self.anchors is not None:
-            values, (limits, own_limits), fitted = _to_metres(
-                values,
-                (limits, own_limits),
-                self.anchors,
-                kind,
-                prediction.source_hw,
-                name=job.source.name,
+            prediction, fitted = _to_metres(
+                replace(prediction, values=values), self.anchors, kind, name=job.source.name
             )
+            values = prediction.values
             kind = "depth_m"
             model_facts = {**model_facts, **meaning(kind), "anchors": fitted}
         if sky is not None:
-            values, ends, told = self._with_sky(values, own_limits or limits, sky, kind)
-            limits, own_limits = (ends, None) if own_limits is None else (limits, ends)
+            values, ends, told = self._with_sky(values, prediction.frame_limits, sky, kind)
+            if prediction.own_limits is None:
+                prediction = replace(prediction, limits=ends)
+            else:
+                prediction = replace(prediction, own_limits=ends)
             model_facts = {**model_facts, "sky": told}
         if prediction.extent is not None:
             model_facts = {**model_facts, "values": along_rays(kind)}
@@ -240,7 +238,7 @@ class DepthOutputs:
         return DepthMap(
             values,
             kind,
-            limits,
+            prediction.limits,
             prediction.rgb,
             lens=lens,
             extrinsics=prediction.extrinsics,
@@ -252,7 +250,7 @@ class DepthOutputs:
             place=prediction.about.place,
             sparse_fit=sparse_fit,
             extent=prediction.extent,
-            own_limits=own_limits,
+            own_limits=prediction.own_limits,
         )
 
     def _lens(
@@ -341,20 +339,12 @@ class DepthOutputs:
 
 
 def _to_metres(
-    values: NDArray[np.float32],
-    limits: tuple[Range, Range | None],
-    anchors: Anchors,
-    kind: Kind,
-    source_hw: tuple[int, int],
-    *,
-    name: str,
-) -> tuple[NDArray[np.float32], tuple[Range, Range | None], dict[str, Any]]:
-    """Fit a map to its anchors: metres (H, W), their limits, and what to say about the fit.
-
-    limits: see DepthMap, those to draw in and a clip's frame's own.
-    """
+    prediction: "Prediction", anchors: Anchors, kind: Kind, *, name: str
+) -> tuple["Prediction", dict[str, Any]]:
+    """Fit a map to its anchors: metres (H, W) with limits, and what to say about the fit."""
+    values, own = prediction.values, prediction.own_limits
     inverse = near_is_large(kind)
-    at_anchors = sample_at(values, anchors, source_hw)
+    at_anchors = sample_at(values, anchors, prediction.source_hw)
     fit = FITS[kind](at_anchors, anchors.metres)
     facts = {"of": kind, **fit.facts()}
     if inverse:
@@ -369,9 +359,13 @@ def _to_metres(
         ends = apply_fit(np.array(limits, np.float32), fit, inverse=inverse)
         return float(ends.min()), float(ends.max())
 
-    drawn, own = limits
-    ends = in_metres(drawn), None if own is None else in_metres(own)
-    return apply_fit(values, fit, inverse=inverse), ends, facts
+    metres = replace(
+        prediction,
+        values=apply_fit(values, fit, inverse=inverse),
+        limits=in_metres(prediction.limits),
+        own_limits=None if own is None else in_metres(own),
+    )
+    return metres, facts
 
 
 def _write_sidecar(

@@ -93,7 +93,7 @@ def refined(
     rgb, (height, width) = prediction.rgb, prediction.network_hw
     assert rgb is not None
     # What a resize overshot beside a near edge may be centimetres: its inverse would outweigh all.
-    values = values.clip(*(prediction.own_limits or prediction.limits))
+    values = values.clip(*prediction.frame_limits)
     if prediction.extent is None or not prediction.extent.is_closed:
         return refine_edges(values, rgb, kind=kind, network_hw=(height, width), apart=apart)
     more = min(values.shape[1], math.ceil(values.shape[1] * REACH / width))

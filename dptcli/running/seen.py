@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dptcli.depth.depthmap import HasLimits
 from dptcli.depth.lens import Lens
 from dptcli.depth.prompts import Prompt
 from dptcli.inputs.reading import NOTHING_NOTICED, About
@@ -86,7 +87,7 @@ def _mirrored(prepared: Prepared) -> Prepared:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(HasLimits):
     """The result for one image.
 
     values: depth float32 (H, W) of the model's kind; or labels, class ids

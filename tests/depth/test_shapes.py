@@ -9,8 +9,10 @@ import pytest
 import trimesh
 from depth_maps import METRES, depth_map, write
 
+from dptcli.depth.depthmap import DepthMap
 from dptcli.depth.geometry import normals_of, points_from, stride_for, triangles_of
 from dptcli.depth.shapes import SHAPE_WRITERS, write_glb, write_ply
+from dptcli.running.seen import Prediction
 
 
 def test_a_point_cloud_has_each_pixels_place_and_colour(tmp_path):
@@ -138,6 +140,15 @@ def test_relative_depth_becomes_a_shape_with_near_in_front():
     inverse = np.array([[0.0, 5.0, 10.0]], np.float32)
     distance = depth_map(inverse, kind="inverse_depth").distance()
     np.testing.assert_allclose(distance[0], [10, 1 / 0.55, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("own", [None, (0.0, 0.0), (0.5, 30.0)], ids=str)
+def test_limits_of_a_frame_are_its_own_where_it_is_drawn_in_a_clips(own):
+    drawn = (2.0, 10.0)
+    values = np.zeros((1, 1), np.float32)
+    predicted = Prediction(values, limits=drawn, own_limits=own)
+    mapped = DepthMap(values, "depth_m", drawn, own_limits=own)
+    assert predicted.frame_limits == mapped.frame_limits == (own or drawn)
 
 
 def test_a_frame_of_a_clip_keeps_distances_beyond_the_clips_range():

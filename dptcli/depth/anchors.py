@@ -140,29 +140,36 @@ def read_anchors(
 
 
 def _read_csv(path: Path) -> list[tuple[float, float, float]]:
+    rows = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            lines = [line for line in csv.reader(stream) if any(cell.strip() for cell in line)]
+            lines = (line for line in csv.reader(stream) if any(cell.strip() for cell in line))
+            for number, line in enumerate(lines):  # as they are read: a wrong one ends it at once
+                row = _anchor_in(line, path, may_be_heading=number == 0)
+                rows += [] if row is None else [row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"--anchors {printable(path)} cannot be read ({error})") from error
-    rows = []
-    for number, line in enumerate(lines):
-        try:
-            x, y, metres = (float(cell) for cell in line)
-        except ValueError:
-            if number == 0:
-                continue  # a heading
-            raise UsageError(
-                f"--anchors {printable(path)}: {','.join(line)!r} must be x,y,metres, "
-                "e.g. 320,240,2.4"
-            ) from None
-        if not (math.isfinite(x + y) and 0 < metres < math.inf and min(x, y) >= 0):
-            raise UsageError(
-                f"--anchors {printable(path)}: {','.join(line)!r} must be a pixel and a distance "
-                "above 0"
-            )
-        rows.append((x, y, metres))
     return rows
+
+
+def _anchor_in(
+    line: list[str], path: Path, *, may_be_heading: bool
+) -> tuple[float, float, float] | None:
+    """Return (x, y, metres) of a line, None for a heading. Raises UsageError."""
+    try:
+        x, y, metres = (float(cell) for cell in line)
+    except ValueError:
+        if may_be_heading:
+            return None
+        raise UsageError(
+            f"--anchors {printable(path)}: {','.join(line)!r} must be x,y,metres, e.g. 320,240,2.4"
+        ) from None
+    if not (math.isfinite(x + y) and 0 < metres < math.inf and min(x, y) >= 0):
+        raise UsageError(
+            f"--anchors {printable(path)}: {','.join(line)!r} must be a pixel and a distance "
+            "above 0"
+        )
+    return x, y, metres
 
 
 def _read_sparse(

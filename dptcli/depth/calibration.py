@@ -179,31 +179,31 @@ def _anchored(path: Path) -> dict[Path, Anchors] | None:
 
     Raises UsageError for a file that is no CSV in UTF-8, and a line that is none.
     """
+    rows: dict[Path, list[tuple[float, float, float]]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            columns = reader.fieldnames or ()
-            lines = [(reader.line_num, row) for row in reader]
+            if not {"image", "x", "y", "metres"} <= set(reader.fieldnames or ()):
+                return None  # before the rest is read, which may be long
+            for row in reader:
+                known = _known_in(row, where=f"{printable(path)}, line {reader.line_num}")
+                rows.setdefault(path.parent / (row["image"] or ""), []).append(known)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(
             f"cannot read {printable(path)} ({error}); save it as CSV in UTF-8"
         ) from error
-    if not {"image", "x", "y", "metres"} <= set(columns):
-        return None
-    rows: dict[Path, list[tuple[float, float, float]]] = {}
-    for line, row in lines:
-        try:
-            x, y, metres = (float(row[column]) for column in ("x", "y", "metres"))
-        except (TypeError, ValueError):
-            x = y = metres = math.nan
-        if not (math.isfinite(x + y) and min(x, y) >= 0 and 0 < metres < math.inf):
-            raise UsageError(
-                f"{printable(path)}, line {line}: x, y and metres must be a pixel and a distance "
-                "above 0"
-            )
-        rows.setdefault(path.parent / (row["image"] or ""), []).append((x, y, metres))
     tables = {image: np.array(found, np.float64) for image, found in rows.items()}
     return {image: Anchors(table[:, :2], table[:, 2]) for image, table in tables.items()}
+
+
+def _known_in(row: dict[str, Any], *, where: str) -> tuple[float, float, float]:
+    try:
+        x, y, metres = (float(row[column]) for column in ("x", "y", "metres"))
+    except (TypeError, ValueError):
+        x = y = metres = math.nan
+    if not (math.isfinite(x + y) and min(x, y) >= 0 and 0 < metres < math.inf):
+        raise UsageError(f"{where}: x, y and metres must be a pixel and a distance above 0")
+    return x, y, metres
 
 
 def calibrate(loaded: LoadedModel, pairs: str) -> tuple[Calibration, Held | None, int]:

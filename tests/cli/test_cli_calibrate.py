@@ -120,7 +120,11 @@ def test_a_calibrated_model_is_not_exported_or_trained_as_if_it_were_raw(made, t
         ("image,x,y,metres\nnothing.png,5,5,1\n", "leaves no photograph"),
         ("image,x,y,metres\nimages/00.png,500,5,1\n", "leaves no photograph"),
         ("image,target,kind\nimages/00.png,a.png,disparity\n", "leaves no photograph"),
+        # What a long file ends in is not read where its beginning is wrong.
+        ("photo,x\n" + "a,1\n" * 40_000 + "é", "lacks the column image and target"),
+        ("image,x,y,metres\na,5,5,-1\n" + "a,5,5,1\n" * 20_000 + "é", "line 2: x, y and metres"),
     ],
+    ids=lambda value: value[:40],
 )
 def test_distances_that_are_none_are_refused(text, said, made, tmp_path, capsys):
     folder, _ = made

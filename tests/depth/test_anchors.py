@@ -237,6 +237,13 @@ def test_wrong_anchor_files_are_refused_by_name(tmp_path, content):
         read_anchors([], tmp_path / "no.png")
 
 
+def test_a_wrong_line_ends_a_long_anchor_file_at_once(tmp_path):
+    lines = b"x,y,m\n4,5\n" + b"1,2,3\n" * 40_000 + b"\xff"  # the end is not even read
+    (tmp_path / "a.csv").write_bytes(lines)
+    with pytest.raises(UsageError, match="'4,5' must be x,y,metres"):
+        read_anchors([], tmp_path / "a.csv")
+
+
 def test_depth_with_anchors_is_written_in_metres(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     model = str(save_varied(tmp_path / "model"))

@@ -234,6 +234,17 @@ def test_shards_keep_each_others_lists_of_failures(server, bucket, model):
     assert there.keys() == {"c.png"} | lists
 
 
+def test_a_list_of_failures_goes_when_all_have_results(server, bucket, model):
+    """Whoever made them: then the run that looks has nothing to do."""
+    fill(server, bucket, {"in/a.png": b"no image", "in/c.png": photo(3)})
+    words = [f"s3://{bucket}/in/", "-o", f"s3://{bucket}/out", "-q", "--skip-existing"]
+    assert depth(model, *words) == 1
+    assert "failures.jsonl" in results(server, bucket, "out/")
+    fill(server, bucket, {"out/a.png": photo(1)})
+    assert depth(model, *words) == 0
+    assert results(server, bucket, "out/").keys() == {"a.png", "c.png"}
+
+
 def test_credentials_are_never_told(server, bucket, model, capsys, caplog):
     fill(server, bucket, PHOTOS)
     server.faults.append(Fault("GET", "a.png", status=403, times=99))

@@ -135,6 +135,19 @@ def test_a_clip_becomes_a_folder_of_frames_that_can_be_resumed(clip, models, tmp
     assert {name: (out / name).read_bytes() for name in names} == whole
 
 
+def test_a_list_of_failures_goes_when_all_frames_have_results(models, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(b"no picture")
+    Image.fromarray(photograph(32, 32)).save(folder / "1.png")
+    words = ["depth", str(folder), "-o", f"{out}/", "-m", models["depth"], "--sequence", "-q"]
+    assert main(words) == 1
+    assert (out / "failures.jsonl").exists()
+    Image.fromarray(photograph(32, 32)).save(out / "0.png")
+    assert main([*words, "--skip-existing"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png"]
+
+
 def test_a_run_that_is_stopped_goes_on_behind_its_finished_parts(
     clip, models, tmp_path, monkeypatch, capsys
 ):

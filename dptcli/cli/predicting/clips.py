@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,12 +16,15 @@ from dptcli.counted import counted
 from dptcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from dptcli.cli.predicting.joined import Joined
     from dptcli.cli.predicting.outputs import RunOutputs
     from dptcli.cli.predicting.reporter import Reporter
     from dptcli.cli.predicting.request import Request
     from dptcli.inputs.find import ImageSource
     from dptcli.inputs.search import LeftOut
     from dptcli.pipeline import Pipeline
+    from dptcli.records.report import Report
+    from dptcli.results.plan import Plan
     from dptcli.video.animation import Animation
     from dptcli.video.read import Clip, FrameRange
 
@@ -121,10 +124,7 @@ def _to_folder(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: 
     joined = [Joined(plan, joint, existing=request.existing) for joint in outputs.joined]
     reporter.planned(plan)
     if not plan.jobs:
-        for one in joined:
-            one.write()
-        reporter.summary(Report(), plan)
-        return 0
+        return _ended(plan, Report(), joined, reporter)
     with reporter.loading(request.model):
         from dptcli.video.sequence import run_sequence
 
@@ -140,6 +140,11 @@ def _to_folder(request: "Request", outputs: "RunOutputs", shot: Shot, reporter: 
             strength=shot.wanted.smoothing,
             skipped=plan.skipped,
         )
+    return _ended(plan, report, joined, reporter)
+
+
+def _ended(plan: "Plan", report: "Report", joined: "Sequence[Joined]", reporter: "Reporter") -> int:
+    """List what failed, write what is made of all results, sum up; returns the exit code."""
     if plan.folder is not None:
         note_failures(plan.folder, report)
     for one in joined:

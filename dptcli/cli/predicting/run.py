@@ -78,8 +78,9 @@ def _run_photographs(
         for one in joined:
             one.write()
         reporter.planned(plan)
-        kept.list_failures(plan)
-        reporter.summary(Report(), plan)
+        report = Report()
+        kept.list_failures(plan, report)
+        reporter.summary(report, plan)
         return 1 if left_out.folders else 0
     # A download draws its own bars, so it comes before the spinner; a typo costs no torch either.
     for name, task in models:

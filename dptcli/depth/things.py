@@ -16,6 +16,7 @@ _SMALLEST_SHARE = 0.001
 _MOST_THINGS = 100
 
 Facts = dict[str, Any]
+Rectangle = tuple[float, float, float, float]  # left, top, right, bottom, all within it
 
 
 def describe_things(
@@ -109,13 +110,40 @@ def draw_things(
             continue
         x += left
         draw.rectangle([x, y, x + width - 1, y + height - 1], outline="white", width=line)
+    taken: list[Rectangle] = []
     for thing in things:
         x, y, width, height = thing["box"]
         distance = thing.get("middle", thing["median"])
         text = thing["class"]
         if distance is not None:
             text += f" {distance:.2f} {unit}" if unit else f" {distance:.3g}"
-        at = (x + left + 2 * line, y + 2 * line)
-        draw.rectangle(draw.textbbox(at, text, font=font), fill="black")
+        at = x + left + 2 * line, y + 2 * line
+        wanted = draw.textbbox(at, text, font=font)
+        placed = _free_place(wanted, taken, drawn.size)
+        taken.append(placed)
+        draw.rectangle(placed, fill="black")
+        at = at[0] + placed[0] - wanted[0], at[1] + placed[1] - wanted[1]
         draw.text(at, text, font=font, fill="white")
     return drawn
+
+
+def _free_place(wanted: Rectangle, taken: Sequence[Rectangle], size: tuple[int, int]) -> Rectangle:
+    """Where a label can be read: inside the picture (width, height), below others, else above.
+
+    Where others fill its column it stays where it is wanted.
+    """
+    left, top, right, bottom = wanted
+    width, height = right - left, bottom - top
+    left = max(0, min(left, size[0] - 1 - width))
+    top = start = max(0, min(top, size[1] - 1 - height))
+    beside = [other for other in taken if other[0] <= left + width and left <= other[2]]
+    for other in sorted(beside, key=lambda other: other[1]):
+        if other[1] <= top + height and top <= other[3]:
+            top = other[3] + 2
+    if top + height >= size[1]:
+        top = start
+        for other in sorted(beside, key=lambda other: -other[3]):
+            if other[1] <= top + height and top <= other[3]:
+                top = other[1] - 2 - height
+        top = start if top < 0 else top
+    return left, top, left + width, top + height

@@ -11,7 +11,7 @@ from tiny import save_varied
 
 from dptcli.cli import main
 from dptcli.depth.boxes import read_boxes
-from dptcli.depth.things import describe_boxes, describe_things
+from dptcli.depth.things import describe_boxes, describe_things, draw_things
 from dptcli.errors import ImageError, UsageError
 
 # Two cups of one class, 1 m and 3 m away, on a table that recedes from 2 m to 4 m.
@@ -166,6 +166,28 @@ def test_one_text_is_one_photographs(tmp_path):
     assert len(boxes.of(PurePath("a.png"), (10, 10))) == 2
     with pytest.raises(ImageError, match="give the folder"):
         boxes.of(PurePath("b.png"), (10, 10))
+
+
+def darkness(*things):
+    """How many pixels of labels' ground can be seen: frames and letters are white."""
+    drawn = draw_things(Image.new("RGB", (200, 120), "grey"), things, unit="m")
+    return int((np.asarray(drawn) == 0).all(axis=2).sum())
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (10, 30), (10, 106), (170, 110)], ids=str)
+def test_labels_of_things_in_one_corner_are_all_whole(corner):
+    things = [
+        {"class": name, "median": 2.0, "box": [10, 10, 40, 40]}
+        for name in ("chair", "refrigerator", "table", "chair")
+    ]
+    alone = [darkness(thing) for thing in things]
+    assert min(alone) > 100
+    assert darkness(*(thing | {"box": [*corner, 30, 10]} for thing in things)) == sum(alone)
+
+
+def test_where_labels_have_no_room_they_are_drawn_all_the_same():
+    thing = {"class": "chair", "median": 2.0, "box": [10, 10, 40, 40]}
+    assert darkness(*[thing] * 50) >= 10 * darkness(thing)
 
 
 def test_the_command_tells_and_draws_them(tmp_path, capsys):

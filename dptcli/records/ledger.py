@@ -8,6 +8,8 @@ line goes out when a result is whole and before it takes its place:
      "source": "/photos/sub/d.jpg", "input": [size, mtime_ns, ctime_ns, hash]}
     {"file": "sub/e.png", "failed": "reason", "input": "sub/e.jpg", "source": …, "time_ns": …}
 
+An image that the plan gave no file, because another's has that name, stands under "/" and its own.
+
 A file is ours when any line describes it, by size and date or else by content; the order of lines
 does not matter, and a line that a kill or a full disk tore is passed over.
 """
@@ -133,11 +135,11 @@ class Ledger:
     def done(self, outcome: Outcome) -> None:
         """Take note of a failure."""
         self._inputs.pop(outcome.job.source, None)
-        if outcome.error is None or outcome.job.path is None:
+        if outcome.error is None:
             return
-        source = outcome.job.source
+        source, path = outcome.job.source, outcome.job.path
         line = {
-            "file": _key(outcome.job.path, self.folder),
+            "file": _refused(source) if path is None else _key(path, self.folder),
             "failed": outcome.error,
             "input": source.name,
             "source": _where(source),
@@ -299,25 +301,34 @@ def same_source(record: Record, source: ImageSource) -> bool:
 
 
 def failures(
-    folder: Path, *, settled: Collection[Path] = (), since_ns: int = 0
+    folder: Path, *, settled: Collection[Job] = (), since_ns: int = 0
 ) -> dict[str, tuple[str, str]]:
     """Return {file: (image, reason)} of what has failed last, in all runs.
 
-    settled: first files of images that this run knows to have results. Images that failed before
-    since_ns (time.time_ns) and are gone are left out.
+    settled: what this run knows to have results. Images that failed before since_ns (time.time_ns)
+    and are gone are left out.
     """
     last: dict[str, tuple[int, dict[str, Any]]] = {}
+    made: dict[str, int] = {}  # what an image that was refused may have come to since
     for line in _lines(folder):
         at = line.get("time_ns", line.get("mtime_ns"))
         key = line.get("file")
-        if isinstance(at, int) and isinstance(key, str) and at >= last.get(key, (0,))[0]:
-            last[key] = (at, line if "failed" in line else {})
-    for path in settled:
-        last.pop(_key(path, folder), None)
+        if isinstance(at, int) and isinstance(key, str):
+            if at >= last.get(key, (0,))[0]:
+                last[key] = (at, line if "failed" in line else {})
+            if "failed" not in line:
+                source = f"/{line.get('source')}"
+                made[source] = max(at, made.get(source, 0))
+    for job in settled:
+        last.pop(_refused(job.source), None)
+        if job.path is not None:
+            last.pop(_key(job.path, folder), None)
     return {
         key: (line["input"], line["failed"])
-        for key, (_, line) in last.items()
-        if line and (last[key][0] >= since_ns or _is_there(line.get("source") or ""))
+        for key, (at, line) in last.items()
+        if line
+        and (at >= since_ns or _is_there(line.get("source") or ""))
+        and at >= made.get(key, 0)
     }
 
 
@@ -367,6 +378,11 @@ def host() -> str:
 
 def _key(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
+
+
+def _refused(source: ImageSource) -> str:
+    """The key of an image without a file of its own; those of files never begin with a slash."""
+    return f"/{_where(source)}"
 
 
 def _where(source: ImageSource) -> str | None:

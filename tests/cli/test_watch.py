@@ -1,5 +1,6 @@
 """Folders that fill: `dpt watch` and --watch, as processes that a signal ends."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import time
 
 import pytest
 from faults import WAIT_S, end, results, start
+from PIL import Image
 from rerun import draw, draw_photos
 from tiny import save_tiny
 
@@ -52,6 +54,12 @@ def stop(process, number=signal.SIGINT):
     process.send_signal(number)
     code, _, err = end(process)
     return code, err.decode()
+
+
+def listed(out):
+    """{image: reason} of the list of failures."""
+    lines = map(json.loads, (out / "failures.jsonl").read_text().splitlines())
+    return {line["input"]: line["error"] for line in lines}
 
 
 FIRST = ["a.png", "b c.png", "sub/d.png"]
@@ -131,7 +139,7 @@ def test_a_second_watch_does_only_what_is_missing(watching, tmp_path):
     assert "1 done, 2 skipped in out" in err
 
 
-def test_what_cannot_be_done_is_named_and_costs_no_other(watching, photos, tmp_path):
+def test_what_cannot_be_done_is_named_and_costs_no_other(watching, photos, tmp_path, model):
     (photos / "bad.png").write_bytes(b"no picture")
     os.utime(photos / "bad.png", (1e9, 1e9))
     shutil.copy(photos / "a.png", photos / "c.png")
@@ -145,7 +153,35 @@ def test_what_cannot_be_done_is_named_and_costs_no_other(watching, photos, tmp_p
     assert "3 done, 2 failed in out" in err
     assert "bad.png" in err
     assert "c.png' exists already" in err
+    assert set(listed(tmp_path / "out")) == {"photos/bad.png", "photos/c.png"}
+    (photos / "bad.png").unlink()
+    words = ["depth", "photos", "-o", "out", "-m", str(model), "-q"]
+    assert main([*words, "--skip-existing"]) == 0
+    assert not (tmp_path / "out" / "failures.jsonl").exists()
     assert (tmp_path / "out" / "c.png").read_bytes() == b"somebody's own"
+
+
+@pytest.mark.parametrize("is_renamed", [True, False], ids=["renamed", "the other removed"])
+def test_photographs_that_would_give_one_result_are_listed_until_they_do_not(
+    is_renamed, watching, photos, tmp_path, model
+):
+    with Image.open(photos / "a.png") as image:
+        image.save(photos / "a.tiff")
+    os.utime(photos / "a.tiff", (1e9, 1e9))
+    list_path = tmp_path / "out" / "failures.jsonl"
+    process = watching()
+    wait_for(*(tmp_path / "out" / name for name in FIRST), list_path)
+    [(name, why)] = listed(tmp_path / "out").items()
+    assert name == "photos/a.tiff"
+    assert "another image's result would be 'out/a.png' too; rename one of them" in why
+    stop(process)
+    if is_renamed:
+        (photos / "a.tiff").rename(photos / "e.tiff")
+    else:
+        (photos / "a.png").unlink()
+        (tmp_path / "out" / "a.png").unlink()
+    assert main(["depth", "photos", "-o", "out", "-m", str(model), "-q"]) == 0
+    assert not list_path.exists()
 
 
 def test_results_among_the_photographs_are_not_taken_for_photographs(watching, photos):

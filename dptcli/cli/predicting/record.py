@@ -164,12 +164,11 @@ class Kept:
                 own = "" if shard is None else "shard-{}-of-{}".format(*shard)
                 note_failures(folder / own, report)
             return
-        settled = [job.path for job in plan.skipped if job.path is not None]
         with _failing_softly(folder):
             listed: Mapping[str, tuple[str, str]] | None = None
             # Another run may have failed at something, and written its list, since we looked.
             for _ in range(5):
-                found = failures(folder, settled=settled, since_ns=self._since_ns)
+                found = failures(folder, settled=plan.skipped, since_ns=self._since_ns)
                 if found == listed or (not found and not (folder / FAILURES_NAME).exists()):
                     return
                 write_failures(folder, found.values())

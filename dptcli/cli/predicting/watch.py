@@ -193,7 +193,7 @@ class _Watch:
         if plan.jobs:
             save = self._kept.recorded(self._save)
             self._pipeline.run(plan.jobs, save=save, on_done=self._done)
-            self._kept.list_failures(plan)
+        self._kept.list_failures(plan)  # those that the plan refused among them
 
     def _plan(self, sources: "Sequence[ImageSource]") -> "Plan":
         """Plan some images; where that is refused, each by itself, so that one costs no other."""

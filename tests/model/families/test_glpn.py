@@ -76,8 +76,11 @@ def test_the_cheaper_form_gives_the_same() -> None:
 
 @pytest.mark.parametrize("optimized", [False, True])
 @torch.inference_mode()
-def test_a_narrow_model_takes_and_gives_float32(folder: Path, optimized: bool) -> None:
-    loaded = load_model(folder, device="cpu", dtype="bfloat16", optimized=optimized)
+def test_a_narrow_model_takes_and_gives_float32(tmp_path: Path, optimized: bool) -> None:
+    # Wide enough that its first convolution is packed, as the published one's.
+    random_model(hidden_sizes=[32, 16, 24, 32]).save_pretrained(tmp_path)
+    GLPNImageProcessor().save_pretrained(tmp_path)
+    loaded = load_model(tmp_path, device="cpu", dtype="bfloat16", optimized=optimized)
     x = pixels(1, 3, 64, 96)
     found, again = (loaded.model(given)[0] for given in (x, x.bfloat16()))
     assert found.dtype is torch.float32

@@ -31,7 +31,7 @@ class OverlapPatchEmbeddings(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, C, H, W) -> (B, h·w, D) and (h, w)."""
-        x = self.proj(as_weight(x, self.proj))
+        x = self.proj(x)
         hw = (x.shape[-2], x.shape[-1])
         return self.layer_norm(x.flatten(2).transpose(1, 2)), hw
 
@@ -188,7 +188,8 @@ class MixTransformer(nn.Module):
         """
         least = (self.min_side, self.min_side)
         check_pixels(pixel_values, num_channels=self.num_channels, min_hw=least)
-        x, maps, weights = pixel_values, [], []
+        # By a norm, which keeps its weight: a packed convolution has none to ask.
+        x, maps, weights = as_weight(pixel_values, self.layer_norm[0]), [], []
         stages = zip(self.patch_embeddings, self.block, self.layer_norm, strict=True)
         for embed, layers, norm in stages:
             tokens, hw = embed(x)

@@ -12,7 +12,8 @@ class Stage:
     those that the caller has, {taught} what the depth model of the stages before sees on some of
     these; one that is named twice counts twice. teach: on which of them, below segment/, and the
     options of `dptcli.training.teach`. task: "both" trains both heads and the backbone that they
-    share; stages after one keep features of that backbone in another folder.
+    share; stages after one keep features of that backbone in another folder. "sizes" is one run of
+    `dptcli.training.sizes`, whose teacher is what the stages before have made.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Recipe:
     stages: tuple[Stage, ...]
 
 
-BOTH = "both"
+BOTH, SIZES = "both", "sizes"
 _SMALL = "--shapes 182x238 238x182 140x308"
 _EARLY = "--batch-size 6 --variants 1 --learning-rate 8e-4 --warmup 20"
 _GRID = "--shapes 252x336 252x336 210x280 336x252 182x462 --seed 7 --optimizer muon --go-on"
@@ -235,6 +236,19 @@ RECIPE = Recipe(
             f"{_CLASSES} --seed 43 --variants 3 --steps 160 --learning-rate 4e-4 --levels 1 1 -1 "
             "--keep-kinds {runs}/both7/builtin",
             sets=_CLASS_SETS,
+        ),
+        Stage(
+            "sizes1",
+            SIZES,
+            "--seed 71 --steps 300 --learning-rate 2e-5 --backbone-rate 2e-6 --dtype bfloat16",
+            sets=("{photographs}/segment",),
+        ),
+        Stage(
+            "sizes2",
+            SIZES,
+            "--seed 72 --steps 300 --learning-rate 2.5e-5 --backbone-rate 2.5e-6 --dtype bfloat16 "
+            "--teacher {runs}/sizes1/teacher --taught {runs}/sizes1/taught",
+            sets=("{photographs}/segment",),
         ),
     ),
 )

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from dptcli.errors import DptError, UsageError
 from dptcli.results.files import atomic_path
-from dptcli.training import builtin, teach
+from dptcli.training import builtin, sizes, teach
 from dptcli.training.builtin_model import BACKBONE_FILE, FOLDERS, HEAD_FILE
-from dptcli.training.recipe import BOTH, RECIPE, Recipe, Stage
+from dptcli.training.recipe import BOTH, RECIPE, SIZES, Recipe, Stage
 from dptcli.weights.catalog import BUILTIN_FOLDER
 
 Say = Callable[[str], None]
@@ -84,20 +84,21 @@ def _train(stage: Stage, work: Path, *, photographs: Path | None, threads: int) 
         words = [str(photographs / "segment" / folder), "-o", str(taught), *options]
         if teach.main([*words, "--model", str(depth_model), "--threads", str(threads)]) != 0:
             raise UsageError(f"stage {stage.name} has no depth to learn; the reason stands above")
-    code = builtin.main(
-        [
-            *(folder.format(**places) for folder in stage.sets),
-            *("--builtin", str(work / "builtin")),
-            *("--work", str(work / "runs" / stage.name)),
-            *("--features", str(work / "features")),
-            *(("--together",) if stage.task == BOTH else ("--tasks", stage.task)),
-            *("--threads", str(threads)),
-            *stage.options.format(runs=work / "runs").split(),
-        ]
-    )
-    if code != 0:
+    words = [
+        *(folder.format(**places) for folder in stage.sets),
+        *("--builtin", str(work / "builtin")),
+        *("--work", str(work / "runs" / stage.name)),
+        *("--threads", str(threads)),
+    ]
+    if stage.task == SIZES:
+        words += ["--teacher", str(_kept_teacher(work, stage))]
+    else:
+        words += ["--features", str(work / "features")]
+        words += ["--together"] if stage.task == BOTH else ["--tasks", stage.task]
+    words += stage.options.format(runs=work / "runs").split()
+    if (sizes if stage.task == SIZES else builtin).main(words) != 0:
         raise UsageError(f"stage {stage.name} did not finish; the reason stands above")
-    if stage.task == BOTH:
+    if stage.task in (BOTH, SIZES):
         shutil.copytree(
             work / "builtin", work / "runs" / stage.name / "builtin", dirs_exist_ok=True
         )
@@ -106,6 +107,17 @@ def _train(stage: Stage, work: Path, *, photographs: Path | None, threads: int) 
         with atomic_path(work / "runs" / stage.name / HEAD_FILE) as temporary:
             shutil.copyfile(head, temporary)
     done.touch()
+
+
+def _kept_teacher(work: Path, stage: Stage) -> Path:
+    """The models as they were before a stage that teaches itself; its own end replaces them."""
+    teacher = work / "runs" / stage.name / "teacher"
+    if not teacher.exists():
+        part = teacher.with_name("teacher.part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(work / "builtin", part)
+        part.rename(teacher)
+    return teacher
 
 
 def blender(

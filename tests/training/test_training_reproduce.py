@@ -13,7 +13,7 @@ from dptcli.errors import UsageError
 from dptcli.predict import predict_depth
 from dptcli.training import reproduce as module
 from dptcli.training.builtin_model import FOLDERS
-from dptcli.training.recipe import BOTH, RECIPE, Recipe, Stage
+from dptcli.training.recipe import BOTH, RECIPE, SIZES, Recipe, Stage
 from dptcli.training.reproduce import reproduce
 from dptcli.weights.load import load_model
 
@@ -134,6 +134,39 @@ def test_stages_of_both_move_both_heads_and_the_backbone_and_are_blended(tmp_pat
     assert 2e-4 < moved < 9e-4  # a step of 1e-3, halved
 
 
+def test_stages_of_sizes_move_depth_and_backbone_and_keep_their_teacher(tmp_path: Path) -> None:
+    sets = tmp_path / "train" / "segment" / "coco_stuff"
+    sets.mkdir(parents=True)
+    write_pairs(sets, count=2)
+    options = (
+        "--size 42 --sizes 28 --steps 2 --batch-size 2 --learning-rate 1e-3 --backbone-rate 1e-3"
+    )
+    stages = (
+        Stage("one", SIZES, options, sets=("{photographs}/segment",)),
+        Stage(
+            "two",
+            SIZES,
+            f"{options} --teacher {{runs}}/one/teacher --taught {{runs}}/one/taught",
+            sets=("{photographs}/segment",),
+        ),
+    )
+    models = reproduce(tmp_path, TINY, render=rendered, threads=1, say=quiet)
+    before = tensors(models)
+    longer = dataclasses.replace(TINY, stages=(*TINY.stages, *stages))
+    reproduce(
+        *(tmp_path, longer), render=rendered, photographs=tmp_path / "train", threads=1, say=quiet
+    )
+    after = tensors(models)
+    for name, values in before.items():
+        moved = any(not np.array_equal(values[key], after[name][key]) for key in values)
+        assert moved == (name != FOLDERS["segment"]), name
+    assert heads(tmp_path / "runs" / "one" / "teacher").keys() == heads(models).keys()
+    teacher = tensors(tmp_path / "runs" / "one" / "teacher")
+    assert all(np.array_equal(v, teacher[n][k]) for n in before for k, v in before[n].items())
+    assert len(list((tmp_path / "runs" / "one" / "taught").rglob("*.npy"))) == 2
+    assert not (tmp_path / "runs" / "two" / "taught").exists()
+
+
 def tensors(models: Path) -> dict[str, dict[str, np.ndarray]]:
     """The tensors of every file of weights; the backbone's under its name alone."""
     return {
@@ -143,11 +176,12 @@ def tensors(models: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def test_stages_after_a_learning_backbone_keep_features_of_their_own() -> None:
-    tasks = [stage.task for stage in RECIPE.stages]
+    stages = [stage for stage in RECIPE.stages if stage.task != SIZES]  # keeps none
+    tasks = [stage.task for stage in stages]
     first = tasks.index(BOTH)
     last = len(tasks) - tasks[::-1].index(BOTH)
     assert set(tasks[first:last]) == {BOTH}
-    folders = ["--features" in stage.options for stage in RECIPE.stages]
+    folders = ["--features" in stage.options for stage in stages]
     assert folders == [False] * last + [True] * (len(tasks) - last)
 
 

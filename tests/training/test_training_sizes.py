@@ -1,0 +1,104 @@
+"""What is taught of a photograph at other sizes, and a run that learns it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from written_pairs import write_pairs
+
+from dptcli.training.builtin_model import FOLDERS, save_backbone, save_builtin
+from dptcli.training.loop import CHECKPOINT_NAME
+from dptcli.training.sizes import Photograph, batches, main, merge_sizes, size_loss
+
+
+def test_a_merged_map_has_the_whole_of_one_and_the_edges_of_the_other() -> None:
+    truth = np.full((60, 80), 1.0, np.float32)
+    truth[:, 40:] = 3.0
+    slope = np.linspace(0, 2, 60, dtype=np.float32)[:, None]
+    whole = truth + slope  # and blurred: it sees no edge
+    rows = np.pad(whole, ((0, 0), (8, 8)), mode="edge")
+    blurred = np.stack([rows[:, k : k + 80] for k in range(17)]).mean(axis=0)
+    merged = merge_sizes(truth, 5 * blurred + 2, network_hw=(60, 80))
+    step = merged[:, 40] - merged[:, 39]
+    # A pixel of the blurred step is a seventeenth of it.
+    assert (step > 0.3 * (merged[:, 79] - merged[:, 0])).all()
+    # Its rows rise as those of the whole do, as no row of the finer map does.
+    below = merged[40:, :20].mean() - merged[:20, :20].mean()
+    assert below > 0.1 * (merged[:, 79] - merged[:, 0]).mean()
+    assert merged.min() >= 0
+
+
+def test_a_map_is_merged_with_itself_as_it_is() -> None:
+    values = np.random.default_rng(0).random((42, 56), np.float32).cumsum(axis=1)
+    merged = merge_sizes(values, 3 * values + 1, network_hw=(42, 56))
+    np.testing.assert_allclose(merged, values, rtol=0.02, atol=0.02 * values.max())
+
+
+def test_the_loss_is_that_of_the_shape_alone_and_none_at_the_target() -> None:
+    target = torch.rand(2, 28, 42, generator=torch.Generator().manual_seed(0))
+    assert size_loss(target, target) == 0
+    off = target + 0.1
+    torch.testing.assert_close(size_loss(5 * off, 5 * target), size_loss(off, target))
+
+
+def test_a_step_has_its_batch_wherever_a_run_begins() -> None:
+    drawn = np.random.default_rng(1)
+    sizes = ((28, 42), (28, 42), (42, 28))
+    photographs = [
+        Photograph(
+            drawn.integers(0, 256, (*size, 3), np.uint8), drawn.random(size, dtype=np.float32)
+        )
+        for size in sizes
+    ]
+    whole = list(batches(photographs, batch_size=2, seed=3, first=0, end=6))
+    later = list(batches(photographs, batch_size=2, seed=3, first=4, end=6))
+    for one, other in zip(whole[4:], later, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert {tuple(pixels.shape[2:]) for pixels, _ in whole} <= set(sizes)
+
+
+@pytest.fixture
+def material(tmp_path: Path) -> tuple[Path, Path]:
+    """(a folder of sets, a folder of the built-in models) to learn from and with."""
+    from dptcli.training.builtin_model import start_model
+    from dptcli.weights.catalog import BUILTIN_FOLDER
+
+    sets, models = tmp_path / "sets", tmp_path / "models"
+    (sets / "one").mkdir(parents=True)
+    write_pairs(sets / "one", count=2)
+    for task in FOLDERS:
+        (models / FOLDERS[task]).mkdir(parents=True)
+    save_backbone(start_model("depth", BUILTIN_FOLDER, seed=0), models)
+    for task in FOLDERS:
+        save_builtin(start_model(task, models, seed=1), task, models)
+    return sets, models
+
+
+def words(material: tuple[Path, Path], work: Path, *, steps: int) -> list[str]:
+    sets, models = material
+    return [
+        *(str(sets), "--builtin", str(models), "--work", str(work), "--size", "42"),
+        *("--sizes", "28", "--batch-size", "2", "--steps", str(steps), "--threads", "1"),
+    ]
+
+
+def test_a_run_comes_nearer_to_what_is_taught(
+    material: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = ["--learning-rate", "1e-3", "--backbone-rate", "1e-5", "--average", "0"]
+    lost = []
+    for steps in (1, 40):
+        assert main([*words(material, tmp_path / f"{steps}", steps=steps), *rates]) == 0
+        lost.append(float(capsys.readouterr().out.split()[-1]))
+    assert lost[1] < 0.8 * lost[0]
+    assert (tmp_path / "40" / CHECKPOINT_NAME).is_file()
+
+
+def test_a_folder_without_photographs_is_one_line(
+    material: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none").mkdir()
+    given = (tmp_path / "none", material[1])
+    assert main(words(given, tmp_path / "work", steps=1)) == 2
+    assert "holds no pairs.csv" in capsys.readouterr().err

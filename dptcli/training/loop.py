@@ -7,7 +7,7 @@ that is killed at any moment and started again ends with the same weights.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -200,19 +200,23 @@ def validation_loss(model: Learner, source: Source, teacher: Teacher | None = No
     return sum(losses) / len(losses)
 
 
-class _Run:
-    """Everything that a checkpoint holds: optimizers, averaged weights, the best ones, history."""
+class Run:
+    """Everything that a checkpoint holds: optimizers, averaged weights, the best ones, history.
+
+    teacher, about: as for `train`.
+    """
 
     def __init__(
         self,
         model: Learner,
         options: TrainOptions,
-        teacher: Teacher | None,
-        about: Mapping[str, str],
+        *,
+        teacher: Teacher | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         self.model = model
         self.options = options
-        self.about = dict(about)
+        self.about = dict(about or {})
         self.teacher = teacher
         self.optimizers = make_optimizers(model, options)
         # float16 has too few exponents for small gradients; a no-op for the other types.
@@ -281,6 +285,38 @@ class _Run:
         self.step, self.losses = state["step"], state["losses"]
         self.validations = [tuple(pair) for pair in state["validations"]]
 
+    def take_step(self, next_loss: Callable[[], Tensor]) -> float:
+        """Move the weights by `accumulate` losses, each computed when asked for; their sum."""
+        model, options, step = self.model, self.options, self.step
+        torch.manual_seed(options.seed * 1_000_003 + step)  # dropout
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        for group in groups:
+            group["lr"] = group["base"] * learning_rate_at(step, options)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        total, num_good = 0.0, 0
+        for _ in range(options.accumulate):
+            with precision(model, options):
+                loss = next_loss() / options.accumulate
+            if not torch.isfinite(loss):
+                logger.warning("step %d: the loss is not finite; the batch is left out", step + 1)
+                continue
+            self.scaler.scale(loss).backward()
+            total += float(loss.detach())
+            num_good += 1
+        if num_good > 0:
+            parameters = [value for group in groups for value in group["params"]]
+            for optimizer in self.optimizers:
+                self.scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)
+            self.scaler.update()
+        self.average.update(model, step)
+        self.step += 1
+        self.losses.append(total)
+        return total
+
 
 @dataclass(frozen=True, kw_only=True)
 class History:
@@ -316,7 +352,7 @@ def train(
         raise UsageError("nothing to train on: the set of pairs is empty")
     if teacher is not None and not options.is_frozen:
         raise UsageError("backbone_rate: a teacher of groups needs the backbone that it learnt on")
-    run = _Run(model, options, teacher, about or {})
+    run = Run(model, options, teacher=teacher, about=about)
     run.resume(folder / CHECKPOINT_NAME)
     source = Source(model, examples, options, cache=cache or FeatureCache())
     check = Source(model, held_out, options, augment=False)
@@ -329,7 +365,7 @@ def train(
     while run.step < options.steps and not run.is_exhausted:
         began = time.monotonic()
         _set_training(model, options)
-        loss = _step(run, batches)
+        loss = run.take_step(lambda: batch_loss(model, next(batches), teacher))
         validation = None
         at_end = run.step == options.steps
         if held_out and (at_end or run.step % options.validate_every == 0):
@@ -349,37 +385,3 @@ def _set_training(model: Learner, options: TrainOptions) -> None:
     model.train()
     if options.is_frozen:
         backbone_of(model).eval()
-
-
-def _step(run: _Run, batches: Iterator[Batch]) -> float:
-    """One step of the weights on the next batches; its loss."""
-    model, options, step = run.model, run.options, run.step
-    torch.manual_seed(options.seed * 1_000_003 + step)  # dropout
-    groups = [group for optimizer in run.optimizers for group in optimizer.param_groups]
-    for group in groups:
-        group["lr"] = group["base"] * learning_rate_at(step, options)
-    for optimizer in run.optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    total, num_good = 0.0, 0
-    for _ in range(options.accumulate):
-        batch = next(batches)
-        with precision(model, options):
-            loss = batch_loss(model, batch, run.teacher) / options.accumulate
-        if not torch.isfinite(loss):
-            logger.warning("step %d: the loss is not finite; the batch is left out", step + 1)
-            continue
-        run.scaler.scale(loss).backward()
-        total += float(loss.detach())
-        num_good += 1
-    if num_good > 0:
-        parameters = [value for group in groups for value in group["params"]]
-        for optimizer in run.optimizers:
-            run.scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in run.optimizers:
-            run.scaler.step(optimizer)
-        run.scaler.update()
-    run.average.update(model, step)
-    run.step += 1
-    run.losses.append(total)
-    return total

@@ -91,7 +91,8 @@ def _train(stage: Stage, work: Path, *, photographs: Path | None, threads: int) 
         *("--threads", str(threads)),
     ]
     if stage.task == SIZES:
-        words += ["--teacher", str(_kept_teacher(work, stage))]
+        if "--teacher" not in stage.options:
+            words += ["--teacher", str(_kept_teacher(work, stage))]
     else:
         words += ["--features", str(work / "features")]
         words += ["--together"] if stage.task == BOTH else ["--tasks", stage.task]

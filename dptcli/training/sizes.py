@@ -11,8 +11,9 @@ that says. Labels are not read. What is taught is kept in RUN; a run that is kil
 import argparse
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,17 +34,16 @@ from dptcli.results.files import atomic_path
 from dptcli.training.batches import TrainOptions
 from dptcli.training.builtin_model import (
     FOLDERS,
-    PREFIX,
-    processor_config,
     save_backbone,
     save_builtin,
     start_model,
     take_head,
 )
 from dptcli.training.data import IMAGENET_MEAN, IMAGENET_STD
-from dptcli.training.loop import CHECKPOINT_NAME, learning_rate_at
+from dptcli.training.loop import CHECKPOINT_NAME, Run
 from dptcli.training.losses import NUM_GRADIENT_SCALES, align, gradient_loss
 from dptcli.training.teach import seen_depth
+from dptcli.training.twins import feature_maps
 
 WINDOW = 1 / 6
 """The side of a window of the guided filter, as a share of the short side."""
@@ -51,8 +51,6 @@ _REGULAR = 1e-4  # of the guide's variance: a window of less has no edges to kee
 _MOST_SLOPE = 3.0
 # Keeping segmentation costs as much as a step of depth: every third step, for three.
 _KEEP_EVERY = 3
-_SAVE_EVERY = 50
-_NORM = 1.0
 
 
 def merge_sizes(
@@ -120,7 +118,7 @@ def read_photograph(image: Path, target: Path, processor: DPTImageProcessor) -> 
 
 
 def batches(
-    photographs: Sequence[Photograph], *, batch_size: int, seed: int, first: int, end: int
+    photographs: Sequence[Photograph], options: TrainOptions, *, first: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Pixels (B, 3, H, W) and what is taught (B, H, W) of one size, for the steps from `first` on.
 
@@ -131,10 +129,10 @@ def batches(
         groups.setdefault(one.rgb.shape, []).append(one)
     members = list(groups.values())
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    for step in range(first, end):
-        chance = random.Random(f"{seed} {step}")
+    for step in range(first, options.steps):
+        chance = random.Random(f"{options.seed} {step}")
         [group] = chance.choices(members, [len(group) for group in members])
-        chosen = chance.sample(group, min(batch_size, len(group)))
+        chosen = chance.sample(group, min(options.batch_size, len(group)))
         pixels, targets = zip(*(_varied(one, chance) for one in chosen), strict=True)
         yield (torch.stack(pixels) - mean) / std, torch.stack(targets)
 
@@ -161,40 +159,31 @@ def size_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 class Pupil:
-    """The depth model that learns, and both heads of the teacher, whose backbone it begins with."""
+    """The depth model that learns, and the teacher's segmentation, which it is to keep."""
 
-    def __init__(self, builtin: Path, teacher: Path, *, bfloat16: bool) -> None:
+    def __init__(self, builtin: Path, teacher: Path) -> None:
         self.depth, self.segment = _model("depth", builtin), _model("segment", teacher)
         self.segment.requires_grad_(False)
-        self.bfloat16 = bfloat16
 
     def loss(self, pixels: Tensor, target: Tensor, *, keeps: bool) -> Tensor:
         """The loss of a batch; keeps: with what segmentation loses by it, for `_KEEP_EVERY`."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            maps = _maps(self.depth, pixels)
-            fused = self.depth.neck(maps)
-            predicted = self.depth.head(fused).float()
-            said = self._logits(maps) if keeps else None
+        maps = feature_maps(self.depth, pixels)
+        predicted = self.depth.head(self.depth.neck(maps)).float()
         wanted = F.interpolate(
             target[:, None], size=predicted.shape[-2:], mode="bilinear", align_corners=False
         )
         loss = size_loss(predicted, wanted[:, 0])
-        if said is None:
+        if not keeps:
             return loss
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            kept = self._logits(_maps(self.segment, pixels))
-        divergence = F.kl_div(said, kept, log_target=True, reduction="none").sum(dim=1)
-        return loss + _KEEP_EVERY * divergence.mean()
+        with torch.no_grad():
+            kept = self._classes(feature_maps(self.segment, pixels))
+        divergence = F.kl_div(self._classes(maps), kept, log_target=True, reduction="none")
+        return loss + _KEEP_EVERY * divergence.sum(dim=1).mean()
 
-    def _logits(self, maps: list[FeatureMap]) -> Tensor:
+    def _classes(self, maps: list[FeatureMap]) -> Tensor:
         """Logarithms of the classes' probabilities at every other pixel."""
         logits = self.segment.head(self.segment.neck(maps)).float()
         return torch.log_softmax(logits[:, :, ::2, ::2], dim=1)
-
-
-def _maps(model: DensePredictor, pixels: Tensor) -> list[FeatureMap]:
-    assert model.backbone is not None
-    return model.backbone.features(pixels).maps
 
 
 def _model(task: str, builtin: Path) -> DensePredictor:
@@ -203,66 +192,33 @@ def _model(task: str, builtin: Path) -> DensePredictor:
     return model.eval()  # no layer of it behaves otherwise while it learns
 
 
-def _parameters(model: DensePredictor) -> dict[bool, list[torch.nn.Parameter]]:
-    """{whether they are the backbone's: parameters}."""
-    found: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
-    for name, parameter in model.named_parameters():
-        found[name.startswith(PREFIX)].append(parameter)
-    return found
-
-
 def learn(
-    pupil: Pupil, photographs: Sequence[Photograph], options: TrainOptions, *, work: Path, seed: int
+    pupil: Pupil,
+    photographs: Sequence[Photograph],
+    folder: Path,
+    *,
+    options: TrainOptions,
+    about: Mapping[str, str],
 ) -> None:
-    """Train, and leave the pupil with its averaged weights. Goes on from work's checkpoint."""
-    model = pupil.depth
-    groups = [
-        {
-            "params": parameters,
-            "rate": options.backbone_rate if of_backbone else options.learning_rate,
-        }
-        for of_backbone, parameters in _parameters(model).items()
-    ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.999))
-    average = {name: value.detach().clone() for name, value in model.named_parameters()}
-    first, path = 0, work / CHECKPOINT_NAME
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        first, average = state["step"], state["average"]
-    stream = batches(
-        photographs, batch_size=options.batch_size, seed=seed, first=first, end=options.steps
-    )
-    for step, (pixels, target) in enumerate(stream, start=first):
-        for group in optimizer.param_groups:
-            group["lr"] = group["rate"] * learning_rate_at(step, options)
-        optimizer.zero_grad(set_to_none=True)
-        loss = pupil.loss(pixels, target, keeps=step % _KEEP_EVERY == 0)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), _NORM)
-        optimizer.step()
-        decay = min(options.average, (1 + step) / (10 + step))
-        for name, value in model.named_parameters():
-            average[name].lerp_(value.detach(), 1 - decay)
-        done = step + 1
-        if done % _SAVE_EVERY == 0 or done == options.steps:
-            print(f"step {done}  loss {loss.item():.4f}", flush=True)
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            with atomic_path(path) as temporary:
-                torch.save({**state, "step": done, "average": average}, temporary)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            value.copy_(average[name])
+    """Train, and leave the pupil with its averaged weights. folder and about as for `train`."""
+    run = Run(pupil.depth, options, about=about)
+    run.resume(folder / CHECKPOINT_NAME)
+    for pixels, target in batches(photographs, options, first=run.step):
+        keeps = run.step % _KEEP_EVERY == 0
+        loss = run.take_step(partial(pupil.loss, pixels, target, keeps=keeps))
+        if run.step % options.checkpoint_every == 0 or run.step == options.steps:
+            print(f"step {run.step}  loss {loss:.4f}", flush=True)
+            run.save(folder / CHECKPOINT_NAME)
+    pupil.depth.load_state_dict(run.average.values, strict=False)
 
 
-def _photographs(sets: Path) -> list[Path]:
-    """The photographs of all sets below a folder."""
-    tables = sorted(sets.rglob("pairs.csv"))
-    found = [pair.image for table in tables for pair in read_pairs(table, task="segment").pairs]
-    if not found:
-        raise UsageError(f"{sets} holds no pairs.csv with photographs; give a folder of sets")
-    return found
+def _photographs(sets: Path) -> Iterator[tuple[Path, Path]]:
+    """The photographs of all sets below a folder, and each one's place among what is taught."""
+    for table in sorted(sets.rglob("pairs.csv")):
+        pairs = read_pairs(table, task="segment").pairs
+        for index, pair in enumerate(pairs):  # two may have one name, in folders of a set
+            place = table.parent.relative_to(sets) / f"{index:05}-{pair.image.stem}.npy"
+            yield pair.image, place
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -284,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--learning-rate", type=float, default=2e-5)
     parser.add_argument("--backbone-rate", type=float, default=2e-6)
     parser.add_argument("--average", type=float, default=0.98)
+    parser.add_argument("--checkpoint-every", type=int, default=50)
     parser.add_argument("--seed", type=int, default=71)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
@@ -298,31 +255,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    images = _photographs(given.sets)
     teacher, taught = given.teacher or given.builtin, given.taught or given.work / "taught"
-    pupil = Pupil(given.builtin, teacher, bfloat16=given.dtype == "bfloat16")
     fine, *coarse = (
         open_pipeline(teacher / FOLDERS["depth"], task="depth", dtype=given.dtype, size=size)
         for size in (given.size, *given.sizes)
     )
-    processor = DPTImageProcessor(
-        **{**processor_config(), "size": {"height": given.size, "width": given.size}}
-    )
     photographs = []
-    for image in images:
-        target = taught / image.relative_to(given.sets).with_suffix(".npy")
-        write_target(target, image, fine=fine, coarse=coarse)
-        photographs.append(read_photograph(image, target, processor))
+    for image, place in _photographs(given.sets):
+        write_target(taught / place, image, fine=fine, coarse=coarse)
+        photographs.append(read_photograph(image, taught / place, fine.loaded.processor))
+    if not photographs:
+        raise UsageError(f"{given.sets} holds no pairs.csv with photographs; give a folder of sets")
     print(f"{len(photographs)} photographs", flush=True)
     options = TrainOptions(
         steps=given.steps,
         batch_size=given.batch_size,
         learning_rate=given.learning_rate,
         backbone_rate=given.backbone_rate,
-        average=given.average,
+        weight_decay=0.0,
         warmup=10,
+        average=given.average,
+        seed=given.seed,
+        checkpoint_every=given.checkpoint_every,
+        dtype=given.dtype,
     )
-    learn(pupil, photographs, options, work=given.work, seed=given.seed)
+    seen = " ".join(map(str, (given.size, *given.sizes)))
+    about = {"sizes": seen, "number of photographs": str(len(photographs))}
+    pupil = Pupil(given.builtin, teacher)
+    learn(pupil, photographs, given.work, options=options, about=about)
     save_builtin(pupil.depth, "depth", given.builtin)
     save_backbone(pupil.depth, given.builtin)
 

@@ -1,5 +1,6 @@
 """What is taught of a photograph at other sizes, and a run that learns it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 from written_pairs import write_pairs
 
+from dptcli.training.batches import TrainOptions
 from dptcli.training.builtin_model import FOLDERS, save_backbone, save_builtin
-from dptcli.training.loop import CHECKPOINT_NAME
+from dptcli.training.loop import CHECKPOINT_NAME, Run
 from dptcli.training.sizes import Photograph, batches, main, merge_sizes, size_loss
 
 
@@ -51,8 +53,9 @@ def test_a_step_has_its_batch_wherever_a_run_begins() -> None:
         )
         for size in sizes
     ]
-    whole = list(batches(photographs, batch_size=2, seed=3, first=0, end=6))
-    later = list(batches(photographs, batch_size=2, seed=3, first=4, end=6))
+    options = TrainOptions(steps=6, batch_size=2, seed=3)
+    whole = list(batches(photographs, options, first=0))
+    later = list(batches(photographs, options, first=4))
     for one, other in zip(whole[4:], later, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert {tuple(pixels.shape[2:]) for pixels, _ in whole} <= set(sizes)
@@ -93,6 +96,56 @@ def test_a_run_comes_nearer_to_what_is_taught(
         lost.append(float(capsys.readouterr().out.split()[-1]))
     assert lost[1] < 0.8 * lost[0]
     assert (tmp_path / "40" / CHECKPOINT_NAME).is_file()
+
+
+def test_a_run_that_is_killed_ends_the_same_and_no_other_run_goes_on_from_it(
+    material: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sets, models = material
+    shutil.copytree(models, tmp_path / "other")
+    often = ["--checkpoint-every", "1"]
+    assert main([*words(material, tmp_path / "whole", steps=4), *often]) == 0
+    cut = words((sets, tmp_path / "other"), tmp_path / "cut", steps=4)
+
+    class KilledError(Exception):
+        pass
+
+    real = Run.save
+
+    def killed(run: Run, path: Path) -> None:
+        real(run, path)
+        if run.step == 2:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save", killed)
+        with pytest.raises(KilledError):
+            main([*cut, *often])
+    assert main([*cut, *often, "--sizes", "28", "14"]) == 2
+    assert "another sizes" in capsys.readouterr().err
+    assert main([*cut, *often]) == 0
+    for path in models.rglob("*.safetensors"):
+        name = path.relative_to(models)
+        assert path.read_bytes() == (tmp_path / "other" / name).read_bytes(), name
+
+
+def test_photographs_of_one_name_are_taught_each_their_own(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    sets, _ = material
+    table = (sets / "one" / "pairs.csv").read_text().splitlines()
+    cells = table[1].split(",")
+    first, target = (sets / "one" / cell for cell in cells[:2])
+    for folder in ("a", "b"):
+        (sets / "one" / folder).mkdir()
+        shutil.copy(first, sets / "one" / folder / "same.jpg")
+    rows = [",".join([f"{folder}/same.jpg", target.name, *cells[2:]]) for folder in ("a", "b")]
+    (sets / "one" / "pairs.csv").write_text("\n".join([table[0], *rows]) + "\n")
+    assert main(words(material, tmp_path / "work", steps=1)) == 0
+    assert len(list((tmp_path / "work" / "taught").rglob("*same.npy"))) == 2
 
 
 def test_a_folder_without_photographs_is_one_line(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import ray_cluster
 import s3_server
+from faults import wait_for
 from PIL import Image
 from places import SAMPLES
 from process import DPT, NEEDS_PROC, WAIT_S, environment, hear_ctrl_c, warm_dpt
@@ -162,59 +163,53 @@ def test_a_client_outside_the_cluster_takes_from_a_bucket_into_a_bucket(
 
 
 def test_a_run_is_complete_though_workers_and_a_machine_are_lost(cluster, models, tmp_path):
-    photographs(tmp_path / "in", 300)
+    photographs(tmp_path / "in", 300, larger=3)
     words = [tmp_path / "in", "-m", models["depth"], "-q"]
     assert run("depth", *words, "-o", tmp_path / "local").returncode == 0
-    with (tmp_path / "told").open("w") as stdout:
+    out = tmp_path / "out"
+    with (tmp_path / "told").open("w") as stdout, (tmp_path / "said").open("w") as stderr:
         process = subprocess.Popen(
-            command("depth", *words[:-1], "--json", "-o", tmp_path / "out", cluster=cluster),
+            command("depth", *words[:-1], "--json", "-o", out, cluster=cluster),
             stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=stderr,
             env=environment(**ray_cluster.SETTINGS),
         )
-    killed = []
     try:
-        said = ""
-        for line in process.stderr:
-            said += line
-            if line.startswith("[50/"):
-                killed = cluster.workers(named="MapWorker")[:1]
-                killed += cluster.workers(named="_write")[:1]
-                for pid in killed:
-                    os.kill(pid, signal.SIGKILL)
-            if line.startswith("[150/"):
-                cluster.tell("lose")
-        assert process.wait(timeout=WAIT_S) == 0, said[-2000:]
+        # By what is at work and what lies there: the driver tells of results in blocks, and late.
+        for named in (").submit", "_write"):
+            while process.poll() is None and not (at_work := cluster.workers(named=named)):
+                pass
+            os.kill(at_work[0], signal.SIGKILL)  # none where the run was over
+        wait_for(process, out, 100)
+        num_left = 300 - len(list(out.rglob("*.png")))
+        cluster.tell("lose")
+        code = process.wait(timeout=WAIT_S)
     finally:
         process.kill()
-        process.stderr.close()
         cluster.tell("add")
-    assert killed
+    said = (tmp_path / "said").read_text()
+    assert code == 0, said[-2000:]
+    assert num_left > 0
     assert len(told((tmp_path / "told").read_text())) == 300  # and nothing of Ray's between them
     assert "300 done" in said
     assert len(re.findall(r"^\[\d+/300\] \S+ -> ", said, re.MULTILINE)) == 300
-    assert not differences(tree(tmp_path / "local"), tree(tmp_path / "out"))
+    assert not differences(tree(tmp_path / "local"), tree(out))
 
 
 def test_ctrl_c_ends_the_clusters_work(cluster, models, tmp_path):
     photographs(tmp_path / "in", 600)
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        command("depth", tmp_path / "in", "-o", out, "-m", models["depth"], cluster=cluster),
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(**ray_cluster.SETTINGS),
-        preexec_fn=hear_ctrl_c,
-    )
-    for line in process.stderr:
-        if line.startswith("[20/"):
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.stderr.read()
-    process.stderr.close()
+    with (tmp_path / "said").open("w") as stderr:
+        process = subprocess.Popen(
+            command("depth", tmp_path / "in", "-o", out, "-m", models["depth"], cluster=cluster),
+            stderr=stderr,
+            env=environment(**ray_cluster.SETTINGS),
+            preexec_fn=hear_ctrl_c,
+        )
+    wait_for(process, out, 20)
+    process.send_signal(signal.SIGINT)
     assert process.wait(timeout=WAIT_S) == 130
-    assert "interrupted; finished results are kept" in rest
+    assert "interrupted; finished results are kept" in (tmp_path / "said").read_text()
     deadline = time.monotonic() + WAIT_S
     before, files = {}, tree(out)
     while cluster.workers(named="Map") or differences(before, files):

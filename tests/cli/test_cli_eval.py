@@ -3,24 +3,20 @@
 import csv
 import io
 import json
-import logging
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from depth_anything_3_folder import save_authors_folder
+from eval_sets import HW, dpt_here, dpt_process, write_sets
 from PIL import Image
-from process import WAIT_S, environment, warm_dpt
+from process import environment
 from tiny import save_tiny, save_varied
 
 from dptcli.cli import main
 from dptcli.evaluation.metrics import DEPTH_METRICS
-
-HW = (48, 64)
-CLASSES = ("sky", "ground", "gizmo")  # what the tiny model knows
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +24,6 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     return {
         "depth": str(save_tiny(folder / "depth", task="depth")),
-        "segment": str(save_tiny(folder / "segment", task="segment")),
         "metric": str(
             save_tiny(folder / "metric", task="depth", depth_estimation_type="metric", max_depth=10)
         ),
@@ -37,62 +32,16 @@ def models(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def sets(tmp_path, monkeypatch):
-    """Two sets of photographs with depth, one with labels, in the current folder."""
+    """The sets, in the current folder."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name, count in (("rooms", 2), ("streets", 1), ("labels", 2)):
-        (tmp_path / name).mkdir()
-        kind = "labels" if name == "labels" else "depth_m"
-        lines = ["image,target,kind,scale"]
-        for index in range(count):
-            photo = rng.integers(0, 256, (*HW, 3), np.uint8)
-            Image.fromarray(photo).save(tmp_path / name / f"{index}.png")
-            target = rng.integers(0, 3, HW) if kind == "labels" else rng.integers(500, 9000, HW)
-            target[:5] = 255 if kind == "labels" else 0
-            target = target.astype(np.uint8 if kind == "labels" else np.uint16)
-            Image.fromarray(target).save(tmp_path / name / f"{index}.target.png")
-            scale = "" if kind == "labels" else "1000"
-            lines.append(f"{index}.png,{index}.target.png,{kind},{scale}")
-        (tmp_path / name / "pairs.csv").write_text("\n".join(lines))
-    (tmp_path / "labels" / "classes.txt").write_text("\n".join(CLASSES))
+    write_sets(tmp_path)
     return tmp_path
-
-
-def dpt_process(*words):
-    """The installed command."""
-    return subprocess.run(
-        [*warm_dpt(), *map(str, words)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        timeout=WAIT_S,
-        encoding="utf-8",
-        env=environment(NO_COLOR="1", COLUMNS="80", PYTHONIOENCODING="utf-8"),
-    )
-
-
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture
 def dpt(capsys, monkeypatch):
-    """The same in this process, which spares a second for each call."""
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
-    package = logging.getLogger("dptcli")
-    before = package.handlers, package.propagate, package.level
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        return Done(code, *capsys.readouterr())
-
-    yield run
-    package.handlers, package.propagate = before[:2]
-    package.setLevel(before[2])
+    with dpt_here(capsys, monkeypatch) as run:
+        yield run
 
 
 def save_depths(folder, **depths_m):
@@ -314,79 +263,6 @@ def test_the_sets_camera_makes_the_metres_of_a_model_that_needs_it(dpt, tmp_path
     done = dpt("eval", "depth", "rooms", "--predictions", "out", "--fov", "60")
     assert done.returncode == 2
     assert "--fov is what a model is told" in done.stderr
-
-
-def test_segmentation_model_scores_as_its_masks_do(dpt, models):
-    made = dpt("segment", "labels/0.png", "labels/1.png", "-o", "out", "-m", models["segment"])
-    assert made.returncode == 0, made.stderr
-    direct = dpt_process("eval", "segment", "labels", "-m", models["segment"], "-o", "report")
-    assert direct.returncode == 0, direct.stderr
-    stored = dpt("eval", "segment", "labels", "--predictions", "out", "--json")
-    first, second = json.loads(Path("report/report.json").read_text()), json.loads(stored.stdout)
-    assert second["mean"] == first["mean"]
-    assert second["confusion"] == first["confusion"]
-    assert np.sum(first["confusion"]) == 2 * 43 * 64  # five rows are ignored
-    assert {path.name for path in Path("report").iterdir()} == {
-        *("report.json", "images.csv", "confusion.csv", "confusion.png", "best-worst.png")
-    }
-    assert [row.split(",")[0] for row in Path("report/confusion.csv").read_text().splitlines()] == [
-        *("target \\ predicted", *CLASSES)
-    ]
-    lines = direct.stdout.splitlines()
-    assert max(map(len, lines)) <= 80
-    for name in CLASSES:
-        assert any(line.startswith(name) for line in lines)
-
-
-# --- label sets ----------------------------------------------------------------------------------
-
-
-def save_masks(value):
-    Path("out").mkdir()
-    for index in range(2):
-        Image.fromarray(np.full(HW, value, np.uint8)).save(f"out/{index}.png")
-    Path("out/labels.json").write_text('{"labels": {"0": "lawn", "1": "cloud"}}')
-
-
-def test_label_map_joins_two_label_sets_into_groups(dpt):
-    save_masks(0)
-    groups = {
-        "target": {"sky": "up", "ground": "down", "gizmo": None},
-        "prediction": {"cloud": "up", "lawn": "down"},
-    }
-    Path("groups.json").write_text(json.dumps(groups))
-    done = dpt(
-        "eval", "segment", "labels", "--predictions", "out", "--label-map", "groups.json", "--json"
-    )
-    report = json.loads(done.stdout)
-    targets = []
-    for index in range(2):
-        with Image.open(f"labels/{index}.target.png") as image:
-            targets.append(np.asarray(image))
-    counted = np.isin(targets, [0, 1]).sum()
-    share = (np.array(targets) == 1).sum() / counted
-    assert report["classes"] == ["up", "down"]
-    assert report["mean"]["num_pixels"] == counted
-    assert report["mean"]["pixel_accuracy"] == pytest.approx(share, abs=1e-6)
-    assert report["mean"]["iou"] == pytest.approx({"up": 0, "down": share}, abs=1e-6)
-
-
-def test_different_label_sets_without_a_map_are_refused(dpt):
-    save_masks(0)
-    done = dpt("eval", "segment", "labels", "--predictions", "out")
-    assert done.returncode == 2
-    assert "different classes (lawn, cloud, sky, ground, …)" in done.stderr
-    assert "--label-map FILE" in done.stderr
-
-
-def test_ignored_id_is_the_users_choice(dpt):
-    save_masks(1)
-    Path("out/labels.json").unlink()
-    Path("labels/classes.txt").write_text("\n".join(map(str, range(256))))
-    words = ("eval", "segment", "labels", "--predictions", "out", "--json", "--ignore-index")
-    all_pixels = json.loads(dpt(*words, "254").stdout)["mean"]["num_pixels"]
-    assert all_pixels == 2 * 48 * 64
-    assert json.loads(dpt(*words, "255").stdout)["mean"]["num_pixels"] == 2 * 43 * 64
 
 
 def test_a_scale_holds_for_targets_whose_own_nobody_says(sets, models, capsys):

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from dptcli.fast.capabilities import packs_bfloat16
-from dptcli.fast.kernels import Kernels, kernels_for
 from dptcli.weights.load import load_model
 
 pytestmark = pytest.mark.processor  # see pyproject.toml
@@ -44,17 +43,19 @@ def test_neither_what_came_before_nor_where_pixels_lie_in_memory_counts(models, 
 
 @pytest.mark.parametrize("models", ["float32"], indirect=True)
 @pytest.mark.parametrize("name", SIZES)
-def test_the_number_of_threads_does_not_count_in_float32(models, pictures, name):
-    """In bfloat16 it may: some processors' products split a sum between threads."""
-    if kernels_for(torch.device("cpu"), torch.float32) == Kernels():
-        pytest.skip("PyTorch chooses the kernels of plain layers")
+def test_the_number_of_threads_counts_by_rounding_alone_in_float32(models, pictures, name):
+    """By it oneDNN chooses the blocks of a convolution: 48 channels for one or two, 32 for three.
+
+    In bfloat16 it counts for more: some processors' products split a sum between threads.
+    """
     before = torch.get_num_threads()
     found = []
     try:
-        for threads in (1, 2, 3):
+        for threads in (1, 2, 3, 8):
             torch.set_num_threads(threads)
             found.append(depth(models[0], pictures[name]))
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    spread = found[0].max() - found[0].min()
+    for other in found[1:]:
+        assert (other - found[0]).abs().max() <= 5e-6 * spread

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dptcli.fast.kernels import MAX_SIZES, JoinedLinear, Kernels, kernels_for
+from dptcli.fast.kernels import MAX_SIZES, JoinedLinear, Kernels, attend_few_heads, kernels_for
 from dptcli.fast.memory import clean_file_ranges, let_go
 from dptcli.fast.packing import pack
 from dptcli.fast.surgery import become, linear_of, replace_modules
@@ -26,7 +26,7 @@ from dptcli.model.backbones.dinov3 import DINOv3ViTBackbone
 from dptcli.model.backbones.hybrid import StandardizedConv, pad_same
 from dptcli.model.backbones.vit import Encoder, LayerScale, ScaledBlock, ViTEmbeddings
 from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation, DPTModel
-from dptcli.model.layers import FeatureMap, MultiHead
+from dptcli.model.layers import FeatureMap, MultiHead, SelfAttention
 from dptcli.model.neck import FusionBlock, FusionStage, ReassembleStage, ResidualConvUnit
 
 Step = Callable[[nn.Module, Kernels], None]
@@ -189,8 +189,8 @@ class _FixedConv(nn.Module):
         return self.conv(x)
 
 
-def join_heads(model: nn.Module, _kernels: Kernels) -> None:
-    """Query, key and value in one product."""
+def join_heads(model: nn.Module, kernels: Kernels) -> None:
+    """Query, key and value in one product; and a few heads at a time where that is faster."""
     for module in model.modules():
         if not isinstance(module, MultiHead):
             continue
@@ -198,6 +198,8 @@ def join_heads(model: nn.Module, _kernels: Kernels) -> None:
         module.joined = JoinedLinear([part for part in parts if isinstance(part, nn.Linear)])
         for name in module.products:
             delattr(module, name)
+        if kernels.few_heads and isinstance(module, SelfAttention):
+            become(module, _FewHeads)
         become(module, _JoinedHeads)
 
 
@@ -226,6 +228,16 @@ class _JoinedHeads(MultiHead):
         both = self.joined(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, A, D/A)
         query, key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
         return query, key, value
+
+
+class _FewHeads(SelfAttention):
+    def forward(
+        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
+        if head_mask is not None or need_weights:
+            return super().forward(x, head_mask=head_mask, need_weights=need_weights)
+        return attend_few_heads(*self.heads(x), scale=self.scale), None
 
 
 def split_readout(model: nn.Module, _kernels: Kernels) -> None:

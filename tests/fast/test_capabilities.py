@@ -1,6 +1,7 @@
 """What the processor can do is known in one place, can be lowered, and decides no plain model."""
 
 import ast
+from dataclasses import replace
 
 import pytest
 import torch
@@ -80,8 +81,10 @@ def test_each_level_has_its_forms(play, monkeypatch):
     assert found["default"] == [plain, plain]
     assert found["avx2"] == [Kernels(linear="conv1x1", conv=True, winograd=True), plain]
     wide = Kernels(linear="conv1x1", conv=True)
-    narrow = Kernels(linear="packed", fuse_gelu=True, conv=True)
+    narrow = Kernels(linear="packed", fuse_gelu=True, conv=True, few_heads=True)
     assert found["avx512"] == found["bfloat16"] == [wide, narrow]
+    play("bfloat16", intel=True)
+    assert kernels_for(CPU, torch.bfloat16) == replace(narrow, few_heads=False)
 
 
 @pytest.mark.parametrize(

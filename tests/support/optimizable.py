@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 # What this processor would not choose by itself works too.
 FORMS = {
     "chosen": None,
-    "packed": Kernels(linear="packed", fuse_gelu=True, conv=True),
+    "packed": Kernels(linear="packed", fuse_gelu=True, conv=True, few_heads=True),
     "packed, gelu after": Kernels(linear="packed", conv=True),
     "conv1x1": Kernels(linear="conv1x1", conv=True),
     "plain": Kernels(),

@@ -40,7 +40,7 @@ COMMAND = "from dptcli.running.machine import brief_waits; brief_waits()"
 WORKER = "import pickle; pickle.loads(b'cdptcli.engine_ray.stages\\ndescribe\\n.')"
 # The processor time of a process that sleeps after an operation: what its other thread turns.
 WAITING = """
-import statistics, time
+import time
 import torch
 numbers, spent = torch.rand(1 << 20), []
 for _ in range(20):
@@ -48,7 +48,7 @@ for _ in range(20):
     started = time.process_time()
     time.sleep(0.01)
     spent.append(time.process_time() - started)
-print(statistics.median(spent))
+print(sorted(spent)[5])  # where others run too, some are longer
 """
 
 
@@ -59,11 +59,11 @@ def test_a_thread_that_waits_lets_go_of_its_core(start):
     variables = {**environment(), "OMP_NUM_THREADS": "2"}
     variables.pop("OMP_WAIT_POLICY", None)
     variables.pop("GOMP_SPINCOUNT", None)
-    program = start + WAITING
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=variables
+    ours, of_gnu = (
+        float(subprocess.check_output([sys.executable, "-c", program], text=True, env=variables))
+        for program in (start + WAITING, WAITING)
     )
-    assert float(done.stdout) < 0.001  # .1 to .3 ms; 1.5 to 5 ms as GNU has it
+    assert ours < of_gnu / 2  # .1 to 1.2 ms for 1.5 to 8, by the processor and who else runs
 
 
 # torch's modules stay: the collector looks neither while they come nor afterwards.

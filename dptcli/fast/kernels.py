@@ -62,7 +62,8 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
         return Kernels()
     if dtype is torch.bfloat16 and packs_bfloat16():
         # PyTorch's fused attention has its bfloat16 from AMX: on two Zen 4 cores, without that, 9.7
-        # ms, by oneDNN's products 6.6 (12 heads, 577 tokens). On Intel's it is ahead by either.
+        # ms, by oneDNN's products 6.6 (12 heads, 577 tokens). On Intel's, with AMX and without, it
+        # was ahead of two products for all heads at once.
         few_heads = not processor().intel
         return Kernels(linear="packed", fuse_gelu=True, conv=True, few_heads=few_heads)
     if dtype is not torch.float32:

@@ -40,12 +40,13 @@ def steady_sums() -> None:
 
 
 def brief_waits() -> None:
-    """Let threads that wait for others sleep after .2 ms; before torch is imported.
+    """Let threads that wait for others sleep soon; before torch is imported.
 
-    GNU's OpenMP lets them turn for 5 ms. Where others run too, the core that a thread waits for is
-    the one that turning takes: on two cores with five other processes the network then takes 2.3
-    times as long. Its operations follow each other faster than .2 ms, so on an idle machine its
-    threads stay awake as before. What the caller says of OpenMP's waiting counts.
+    GNU's OpenMP lets them turn for 5 ms, this for .2 (a Xeon) to 1.7 (a Zen 4 with other work).
+    Where others run too, the core that a thread waits for is the one that turning takes: on two
+    cores with five other processes the network then takes 2.3 times as long. Its operations follow
+    each other faster, so on an idle machine its threads stay awake as before. What the caller says
+    of OpenMP's waiting counts.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

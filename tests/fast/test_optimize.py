@@ -27,10 +27,12 @@ from dptcli.fast.kernels import (
     MklLinear,
     PackedConv2d,
     PackedLinear,
+    attend_few_heads,
     kernels_for,
 )
 from dptcli.fast.optimize import STEPS, optimize
 from dptcli.fast.precision import keep_tail_float32
+from dptcli.model.layers import attend
 
 
 @pytest.mark.processor
@@ -187,3 +189,20 @@ def test_bfloat16_with_all_steps_stays_near_float32(name):
     found = difference(predict(optimized, pixels.bfloat16()), expected)
     # As near as the plain bfloat16 model, whose error depends on the random weights.
     assert found <= max(2 * unoptimized, 0.02), (found, unoptimized)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("shape", [(1, 3, 17, 8), (3, 5, 40, 16), (2, 1, 1, 4)])
+def test_attention_a_few_heads_at_a_time_is_attention(shape, threads):
+    """Heads that the threads do not divide, too; with views of one product, as they come."""
+    batch, heads, tokens, width = shape
+    both = torch.randn(batch, tokens, 3, heads, width, generator=torch.Generator().manual_seed(5))
+    query, key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
+    expected, _ = attend(query, key, value, scale=0.3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = attend_few_heads(query, key, value, scale=0.3)
+    finally:
+        torch.set_num_threads(before)
+    assert difference(found, expected) <= TOLERANCE

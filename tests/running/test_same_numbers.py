@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dptcli.fast.capabilities import packs_bfloat16
+from dptcli.fast.kernels import Kernels, kernels_for
 from dptcli.weights.load import load_model
 
 pytestmark = pytest.mark.processor  # see pyproject.toml
@@ -58,4 +59,6 @@ def test_the_number_of_threads_counts_by_rounding_alone_in_float32(models, pictu
         torch.set_num_threads(before)
     spread = found[0].max() - found[0].min()
     for other in found[1:]:
-        assert (other - found[0]).abs().max() <= 5e-6 * spread
+        assert (other - found[0]).abs().max() <= 2e-6 * spread
+    if kernels_for(torch.device("cpu"), torch.float32) != Kernels():  # not chosen by PyTorch
+        assert torch.equal(found[0], found[1])

@@ -65,6 +65,8 @@ _DEPTH_SETS = (*("{photographs}/depth",) * 3, "{frames}")
 # The classes of a kind are told apart by the few photographs that name them.
 _CLASSES = f"{_ALONE} --shapes 252x336 336x252 280x280 --batch-size 8"
 _CLASS_SETS = (*("{photographs}/segment",) * 2, "{frames}")
+# What depth is at 182 and 238; the classes stay what they are.
+_DEPTH_SIZES = "--steps 300 --dtype bfloat16 --class-sizes 308"
 # With two and a half times as many frames, the photographs come twice.
 _MORE_SETS = (*("{photographs}/segment",) * 2, *("{photographs}/depth",) * 3, "{frames}")
 
@@ -240,14 +242,21 @@ RECIPE = Recipe(
         Stage(
             "sizes1",
             SIZES,
-            "--seed 71 --steps 300 --learning-rate 2e-5 --backbone-rate 2e-6 --dtype bfloat16",
+            f"{_DEPTH_SIZES} --seed 71 --learning-rate 2e-5 --backbone-rate 2e-6",
             sets=("{photographs}/segment",),
         ),
         Stage(
             "sizes2",
             SIZES,
-            "--seed 72 --steps 300 --learning-rate 2.5e-5 --backbone-rate 2.5e-6 --dtype bfloat16 "
+            f"{_DEPTH_SIZES} --seed 72 --learning-rate 2.5e-5 --backbone-rate 2.5e-6 "
             "--teacher {runs}/sizes1/teacher --taught {runs}/sizes1/taught",
+            sets=("{photographs}/segment",),
+        ),
+        Stage(
+            "sizes3",
+            SIZES,
+            "--seed 91 --steps 700 --learning-rate 4e-5 --backbone-rate 4e-6 --average 0.99 "
+            "--dtype bfloat16 --teacher {runs}/sizes1/teacher {runs}/sizes2/builtin",
             sets=("{photographs}/segment",),
         ),
     ),

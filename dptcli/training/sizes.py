@@ -1,11 +1,11 @@
-"""Teach the built-in model to see the whole at its own size: `python -m dptcli.training.sizes`.
+"""Teach the built-in model what it sees at other sizes: `python -m dptcli.training.sizes`.
 
     python -m dptcli.training.sizes TRAIN/segment --builtin B --work RUN
 
-At a small size the network overlooks a photograph as in its training and gets the whole right; at
-its own size it sees edges. What it sees at --sizes, laid under its map at its own size, is what
-backbone and depth head learn to see there; the segmentation head stays, and the backbone keeps what
-that says. Labels are not read. What is taught is kept in RUN; a run that is killed goes on.
+At --sizes, which are smaller, the network gets the whole of depth right; at its own size it sees
+edges; at --class-sizes, which are larger, it tells small people and things. All of this both heads
+and the backbone learn to see at --size. Labels are not read. What is taught is kept in RUN; a run
+that is killed goes on.
 """
 
 import argparse
@@ -26,11 +26,7 @@ from torch import Tensor
 from dptcli.errors import DptError, UsageError
 from dptcli.evaluation.pairs import read_pairs
 from dptcli.inputs.find import decode_image
-from dptcli.model.dpt import DensePredictor
-from dptcli.model.layers import FeatureMap
-from dptcli.pipeline import Pipeline, open_pipeline
-from dptcli.processing.processor import DPTImageProcessor
-from dptcli.results.files import atomic_path
+from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.training.batches import TrainOptions
 from dptcli.training.builtin_model import (
     FOLDERS,
@@ -41,86 +37,40 @@ from dptcli.training.builtin_model import (
 )
 from dptcli.training.data import IMAGENET_MEAN, IMAGENET_STD
 from dptcli.training.loop import CHECKPOINT_NAME, Run
-from dptcli.training.losses import NUM_GRADIENT_SCALES, align, gradient_loss
-from dptcli.training.teach import seen_depth
-from dptcli.training.twins import feature_maps
-
-WINDOW = 1 / 6
-"""The side of a window of the guided filter, as a share of the short side."""
-_REGULAR = 1e-4  # of the guide's variance: a window of less has no edges to keep
-_MOST_SLOPE = 3.0
-# Keeping segmentation costs as much as a step of depth: every third step, for three.
-_KEEP_EVERY = 3
-
-
-def merge_sizes(
-    fine: NDArray[np.float32], whole: NDArray[np.float32], *, network_hw: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Inverse depth (H, W) with the whole of one map and the edges of another, never below 0.
-
-    In every window the whole, aligned to the finer map, is a linear function of that (a guided
-    filter, He et al. 2010). network_hw: what the network saw for `fine`; the grid of the fit.
-    """
-    guide = torch.from_numpy(np.ascontiguousarray(fine, np.float32))[None]
-    below = torch.from_numpy(np.ascontiguousarray(whole, np.float32))[None]
-    below = align(below, guide, torch.ones_like(guide, dtype=torch.bool))
-    grid = min(guide.shape[1], network_hw[0]), min(guide.shape[2], network_hw[1])
-    g, w = (F.interpolate(m[None], size=grid, mode="area").double() for m in (guide, below))
-    radius = max(1, round(min(grid) * WINDOW / 2))
-
-    def mean(x: Tensor) -> Tensor:
-        side = 2 * radius + 1
-        padded = F.pad(x, (radius,) * 4, mode="replicate")
-        return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), stride=1), (1, side), stride=1)
-
-    mean_g, mean_w = mean(g), mean(w)
-    variance = mean(g * g) - mean_g.square() + _REGULAR * g.var()
-    slope = ((mean(g * w) - mean_g * mean_w) / variance).clamp(0, _MOST_SLOPE)
-    offset = mean_w - slope * mean_g
-    slope, offset = (
-        F.interpolate(mean(x).float(), size=guide.shape[1:], mode="bilinear", align_corners=False)
-        for x in (slope, offset)
-    )
-    merged: NDArray[np.float32] = (slope[0, 0] * guide[0] + offset[0, 0]).clamp(min=0).numpy()
-    return merged
-
-
-def write_target(path: Path, image: Path, *, fine: Pipeline, coarse: Sequence[Pipeline]) -> None:
-    """Write what is taught of a photograph, inverse depth float32 (H, W), where it is not there."""
-    if path.exists():
-        return
-    rgb = decode_image(image)
-    hw = fine.loaded.processor.network_hw((rgb.shape[0], rgb.shape[1]))
-    target = merge_sizes(
-        fine.predict_one(rgb).values, seen_depth(rgb, coarse, mirror=True), network_hw=hw
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, target)
+from dptcli.training.losses import NUM_GRADIENT_SCALES, gradient_loss
+from dptcli.training.size_targets import classes_path, open_teachers, write_targets
+from dptcli.training.twins import Twins, feature_maps
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph as the network takes it, RGB uint8 (H, W, 3), and what is taught (H, W)."""
+    """A photograph as the network takes it, RGB uint8 (H, W, 3), and what is taught of it.
+
+    depth: inverse depth (H, W). classes: their probabilities (C, h, w), coarser.
+    """
 
     rgb: NDArray[np.uint8]
-    target: NDArray[np.float32]
+    depth: NDArray[np.float32]
+    classes: NDArray[np.float16]
 
 
-def read_photograph(image: Path, target: Path, processor: DPTImageProcessor) -> Photograph:
-    """Read a photograph at the network's size."""
-    picture = Image.fromarray(decode_image(image))
-    height, width = processor.network_hw((picture.height, picture.width))
-    small = picture.resize((width, height), Image.Resampling.BICUBIC)
-    taught = torch.from_numpy(np.load(target))[None, None]
-    taught = F.interpolate(taught, size=(height, width), mode="area")[0, 0]
-    return Photograph(np.asarray(small), taught.numpy())
+def read_photograph(rgb: NDArray[np.uint8], path: Path, hw: tuple[int, int]) -> Photograph:
+    """Bring a photograph, and what `path` tells of it, to the network's size `hw`."""
+    height, width = hw
+    small = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC)
+    depth = torch.from_numpy(np.load(path))[None, None]
+    depth = F.interpolate(depth, size=hw, mode="area")[0, 0]
+    return Photograph(np.asarray(small), depth.numpy(), np.load(classes_path(path)))
+
+
+Taught = tuple[Tensor, Tensor, Tensor]
+"""Pixels (B, 3, H, W), inverse depth (B, H, W) and probabilities of classes (B, C, h, w)."""
 
 
 def batches(
     photographs: Sequence[Photograph], options: TrainOptions, *, first: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pixels (B, 3, H, W) and what is taught (B, H, W) of one size, for the steps from `first` on.
+) -> Iterator[Taught]:
+    """What is taught of photographs of one size, for the steps from `first` on.
 
     Mirrored half of the time, and in a little other light.
     """
@@ -133,23 +83,24 @@ def batches(
         chance = random.Random(f"{options.seed} {step}")
         [group] = chance.choices(members, [len(group) for group in members])
         chosen = chance.sample(group, min(options.batch_size, len(group)))
-        pixels, targets = zip(*(_varied(one, chance) for one in chosen), strict=True)
-        yield (torch.stack(pixels) - mean) / std, torch.stack(targets)
+        pixels, depths, classes = zip(*(_varied(one, chance) for one in chosen), strict=True)
+        yield (torch.stack(pixels) - mean) / std, torch.stack(depths), torch.stack(classes)
 
 
-def _varied(one: Photograph, chance: random.Random) -> tuple[Tensor, Tensor]:
+def _varied(one: Photograph, chance: random.Random) -> Taught:
     pixels = torch.from_numpy(one.rgb.copy()).permute(2, 0, 1).float() / 255
-    target = torch.from_numpy(one.target)
+    depth, classes = torch.from_numpy(one.depth), torch.from_numpy(one.classes).float()
     if chance.random() < 0.5:
-        pixels, target = pixels.flip(-1), target.flip(-1)
+        pixels, depth, classes = pixels.flip(-1), depth.flip(-1), classes.flip(-1)
     pixels = (pixels * chance.uniform(0.9, 1.1)).clamp(0, 1) ** chance.uniform(0.9, 1.1)
     middle = pixels.mean()
     pixels = (middle + (pixels - middle) * chance.uniform(0.9, 1.1)).clamp(0, 1)
     grey = pixels.mean(dim=0, keepdim=True)
-    return (grey + (pixels - grey) * chance.uniform(0.85, 1.15)).clamp(0, 1), target
+    pixels = (grey + (pixels - grey) * chance.uniform(0.85, 1.15)).clamp(0, 1)
+    return pixels, depth, classes
 
 
-def size_loss(predicted: Tensor, target: Tensor) -> Tensor:
+def depth_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Absolute and gradient error of inverse depth (B, H, W) in units of the target's spread."""
     middle = target.flatten(1).median(dim=1).values[:, None, None]
     spread = (target - middle).abs().mean(dim=(1, 2), keepdim=True).clamp(min=1e-6)
@@ -158,58 +109,53 @@ def size_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return error.abs().mean() + NUM_GRADIENT_SCALES * gradient_loss(error, all_valid)
 
 
-class Pupil:
-    """The depth model that learns, and the teacher's segmentation, which it is to keep."""
-
-    def __init__(self, builtin: Path, teacher: Path) -> None:
-        self.depth, self.segment = _model("depth", builtin), _model("segment", teacher)
-        self.segment.requires_grad_(False)
-
-    def loss(self, pixels: Tensor, target: Tensor, *, keeps: bool) -> Tensor:
-        """The loss of a batch; keeps: with what segmentation loses by it, for `_KEEP_EVERY`."""
-        maps = feature_maps(self.depth, pixels)
-        predicted = self.depth.head(self.depth.neck(maps)).float()
-        wanted = F.interpolate(
-            target[:, None], size=predicted.shape[-2:], mode="bilinear", align_corners=False
-        )
-        loss = size_loss(predicted, wanted[:, 0])
-        if not keeps:
-            return loss
-        with torch.no_grad():
-            kept = self._classes(feature_maps(self.segment, pixels))
-        divergence = F.kl_div(self._classes(maps), kept, log_target=True, reduction="none")
-        return loss + _KEEP_EVERY * divergence.sum(dim=1).mean()
-
-    def _classes(self, maps: list[FeatureMap]) -> Tensor:
-        """Logarithms of the classes' probabilities at every other pixel."""
-        logits = self.segment.head(self.segment.neck(maps)).float()
-        return torch.log_softmax(logits[:, :, ::2, ::2], dim=1)
+def class_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean divergence of the classes of logits (B, C, H, W) from probabilities (B, C, h, w)."""
+    logits = F.avg_pool2d(logits, 2)  # the head has enlarged them by that
+    target = F.interpolate(target, size=logits.shape[-2:], mode="bilinear", align_corners=False)
+    divergence = F.kl_div(torch.log_softmax(logits, dim=1), target, reduction="none")
+    return divergence.sum(dim=1).mean()
 
 
-def _model(task: str, builtin: Path) -> DensePredictor:
-    model = start_model(task, builtin, seed=0)
-    take_head(model, builtin / FOLDERS[task])
-    return model.eval()  # no layer of it behaves otherwise while it learns
+def taught_loss(model: Twins, taught: Taught) -> Tensor:
+    """The sum over both tasks."""
+    pixels, depth, classes = taught
+    maps = feature_maps(model, pixels)
+    predicted = model.depth.head(model.depth.neck(maps)).float()
+    depth = F.interpolate(
+        depth[:, None], size=predicted.shape[-2:], mode="bilinear", align_corners=False
+    )
+    logits = model.segment.head(model.segment.neck(maps)).float()
+    return depth_loss(predicted, depth[:, 0]) + class_loss(logits, classes)
+
+
+def open_pupil(builtin: Path) -> Twins:
+    """Both models of a folder, on one backbone, to learn on from where they are."""
+    depth, segment = (start_model(task, builtin, seed=0) for task in FOLDERS)
+    for task, model in zip(FOLDERS, (depth, segment), strict=True):
+        take_head(model, builtin / FOLDERS[task])
+    assert isinstance(depth, DPTForDepthEstimation)
+    assert isinstance(segment, DPTForSemanticSegmentation)
+    return Twins(depth, segment).eval()  # no layer behaves otherwise while it learns
 
 
 def learn(
-    pupil: Pupil,
+    model: Twins,
     photographs: Sequence[Photograph],
     folder: Path,
     *,
     options: TrainOptions,
     about: Mapping[str, str],
 ) -> None:
-    """Train, and leave the pupil with its averaged weights. folder and about as for `train`."""
-    run = Run(pupil.depth, options, about=about)
+    """Train, and leave the model with its averaged weights. folder and about as for `train`."""
+    run = Run(model, options, about=about)
     run.resume(folder / CHECKPOINT_NAME)
-    for pixels, target in batches(photographs, options, first=run.step):
-        keeps = run.step % _KEEP_EVERY == 0
-        loss = run.take_step(partial(pupil.loss, pixels, target, keeps=keeps))
+    for taught in batches(photographs, options, first=run.step):
+        loss = run.take_step(partial(taught_loss, model, taught))
         if run.step % options.checkpoint_every == 0 or run.step == options.steps:
             print(f"step {run.step}  loss {loss:.4f}", flush=True)
             run.save(folder / CHECKPOINT_NAME)
-    pupil.depth.load_state_dict(run.average.values, strict=False)
+    model.load_state_dict(run.average.values, strict=False)
 
 
 def _photographs(sets: Path) -> Iterator[tuple[Path, Path]]:
@@ -230,11 +176,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("sets", type=Path, help="a folder of sets of photographs")
     parser.add_argument("--builtin", type=Path, required=True, help="the models, which learn")
-    parser.add_argument("--teacher", type=Path, help="the models that teach, --builtin's if none")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        nargs="+",
+        help="models that teach, --builtin's if none; the last one's edges and classes",
+    )
     parser.add_argument("--work", type=Path, required=True, help="what is taught, the checkpoint")
     parser.add_argument("--taught", type=Path, help="of another run, in place of WORK/taught")
     parser.add_argument("--size", type=int, default=308, help="the short side to learn at")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[182, 238], help="to learn from")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[182, 238], help="to learn depth from"
+    )
+    parser.add_argument(
+        "--class-sizes", type=int, nargs="+", default=[364, 420, 476], help="and classes"
+    )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=2e-5)
@@ -255,15 +211,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    teacher, taught = given.teacher or given.builtin, given.taught or given.work / "taught"
-    fine, *coarse = (
-        open_pipeline(teacher / FOLDERS["depth"], task="depth", dtype=given.dtype, size=size)
-        for size in (given.size, *given.sizes)
+    taught = given.taught or given.work / "taught"
+    teachers = open_teachers(
+        given.teacher or [given.builtin],
+        size=given.size,
+        sizes=given.sizes,
+        class_sizes=given.class_sizes,
+        dtype=given.dtype,
     )
     photographs = []
     for image, place in _photographs(given.sets):
-        write_target(taught / place, image, fine=fine, coarse=coarse)
-        photographs.append(read_photograph(image, taught / place, fine.loaded.processor))
+        rgb = decode_image(image)
+        write_targets(taught / place, rgb, teachers)
+        photographs.append(read_photograph(rgb, taught / place, teachers.network_hw(rgb)))
     if not photographs:
         raise UsageError(f"{given.sets} holds no pairs.csv with photographs; give a folder of sets")
     print(f"{len(photographs)} photographs", flush=True)
@@ -279,11 +239,15 @@ def _run(given: argparse.Namespace) -> None:
         checkpoint_every=given.checkpoint_every,
         dtype=given.dtype,
     )
-    seen = " ".join(map(str, (given.size, *given.sizes)))
-    about = {"sizes": seen, "number of photographs": str(len(photographs))}
-    pupil = Pupil(given.builtin, teacher)
+    about = {
+        "sizes": " ".join(map(str, (given.size, *given.sizes))),
+        "class sizes": " ".join(map(str, given.class_sizes)),
+        "number of photographs": str(len(photographs)),
+    }
+    pupil = open_pupil(given.builtin)
     learn(pupil, photographs, given.work, options=options, about=about)
-    save_builtin(pupil.depth, "depth", given.builtin)
+    for task, model in zip(FOLDERS, (pupil.depth, pupil.segment), strict=True):
+        save_builtin(model, task, given.builtin)
     save_backbone(pupil.depth, given.builtin)
 
 

@@ -11,7 +11,8 @@ from written_pairs import write_pairs
 from dptcli.training.batches import TrainOptions
 from dptcli.training.builtin_model import FOLDERS, save_backbone, save_builtin
 from dptcli.training.loop import CHECKPOINT_NAME, Run
-from dptcli.training.sizes import Photograph, batches, main, merge_sizes, size_loss
+from dptcli.training.size_targets import merge_sizes, open_teachers
+from dptcli.training.sizes import Photograph, batches, class_loss, depth_loss, main
 
 
 def test_a_merged_map_has_the_whole_of_one_and_the_edges_of_the_other() -> None:
@@ -39,9 +40,20 @@ def test_a_map_is_merged_with_itself_as_it_is() -> None:
 
 def test_the_loss_is_that_of_the_shape_alone_and_none_at_the_target() -> None:
     target = torch.rand(2, 28, 42, generator=torch.Generator().manual_seed(0))
-    assert size_loss(target, target) == 0
+    assert depth_loss(target, target) == 0
     off = target + 0.1
-    torch.testing.assert_close(size_loss(5 * off, 5 * target), size_loss(off, target))
+    torch.testing.assert_close(depth_loss(5 * off, 5 * target), depth_loss(off, target))
+
+
+def test_the_loss_of_classes_is_the_divergence_from_what_is_taught() -> None:
+    logits = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    finer = logits.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    taught = logits.softmax(dim=1)
+    assert abs(class_loss(finer, taught)) < 1e-6
+    certain = torch.zeros(2, 3, 4, 6)
+    certain[:, 1] = 1
+    wanted = -torch.log_softmax(logits, dim=1)[:, 1].mean()
+    torch.testing.assert_close(class_loss(finer, certain), wanted)
 
 
 def test_a_step_has_its_batch_wherever_a_run_begins() -> None:
@@ -49,7 +61,9 @@ def test_a_step_has_its_batch_wherever_a_run_begins() -> None:
     sizes = ((28, 42), (28, 42), (42, 28))
     photographs = [
         Photograph(
-            drawn.integers(0, 256, (*size, 3), np.uint8), drawn.random(size, dtype=np.float32)
+            drawn.integers(0, 256, (*size, 3), np.uint8),
+            drawn.random(size, dtype=np.float32),
+            drawn.random((3, size[0] // 2, size[1] // 2)).astype(np.float16),
         )
         for size in sizes
     ]
@@ -58,7 +72,7 @@ def test_a_step_has_its_batch_wherever_a_run_begins() -> None:
     later = list(batches(photographs, options, first=4))
     for one, other in zip(whole[4:], later, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    assert {tuple(pixels.shape[2:]) for pixels, _ in whole} <= set(sizes)
+    assert {tuple(pixels.shape[2:]) for pixels, _, _ in whole} <= set(sizes)
 
 
 @pytest.fixture
@@ -82,7 +96,8 @@ def words(material: tuple[Path, Path], work: Path, *, steps: int) -> list[str]:
     sets, models = material
     return [
         *(str(sets), "--builtin", str(models), "--work", str(work), "--size", "42"),
-        *("--sizes", "28", "--batch-size", "2", "--steps", str(steps), "--threads", "1"),
+        *("--sizes", "28", "--class-sizes", "56", "--batch-size", "2"),
+        *("--steps", str(steps), "--threads", "1"),
     ]
 
 
@@ -126,6 +141,8 @@ def test_a_run_that_is_killed_ends_the_same_and_no_other_run_goes_on_from_it(
             main([*cut, *often])
     assert main([*cut, *often, "--sizes", "28", "14"]) == 2
     assert "another sizes" in capsys.readouterr().err
+    assert main([*cut, *often, "--class-sizes", "42"]) == 2
+    assert "another class sizes" in capsys.readouterr().err
     assert main([*cut, *often]) == 0
     for path in models.rglob("*.safetensors"):
         name = path.relative_to(models)
@@ -146,6 +163,30 @@ def test_photographs_of_one_name_are_taught_each_their_own(
     (sets / "one" / "pairs.csv").write_text("\n".join([table[0], *rows]) + "\n")
     assert main(words(material, tmp_path / "work", steps=1)) == 0
     assert len(list((tmp_path / "work" / "taught").rglob("*same.npy"))) == 2
+    assert len(list((tmp_path / "work" / "taught").rglob("*same.classes.npy"))) == 2
+
+
+def test_what_is_taught_is_a_mean_over_models_sizes_and_the_mirrored_picture() -> None:
+    from dptcli.weights.catalog import BUILTIN_FOLDER
+
+    rgb = np.random.default_rng(2).integers(0, 256, (84, 112, 3), np.uint8)
+    teachers = open_teachers(
+        [BUILTIN_FOLDER, BUILTIN_FOLDER],
+        size=84,
+        sizes=[42, 56],
+        class_sizes=[84, 112],
+        dtype="float32",
+    )
+    assert len(teachers.coarse) == 4
+    assert [view.loaded.task for view in teachers.classes] == ["segment", "segment"]
+    classes = teachers.probabilities(rgb)
+    assert classes.shape == (25, 42, 56)
+    np.testing.assert_allclose(classes.astype(np.float32).sum(axis=0), 1, atol=5e-3)
+    mirrored = np.ascontiguousarray(rgb[:, ::-1])
+    np.testing.assert_allclose(teachers.probabilities(mirrored)[..., ::-1], classes, atol=2e-3)
+    depth = teachers.depth(rgb)
+    assert depth.shape == (84, 112)
+    assert np.isfinite(depth).all()
 
 
 def test_a_folder_without_photographs_is_one_line(

@@ -255,7 +255,7 @@ RECIPE = Recipe(
         Stage(
             "sizes3",
             SIZES,
-            "--seed 91 --steps 700 --learning-rate 4e-5 --backbone-rate 4e-6 --average 0.99 "
+            "--seed 92 --steps 330 --learning-rate 4e-5 --backbone-rate 4e-6 --average 0.99 "
             "--dtype bfloat16 --teacher {runs}/sizes1/teacher {runs}/sizes2/builtin",
             sets=("{photographs}/segment",),
         ),

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from dptcli.errors import DptError
-from dptcli.model.dpt import DensePredictor, DPTForDepthEstimation, DPTForSemanticSegmentation
+from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation
 from dptcli.training.batches import Source, TrainOptions
 from dptcli.training.builtin_model import (
     BACKBONE_FILE,
@@ -54,13 +54,6 @@ def _begin(task: str, builtin: Path, *, go_on: bool, seed: int) -> DensePredicto
     for part in (model.neck, model.head):
         part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
-
-
-def _twins(models: dict[str, DensePredictor]) -> Twins:
-    depth, segment = models["depth"], models["segment"]
-    assert isinstance(depth, DPTForDepthEstimation)
-    assert isinstance(segment, DPTForSemanticSegmentation)
-    return Twins(depth, segment)
 
 
 def _teacher(builtin: Path, *, seed: int) -> DPTForSemanticSegmentation:
@@ -188,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.finer_than is not None:
                 for model in models.values():
                     begin_finer(model, options.finer_than)
-            learner = _twins(models) if options.together else models[name]
+            learner = Twins.of(models) if options.together else models[name]
             if options.fit_classes and "segment" in models:
                 source = Source(learner, pairs, chosen, cache=cache)
                 loss = fit_last_layer(source, batches=options.fit_classes)

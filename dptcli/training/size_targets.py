@@ -109,15 +109,21 @@ def open_teachers(
     and the last one's classes, are seen. Raises ModelError.
     """
 
-    def view(folder: Path, task: Task, short_side: int) -> Pipeline:
-        return open_pipeline(folder / FOLDERS[task], task=task, dtype=dtype, size=short_side)
-
-    last = folders[-1]
+    depth = [_open(folder, "depth", dtype) for folder in folders]
+    segment = _open(folders[-1], "segment", dtype)
     return Teachers(
-        fine=view(last, "depth", size),
-        coarse=tuple(view(folder, "depth", other) for folder in folders for other in sizes),
-        classes=tuple(view(last, "segment", other) for other in class_sizes),
+        fine=_at(depth[-1], size),
+        coarse=tuple(_at(view, other) for view in depth for other in sizes),
+        classes=tuple(_at(segment, other) for other in class_sizes),
     )
+
+
+def _open(folder: Path, task: Task, dtype: str) -> Pipeline:
+    return open_pipeline(folder / FOLDERS[task], task=task, dtype=dtype)
+
+
+def _at(view: Pipeline, size: int) -> Pipeline:
+    return view.with_options(view.options, size=size)
 
 
 def classes_path(depth: Path) -> Path:

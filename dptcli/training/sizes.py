@@ -26,7 +26,6 @@ from torch import Tensor
 from dptcli.errors import DptError, UsageError
 from dptcli.evaluation.pairs import read_pairs
 from dptcli.inputs.find import decode_image
-from dptcli.model.dpt import DPTForDepthEstimation, DPTForSemanticSegmentation
 from dptcli.training.batches import TrainOptions
 from dptcli.training.builtin_model import (
     FOLDERS,
@@ -131,12 +130,10 @@ def taught_loss(model: Twins, taught: Taught) -> Tensor:
 
 def open_pupil(builtin: Path) -> Twins:
     """Both models of a folder, on one backbone, to learn on from where they are."""
-    depth, segment = (start_model(task, builtin, seed=0) for task in FOLDERS)
-    for task, model in zip(FOLDERS, (depth, segment), strict=True):
+    models = {task: start_model(task, builtin, seed=0) for task in FOLDERS}
+    for task, model in models.items():
         take_head(model, builtin / FOLDERS[task])
-    assert isinstance(depth, DPTForDepthEstimation)
-    assert isinstance(segment, DPTForSemanticSegmentation)
-    return Twins(depth, segment).eval()  # no layer behaves otherwise while it learns
+    return Twins.of(models).eval()  # no layer behaves otherwise while it learns
 
 
 def learn(

@@ -1,7 +1,7 @@
 """Both tasks on one backbone that learns: what the built-in models share stays shared."""
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,14 @@ class Twins(nn.Module):
         segment.backbone = depth.backbone
         self.depth = depth
         self.segment = segment
+
+    @classmethod
+    def of(cls, models: Mapping[str, DensePredictor]) -> Self:
+        """Join the models of "depth" and "segment"."""
+        depth, segment = models["depth"], models["segment"]
+        assert isinstance(depth, DPTForDepthEstimation)
+        assert isinstance(segment, DPTForSemanticSegmentation)
+        return cls(depth, segment)
 
     @property
     def device(self) -> torch.device:

@@ -71,7 +71,11 @@ def test_a_photograph_is_sent_with_options_and_shown(page, server, tmp_path):
         for entry in page.get_log("performance")
         if '"Network.requestWillBeSent"' in entry["message"]
     ]
-    asked = [url for url in asked if not url.startswith(("blob:", "data:", "chrome"))]
+    asked = [
+        url
+        for url in asked
+        if not url.startswith(("blob:", "data:", "chrome:", "chrome-untrusted:"))
+    ]
     assert asked
     assert all(url.startswith(server.url) for url in asked), asked
     severe = [entry for entry in page.get_log("browser") if "favicon" not in entry["message"]]

@@ -30,7 +30,7 @@ from dptcli.errors import ModelError, UsageError
 from dptcli.fast.memory import hold_reserve, settle_memory
 from dptcli.inputs.find import ImageSource, decode_picture, source_of
 from dptcli.inputs.gpano import Gpano
-from dptcli.inputs.reading import about_of
+from dptcli.inputs.reading import Wanted, about_of
 from dptcli.records.report import Clock, Outcome, Report
 from dptcli.results.claims import claiming
 from dptcli.results.plan import Job
@@ -227,18 +227,31 @@ class Pipeline:
         prompt: None takes that of the options.
         """
         with self.clock.stage("decode"):
+            wanted = self._wanted
             if self.options.read is not None and isinstance(source, ImageSource):
-                picture: NDArray[np.uint8] | Image = self.options.read(source)
+                picture: NDArray[np.uint8] | Image = self.options.read(source, wanted)
             else:
-                picture = decode_picture(source, wanted=self.options.wanted)
+                picture = decode_picture(source, wanted=wanted)
             if self.options.prompts is not None and isinstance(source, ImageSource):
                 prompt = self.options.prompts.read(source)
         about = about_of(picture)
         name = source.name if isinstance(source, ImageSource) else "the image"
-        sample = self.prepare(picture, prompt=prompt, gpano=about.gpano, name=name)
+        sample = self.prepare(
+            picture, prompt=prompt, gpano=about.gpano, whole_hw=about.whole_hw, name=name
+        )
         about = replace(about, notes=(*about.notes, *sample.about.notes))
         lens = lens_for(self.loaded, self.options.camera, sample.prepared.source_hw, source)
         return replace(sample, about=about, lens=lens)
+
+    @property
+    def _wanted(self) -> Wanted:
+        """How photographs are read: smaller than they are where that is enough for all."""
+        options = self.options
+        exact = self.loaded.device.type != "cuda" if options.exact is None else options.exact
+        all_are_panoramas = options.panoramas is not None and options.panoramas.all_are
+        if exact or options.keep_rgb or options.tile is not None or all_are_panoramas:
+            return options.wanted
+        return replace(options.wanted, enough=self.loaded.processor.enough_hw)
 
     def prepare(
         self,
@@ -246,11 +259,13 @@ class Pipeline:
         *,
         prompt: Prompt | None = None,
         gpano: Gpano | None = None,
+        whole_hw: tuple[int, int] | None = None,
         name: str = "the image",
     ) -> Sample:
         """Resize and normalise a picture, RGB uint8 (H, W, 3) or Pillow's, for the network.
 
-        gpano: what its file says of it as a panorama. Raises ImageError where the model takes a
+        gpano: what its file says of it as a panorama. whole_hw: its own size, where it was read
+        smaller. Raises ImageError where the model takes a
         prompt and none is given, or one of another shape, and for what can be no panorama.
         """
         options = self.options
@@ -261,7 +276,12 @@ class Pipeline:
                 sample = prepare_sphere(picture, known, self.loaded, options)
             else:
                 sample = prepare(
-                    picture, self.loaded, options, prompt=prompt, keep_rgb=options.keep_rgb
+                    picture,
+                    self.loaded,
+                    options,
+                    prompt=prompt,
+                    keep_rgb=options.keep_rgb,
+                    whole_hw=whole_hw,
                 )
         return sample if known.note is None else noted(sample, known.note, name=name)
 

@@ -56,6 +56,7 @@ class Spec:
     device: str = "auto"
     dtype: str = "auto"
     optimize: bool = True
+    exact: bool | None = None
     batch_size: int = 1
     export: str | None = None
     runtime: str = "torch"
@@ -95,7 +96,7 @@ class Ours:
             size=spec.size,
             runtime=spec.runtime,
             prompted=spec.prompt is not None,
-            options=Options(batch_size=spec.batch_size, prompts=spec.prompts),
+            options=Options(batch_size=spec.batch_size, prompts=spec.prompts, exact=spec.exact),
         )
         self.load_s = self.pipeline.clock.seconds["load"]
         sources = find_images(list(spec.images), recursive=False)

@@ -107,6 +107,8 @@ def bench(
     device: o.TorchDevice = "auto",
     dtype: o.DType = "auto",
     optimize: o.Optimize = True,
+    exact: o.Exact = False,
+    no_exact: o.NoExact = False,
     batch_size: Annotated[
         str,
         typer.Option(
@@ -167,6 +169,7 @@ def bench(
         "device": o.check_device(device),
         "dtype": o.check_dtype(dtype, optimize=optimize),
         "optimize": optimize,
+        "exact": o.read_exact(exact=exact, no_exact=no_exact),
         "batch_size": num_batch,
         "prompt": prompt,
     }

@@ -123,6 +123,8 @@ def depth(
     gives: o.Gives = None,
     size: o.Size = None,
     tile: p.Tile = None,
+    exact: o.Exact = False,
+    no_exact: o.NoExact = False,
     offline: o.Offline = False,
     device: o.Device = "auto",
     dtype: o.DType = "auto",

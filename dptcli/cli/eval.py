@@ -360,5 +360,5 @@ def _open(
         size=request.size,
         runtime=request.runtime,
         prompted=prompted,
-        options=Options(camera=request.camera),
+        options=Options(camera=request.camera, exact=True),
     )

@@ -15,7 +15,8 @@ RARE = "Rarely needed"
 _ARRANGED = ("depth", "segment")
 _RARE = (
     *("null", "root", "watch", "levels", "max_pixels", "suffix", "label_offset"),
-    *("anchor_scale", "segment_model", "gives", "offline", "dtype", "optimize", "batch_size"),
+    *("anchor_scale", "segment_model", "gives", "offline", "dtype", "exact", "no_exact"),
+    *("optimize", "batch_size"),
 )
 
 

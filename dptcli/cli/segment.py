@@ -58,6 +58,8 @@ def segment(
     model: o.ModelName = DEFAULT_MODEL,
     size: o.Size = None,
     tile: p.Tile = None,
+    exact: o.Exact = False,
+    no_exact: o.NoExact = False,
     offline: o.Offline = False,
     device: o.Device = "auto",
     dtype: o.DType = "auto",

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 import logging
 import os
 import pickle
@@ -14,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import nn
 
 from dptcli.errors import DptError, ModelError, UsageError
 from dptcli.inputs.content import InputFacts
 from dptcli.inputs.find import ImageSource, decode_picture
+from dptcli.inputs.reading import Wanted
 from dptcli.pipeline import Pipeline, Save
 from dptcli.records.report import Clock, Outcome
 from dptcli.results.files import RUN_TOKEN, write_for
@@ -172,8 +173,9 @@ def _read(row: dict[str, Any], reference: Any, place: Place) -> dict[str, bytes]
         def keep(_source: ImageSource, facts: InputFacts) -> None:
             parcel.facts = facts
 
-        wanted = pipeline.options.wanted
-        read = functools.partial(decode_picture, wanted=wanted, on_read=keep)
+        def read(source: ImageSource, wanted: Wanted) -> Image:
+            return decode_picture(source, wanted=wanted, on_read=keep)
+
         pipeline.options = replace(pipeline.options, read=read)
     with parcel.timed(pipeline):
         parcel.item = pipeline.read(job)

@@ -31,6 +31,13 @@ RGBArray = npt.NDArray[np.uint8]
 # a few bytes long, so a small file could ask for hours.
 MAX_SCANS = 50
 
+_ON_ITS_SIDE = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_270,
+)
+
 # Formats whose samples Pillow scales to 16 bits by what the file says.
 _WHOLE_16_BITS = Meaning(bits=16)
 
@@ -177,15 +184,35 @@ def _read_jpeg(stream: BinaryIO, reading: Reading) -> Image.Image:
             image = jpeg.view(stream, number)
             reading.check_size(*image.size)
         _check_scans(image, stream, reading)
+        _leave_detail_out(image, reading)
         image.load()
     except (ImageError, MemoryError):
         raise
     except Exception:
+        reading.whole_hw = None
         repaired = _read_broken_jpeg(stream, reading)
         if repaired is None:
             raise
         image = repaired
     return _upright_rgb(image, reading)
+
+
+def _leave_detail_out(image: Image.Image, reading: Reading) -> None:
+    """Have libjpeg decode a half, a quarter or an eighth of each side, where that is enough.
+
+    Only where the sides can be divided so: what is left over would stretch the picture.
+    """
+    if reading.wanted.enough is None or read_gpano(image.info) is not None:
+        return
+    width, height = image.size
+    hw = (width, height) if _turn(image) in _ON_ITS_SIDE else (height, width)
+    least = reading.wanted.enough(hw)
+    most = min(hw[0] // least[0], hw[1] // least[1])
+    for share in (8, 4, 2):
+        if share <= most and width % share == height % share == 0:
+            image.draft(None, (width // share, height // share))
+            reading.whole_hw = hw
+            return
 
 
 def _read_broken_jpeg(stream: BinaryIO, reading: Reading) -> Image.Image | None:
@@ -246,13 +273,17 @@ def _upright_rgb(image: Image.Image, reading: Reading) -> Image.Image:
 def _turned(image: Image.Image, rgb: Image.Image, reading: Reading) -> Image.Image:
     """The picture as EXIF says that the camera was held; notes what it says as a panorama."""
     reading.gpano = read_gpano(image.info)
+    turn = _turn(image)  # after loading, because PNG may keep its EXIF behind the pixels
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings a picture upright, by its EXIF."""
     try:
-        # After loading, because PNG may keep its EXIF behind the pixels.
-        turn = TRANSPOSE.get(image.getexif().get(0x0112, 1))
+        return TRANSPOSE.get(image.getexif().get(0x0112, 1))
     except Exception as error:  # a broken EXIF block must not cost the picture
         logger.debug("ignored the EXIF block: %s", error)
-        turn = None
-    return rgb if turn is None else rgb.transpose(turn)
+        return None
 
 
 def _check_scans(image: Image.Image, stream: BinaryIO, reading: Reading) -> None:

@@ -3,7 +3,8 @@
 import importlib
 import importlib.util
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 
 from PIL import Image
@@ -38,24 +39,28 @@ class Wanted:
 
     max_pixels: refuse larger ones. levels: the values (black, white) of pictures of more than 8
     bits, in place of what each file says. page: which page or frame, counted from 1; None is the
-    first.
+    first. enough: (height, width) of a picture -> the size from which it will do; None is whole.
     """
 
     max_pixels: int = DEFAULT_MAX_PIXELS
     levels: tuple[float, float] | None = None
     page: int | None = None
+    enough: Callable[[tuple[int, int]], tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True)
 class About:
     """What was noticed about a picture, clauses that follow its name; its place on the ground.
 
-    gpano: what it says of itself as a panorama.
+    gpano: what it says of itself as a panorama. whole_hw, read_hw: its own size and that at which
+    it was read, where that was smaller.
     """
 
     notes: tuple[str, ...] = ()
     place: Place | None = None
     gpano: Gpano | None = None
+    whole_hw: tuple[int, int] | None = None
+    read_hw: tuple[int, int] | None = None
 
 
 NOTHING_NOTICED = About()
@@ -69,6 +74,11 @@ def about_of(picture: object) -> About:
     return found if isinstance(found, About) else NOTHING_NOTICED
 
 
+def read_facts(about: About) -> dict[str, list[int]]:
+    """What results say of how a photograph was read."""
+    return {} if about.read_hw is None else {"read_hw": list(about.read_hw)}
+
+
 @dataclass
 class Reading:
     """One picture under way: its name for messages, what is wanted, what was noticed."""
@@ -79,11 +89,16 @@ class Reading:
     notes: list[str] = field(default_factory=list)
     place: Place | None = None
     gpano: Gpano | None = None
+    whole_hw: tuple[int, int] | None = None
 
     def keep_about(self, picture: Image.Image) -> None:
         """Let a picture carry what was noticed; see about_of."""
-        if self.notes or self.place is not None or self.gpano is not None:
-            picture.info[_ABOUT] = About(tuple(self.notes), self.place, self.gpano)
+        about = About(tuple(self.notes), self.place, self.gpano)
+        if self.whole_hw is not None:
+            read_hw = picture.height, picture.width
+            about = replace(about, whole_hw=self.whole_hw, read_hw=read_hw)
+        if about != NOTHING_NOTICED:
+            picture.info[_ABOUT] = about
 
     def say(self, note: str) -> None:
         """Warn of something about the picture; a clause that follows its name."""

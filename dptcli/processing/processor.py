@@ -6,6 +6,7 @@ The parameters and the sizes live in config.py, the work on arrays in pixels.py.
 
 import dataclasses
 import logging
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from dptcli.processing.postprocess import Mode
 
 logger = logging.getLogger(__name__)
+
+# How many times the network's size a picture has at least that was not read whole: a little less
+# than 2, so that a camera's 3000 rows can be a quarter of themselves for a network that sees 384.
+_GAP = 1.9
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,6 +78,8 @@ class DPTImageProcessor(Steps, Settings):
     depth_mode: ClassVar["Mode"] = "bicubic"
     # Whether rescaling and normalising are one step, as the reference's torchvision backend rounds.
     fuses_scaling: ClassVar[bool] = False
+    # Whether a picture is resized otherwise than by Pillow, so that a smaller one does not do.
+    needs_whole: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -129,16 +136,24 @@ class DPTImageProcessor(Steps, Settings):
         top, bottom, left, right = self.config.padding((height, width))
         return height + top + bottom, width + left + right
 
-    def prepare(self, rgb: NDArray[np.uint8] | Image.Image) -> Prepared:
+    def prepare(
+        self,
+        rgb: NDArray[np.uint8] | Image.Image,
+        *,
+        source_hw: tuple[int, int] | None = None,
+    ) -> Prepared:
         """One RGB picture, uint8 (H, W, 3) or Pillow's, as the network takes it.
 
         The numbers are those of `preprocess`. After Pillow's resize there is one pass over the
-        pixels, straight into the (padded) planes. Raises ImageError for a picture of another kind.
+        pixels, straight into the (padded) planes. source_hw: its own size where it was read
+        smaller, but `enough_hw` at least. Raises ImageError for a picture of another kind.
         """
         if isinstance(rgb, Image.Image):
             if rgb.mode != "RGB":
                 raise ImageError(f"prepare takes pictures of mode RGB; got {rgb.mode}")
-            return self._prepare_picture(rgb)
+            if source_hw is None:
+                return self._prepare_picture(rgb)
+            return self._resized_by_pillow(rgb, source_hw)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
             raise ImageError(
                 f"an image of {rgb.dtype} and shape {rgb.shape} must be RGB, uint8 (height, width, "
@@ -222,11 +237,20 @@ class DPTImageProcessor(Steps, Settings):
             result["labels"] = stack("labels", labels, kind)
         return result
 
+    def enough_hw(self, source_hw: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) from which a picture of `source_hw` will do, if not for every bit."""
+        if self.needs_whole:
+            return source_hw
+        height, width = self.config.resized_hw(source_hw)
+        return math.ceil(_GAP * height), math.ceil(_GAP * width)
+
     def _prepare_picture(self, picture: Image.Image) -> Prepared:
         """As `_prepare`, but Pillow resizes its own picture: no array of all its pixels is made."""
-        source_hw = picture.height, picture.width
+        return self._resized_by_pillow(picture, (picture.height, picture.width))
+
+    def _resized_by_pillow(self, picture: Image.Image, source_hw: tuple[int, int]) -> Prepared:
         hw = self.config.resized_hw(source_hw)
-        if hw != source_hw:
+        if hw != (picture.height, picture.width):
             picture = picture.resize(hw[::-1], Image.Resampling(self.config.resample))
         config = dataclasses.replace(self.config, do_resize=False)
         image = pixels.to_hwc(np.asarray(picture), layout="channels_last", config=config)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from dptcli.depth.colormaps import finite_range
+from dptcli.inputs.reading import read_facts
 from dptcli.processing.postprocess import label_map
 from dptcli.processing.sky import mask_at
 from dptcli.processing.target_size import target_hw
@@ -59,6 +60,6 @@ def finish(output: Answer, sample: Sample, loaded: LoadedModel, options: Options
         normals=None if normals is None else normals.numpy(),
         lens=lens,
         extrinsics=None if output.camera is None else output.camera.extrinsics,
-        facts=told_of(loaded, sample.prompt, lens),
+        facts=read_facts(sample.about) | told_of(loaded, sample.prompt, lens),
         about=sample.about,
     )

@@ -31,7 +31,8 @@ class Options:
     keep_scores: hand the class probabilities on too.
     tile: cut each photograph into overlapping tiles of so many of its pixels, for detail; "auto" is
     half of its short side.
-    wanted: how photographs are read.
+    wanted: how photographs are read. exact: read every pixel of them, where the network sees far
+    fewer and nothing else does; None is so but for a GPU, which else waits for files.
     prompts: where a depth sensor's map of each photograph lies, for a model that takes them.
     in_order: results come in the order of the jobs, with one reader and one writer (for clips).
     sky: what becomes of the sky where the network knows it: "far" as its authors do it, or "keep".
@@ -40,13 +41,15 @@ class Options:
     network, in two passes (running/agreement.py).
     panoramas: which photographs are equirectangular panoramas; None is none.
     normals: have a network that knows surface normals hand them on.
-    read: takes the place of decode_picture; for frames of video, and to note what is read.
+    read: takes the place of decode_picture; for frames of video, and to note what is read. It is
+    told what is wanted.
     """
 
     batch_size: BatchSize = 1
     tile: Tile | None = None
     target_size: TargetSize = _ORIGINAL
     wanted: Wanted = _AS_IT_IS
+    exact: bool | None = None
     keep_rgb: bool = False
     keep_scores: bool = False
     prompts: Prompts | None = None
@@ -56,7 +59,7 @@ class Options:
     panoramas: Panoramas | None = None
     normals: bool = False
     in_order: bool = False
-    read: "Callable[[ImageSource], NDArray[np.uint8] | Image] | None" = None
+    read: "Callable[[ImageSource, Wanted], NDArray[np.uint8] | Image] | None" = None
     # None is a thread for every fourth core, which keeps a CPU's network fed, or on a GPU half.
     num_readers: int | None = None
     num_writers: int | None = None

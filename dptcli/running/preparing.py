@@ -28,9 +28,11 @@ def prepare(
     *,
     prompt: Prompt | None = None,
     keep_rgb: bool = False,
+    whole_hw: tuple[int, int] | None = None,
 ) -> Sample:
     """Resize and normalise a picture, RGB uint8 (H, W, 3) or Pillow's, for the network.
 
+    whole_hw: its own size, where it was read smaller, to be seen whole and not kept.
     Raises ImageError where the model takes a prompt and none is given, or one of another shape.
     """
     processor, canvas = loaded.processor, None
@@ -39,7 +41,7 @@ def prepare(
             f"no prompt: model {loaded.name!r} reads a depth sensor's map of each photograph, dpt "
             "depth --prompt"
         )
-    prepared = processor.prepare(picture)
+    prepared = processor.prepare(picture, source_hw=whole_hw)
     if prompt is not None:
         prompt.check_shape(prepared.source_hw)
     if options.tile is not None:

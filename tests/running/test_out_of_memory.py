@@ -63,7 +63,7 @@ def limited(pipeline, most, error):
 
 
 def raiser(error):
-    def fail(*_args):
+    def fail(*_args, **_named):
         raise error
 
     return fail

@@ -10,6 +10,7 @@ from video_depth import expected, frames, save_original
 
 from dptcli.errors import ImageError, UsageError
 from dptcli.inputs.find import ImageSource
+from dptcli.inputs.reading import Wanted
 from dptcli.model.clip_window import ClipWindow
 from dptcli.pipeline import Options, Pipeline, Prediction, open_pipeline
 from dptcli.results.plan import Job
@@ -35,7 +36,7 @@ def place_of(source: ImageSource) -> int:
 
 
 def opened(path: Path, pictures: np.ndarray, *, broken: int | None = None) -> Pipeline:
-    def read(source: ImageSource) -> np.ndarray:
+    def read(source: ImageSource, _wanted: Wanted) -> np.ndarray:
         if place_of(source) == broken:
             raise ImageError("000.png: broken")
         return pictures[place_of(source)]

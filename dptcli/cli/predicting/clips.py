@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dptcli.cli.predicting.reporter import Reporter
     from dptcli.cli.predicting.request import Request
     from dptcli.inputs.find import ImageSource
+    from dptcli.inputs.reading import Wanted
     from dptcli.inputs.search import LeftOut
     from dptcli.pipeline import Pipeline
     from dptcli.records.report import Report
@@ -41,11 +42,11 @@ class Shot:
 
     def open(self, request: "Request", outputs: "RunOutputs") -> "Pipeline":
         """Load the model, for frames in their order."""
-        read: Callable[[ImageSource], Any] | None = None
+        read: Callable[[ImageSource, Wanted], Any] | None = None
         if (clip := self.clip) is not None:
             from dptcli.video.read import FrameSource
 
-            def read(source: "ImageSource") -> Any:
+            def read(source: "ImageSource", _wanted: "Wanted") -> Any:
                 assert isinstance(source, FrameSource)
                 return clip.read(source.index)
 

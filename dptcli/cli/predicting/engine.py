@@ -114,6 +114,7 @@ def options_for(request: "Request", needs: "Needs", **more: Any) -> "Options":
     return Options(
         batch_size=request.batch_size,
         tile=request.tile,
+        exact=request.exact,
         target_size=request.target_size,
         wanted=request.wanted,
         keep_rgb=needs.keep_rgb,

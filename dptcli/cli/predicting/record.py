@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dptcli.cli.predicting.request import Request
     from dptcli.inputs.content import InputFacts
     from dptcli.inputs.find import ImageSource
+    from dptcli.inputs.reading import Wanted
     from dptcli.pipeline import Save
     from dptcli.records.ledger import Beside, Ledger
     from dptcli.records.report import Outcome, Report
@@ -124,12 +125,11 @@ class Kept:
             if not isinstance(folder, RemotePath):
                 remove_unfinished(folder, {RUN_TOKEN})
 
-    def reader(self) -> "Callable[[ImageSource], Image]":
+    def reader(self) -> "Callable[[ImageSource, Wanted], Image]":
         """Return pipeline.Options.read that notes what is read."""
         from dptcli.inputs.find import decode_picture
 
-        wanted = self._request.wanted
-        return lambda source: decode_picture(source, wanted=wanted, on_read=self.note_input)
+        return lambda source, wanted: decode_picture(source, wanted=wanted, on_read=self.note_input)
 
     def note_input(self, source: "ImageSource", facts: "InputFacts") -> None:
         """Take the state of an image that is being read."""

@@ -44,6 +44,7 @@ class Request:
     runtime: str
     batch_size: int | Literal["auto"]
     tile: int | Literal["auto"] | None
+    exact: bool | None
     as_json: bool
     quiet: bool
     clip: ClipRequest | None = None
@@ -115,6 +116,7 @@ def read_request(task: Literal["depth", "segment"], given: Mapping[str, Any]) ->
         runtime=runtime,
         batch_size=o.parse_batch_size(given["batch_size"]),
         tile=p.parse_tile(given["tile"]),
+        exact=o.read_exact(exact=given["exact"], no_exact=given["no_exact"]),
         as_json=given["as_json"],
         quiet=given["quiet"],
         clip=clip,

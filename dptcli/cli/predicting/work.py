@@ -43,6 +43,8 @@ def is_usual(option: str, value: object) -> bool:
     """
     usual = {
         "runtime": "torch",
+        "exact": False,
+        "no_exact": False,
         "colmap": None,
         "poses": None,
         "panorama": False,

@@ -6,7 +6,7 @@ them; equal to OpenCV within one level of 255.
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ class DepthAnything3ImageProcessor(DPTImageProcessor):
     one; a pair means its larger or smaller number. ensure_multiple_of: of each side. The others
     are DPTImageProcessor's. Raises ConfigError for wrong values.
     """
+
+    needs_whole: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ class DepthProImageProcessor(DPTImageProcessor):
     """
 
     type_name = "DepthProImageProcessor"
+    needs_whole: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class Tipsv2DptImageProcessor(DPTImageProcessor):
     """
 
     type_name = "Tipsv2DptImageProcessor"
+    needs_whole: ClassVar[bool] = True
     depth_mode: ClassVar["Mode"] = "bilinear"
     fuses_scaling: ClassVar[bool] = True
 

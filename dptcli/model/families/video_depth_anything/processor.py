@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class VideoDepthAnythingImageProcessor(DPTImageProcessor):
     """
 
     type_name = "VideoDepthAnythingImageProcessor"
+    needs_whole: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ Rescale → pad → resize (corners aligned, no antialiasing) → normalise, wit
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ class ZoeDepthImageProcessor(DPTImageProcessor):
     """
 
     type_name = "ZoeDepthImageProcessor"
+    needs_whole: ClassVar[bool] = True
 
     def __init__(
         self,

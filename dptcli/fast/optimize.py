@@ -15,7 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dptcli.fast.kernels import MAX_SIZES, JoinedLinear, Kernels, attend_few_heads, kernels_for
+from dptcli.fast.kernels import (
+    FEW_HEADS_TOKENS,
+    MAX_SIZES,
+    JoinedLinear,
+    Kernels,
+    attend_few_heads,
+    kernels_for,
+)
 from dptcli.fast.memory import clean_file_ranges, let_go
 from dptcli.fast.packing import pack
 from dptcli.fast.surgery import become, linear_of, replace_modules
@@ -26,7 +33,7 @@ from dptcli.model.backbones.dinov3 import DINOv3ViTBackbone
 from dptcli.model.backbones.hybrid import StandardizedConv, pad_same
 from dptcli.model.backbones.vit import Encoder, LayerScale, ScaledBlock, ViTEmbeddings
 from dptcli.model.dpt import DensePredictor, DPTForSemanticSegmentation, DPTModel
-from dptcli.model.layers import FeatureMap, MultiHead, SelfAttention
+from dptcli.model.layers import FeatureMap, MultiHead
 from dptcli.model.neck import FusionBlock, FusionStage, ReassembleStage, ResidualConvUnit
 
 Step = Callable[[nn.Module, Kernels], None]
@@ -198,7 +205,7 @@ def join_heads(model: nn.Module, kernels: Kernels) -> None:
         module.joined = JoinedLinear([part for part in parts if isinstance(part, nn.Linear)])
         for name in module.products:
             delattr(module, name)
-        if kernels.few_heads and isinstance(module, SelfAttention):
+        if kernels.few_heads:
             become(module, _FewHeads)
         become(module, _JoinedHeads)
 
@@ -230,14 +237,24 @@ class _JoinedHeads(MultiHead):
         return query, key, value
 
 
-class _FewHeads(SelfAttention):
-    def forward(
-        self, x: Tensor, *, head_mask: Tensor | None = None, need_weights: bool = False
+class _FewHeads(MultiHead):
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        bias: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, N, D) -> (B, N, D) and the attention weights when asked for."""
-        if head_mask is not None or need_weights:
-            return super().forward(x, head_mask=head_mask, need_weights=need_weights)
-        return attend_few_heads(*self.heads(x), scale=self.scale), None
+        """As MultiHead's."""
+        is_plain = head_mask is None and not need_weights
+        if is_plain and query.shape[2] in FEW_HEADS_TOKENS:
+            return attend_few_heads(query, key, value, scale=self.scale, bias=bias), None
+        return super().attend(
+            query, key, value, bias=bias, head_mask=head_mask, need_weights=need_weights
+        )
 
 
 def split_readout(model: nn.Module, _kernels: Kernels) -> None:

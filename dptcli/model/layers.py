@@ -55,11 +55,14 @@ class ActivationLayer(nn.Module):
 class MultiHead(nn.Module):
     """What attentions share: products of one width for query, key and value, cut into heads.
 
-    products: their names, as the hub's files have them.
+    products: their names, as the hub's files have them. scale: of the scores. dropout: of the
+    weights, in training.
     """
 
     products: ClassVar[tuple[str, str, str]] = ("query", "key", "value")
     num_heads: int
+    scale: float
+    dropout: float
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, D) -> query, key and value, (B, A, N, D/A) each."""
@@ -68,6 +71,28 @@ class MultiHead(nn.Module):
             split_heads(query, self.num_heads),
             split_heads(key, self.num_heads),
             split_heads(value, self.num_heads),
+        )
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        bias: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Heads (B, A, N, D/A) -> (B, N, D) and the weights when asked for; see `attend`."""
+        return attend(
+            query,
+            key,
+            value,
+            scale=self.scale,
+            bias=bias,
+            dropout=self.dropout if self.training else 0.0,
+            head_mask=head_mask,
+            need_weights=need_weights,
         )
 
 
@@ -91,16 +116,7 @@ class SelfAttention(MultiHead):
         x: (B, N, D); head_mask: broadcastable to (B, A, N, N), 1 keeps a head and 0 silences it.
         Returns (B, N, D) and, when asked for, the weights after softmax (B, A, N, N).
         """
-        query, key, value = self.heads(x)
-        return attend(
-            query,
-            key,
-            value,
-            scale=self.scale,
-            dropout=self.dropout if self.training else 0.0,
-            head_mask=head_mask,
-            need_weights=need_weights,
-        )
+        return self.attend(*self.heads(x), head_mask=head_mask, need_weights=need_weights)
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:

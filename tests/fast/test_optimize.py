@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import sys
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from torch import nn
 
 from dptcli import DPTForDepthEstimation
 from dptcli.fast.kernels import (
+    FEW_HEADS_TOKENS,
     ConvLinear,
     Kernels,
     MklLinear,
@@ -192,17 +194,51 @@ def test_bfloat16_with_all_steps_stays_near_float32(name):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("biases", ["none", "one", "each"])
 @pytest.mark.parametrize("shape", [(1, 3, 17, 8), (3, 5, 40, 16), (2, 1, 1, 4)])
-def test_attention_a_few_heads_at_a_time_is_attention(shape, threads):
+def test_attention_a_few_heads_at_a_time_is_attention(shape, biases, threads):
     """Heads that the threads do not divide, too; with views of one product, as they come."""
     batch, heads, tokens, width = shape
-    both = torch.randn(batch, tokens, 3, heads, width, generator=torch.Generator().manual_seed(5))
+    draw = torch.Generator().manual_seed(5)
+    both = torch.randn(batch, tokens, 3, heads, width, generator=draw)
     query, key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
-    expected, _ = attend(query, key, value, scale=0.3)
+    bias = torch.randn(1 if biases == "one" else batch, heads, tokens, tokens, generator=draw)
+    kept = bias.clone()
+    how = {"scale": 0.3, "bias": None if biases == "none" else bias}
+    expected, _ = attend(query, key, value, **how)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = attend_few_heads(query, key, value, scale=0.3)
+        found = attend_few_heads(query, key, value, **how)
     finally:
         torch.set_num_threads(before)
     assert difference(found, expected) <= TOLERANCE
+    assert torch.equal(bias, kept)
+
+
+MODULE = sys.modules[optimize.__module__]
+
+
+@pytest.mark.processor
+@pytest.mark.parametrize("name", MODELS)
+def test_every_attention_may_take_a_few_heads_at_a_time(name, monkeypatch):
+    asked = []
+
+    def attending(*heads, **how):
+        asked.append(heads[0].shape[2])
+        return attend_few_heads(*heads, **how)
+
+    monkeypatch.setattr(MODULE, "attend_few_heads", attending)
+    monkeypatch.setattr(MODULE, "FEW_HEADS_TOKENS", range(1, 10_000))
+    assert_same(name, kernels=FORMS["packed"])
+    assert asked
+    asked.clear()
+    monkeypatch.setattr(MODULE, "FEW_HEADS_TOKENS", FEW_HEADS_TOKENS)
+    assert_same(name, kernels=FORMS["packed"])
+    assert not asked  # so few tokens as here are the fused form's
+
+
+def test_the_tokens_of_published_models_are_within_those_of_a_few_heads():
+    """384 and 518 in patches of 16 and 14; not the windows of Swin V2."""
+    assert {577, 639, 1370} <= {*FEW_HEADS_TOKENS}
+    assert 16 * 16 not in FEW_HEADS_TOKENS

@@ -22,7 +22,6 @@ from dptcli.model.layers import (
     Features,
     MultiHead,
     PatchEmbeddings,
-    attend,
     drop_path,
     map_from_tokens,
     pairwise_bias,
@@ -135,16 +134,8 @@ class BeitSelfAttention(MultiHead):
         if self.relative_position_bias is not None:
             own_bias = self.relative_position_bias(grid_hw)
             bias = own_bias if bias is None else own_bias + bias
-        query, key, value = self.heads(x)
-        return attend(
-            query,
-            key,
-            value,
-            scale=self.scale,
-            bias=bias,
-            dropout=self.dropout if self.training else 0.0,
-            head_mask=head_mask,
-            need_weights=need_weights,
+        return self.attend(
+            *self.heads(x), bias=bias, head_mask=head_mask, need_weights=need_weights
         )
 
 

@@ -21,7 +21,6 @@ from dptcli.model.layers import (
     Features,
     MultiHead,
     as_weight,
-    attend,
     check_pixels,
     map_from_tokens,
 )
@@ -105,12 +104,10 @@ class RotaryAttention(MultiHead):
     ) -> tuple[Tensor, Tensor | None]:
         """(B, N, D) -> (B, N, D) and the weights (B, A, N, N) when asked for; see `attend`."""
         query, key, value = self.heads(x)
-        context, weights = attend(
+        context, weights = self.attend(
             rotation.turn(query),
             rotation.turn(key),
             value,
-            scale=self.scale,
-            dropout=self.dropout if self.training else 0.0,
             head_mask=head_mask,
             need_weights=need_weights,
         )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dptcli.model.layers import MultiHead, attend
+from dptcli.model.layers import MultiHead
 
 
 class GridRotation(NamedTuple):
@@ -69,12 +69,10 @@ class NormedRotaryAttention(MultiHead):
     ) -> tuple[Tensor, Tensor | None]:
         """As SelfAttention's, with each token's rotation (N, d)."""
         query, key, value = self.heads(x)
-        return attend(
+        return self.attend(
             rotation.turn(self.query_norm(query)),
             rotation.turn(self.key_norm(key)),
             value,
-            scale=self.scale,
-            dropout=self.dropout if self.training else 0.0,
             head_mask=head_mask,
             need_weights=need_weights,
         )

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.model.backbones.hierarchical_config import Swinv2Config
-from dptcli.model.layers import AttentionOutput, MultiHead, attend, pairwise_bias
+from dptcli.model.layers import AttentionOutput, MultiHead, pairwise_bias
 
 BIAS_HIDDEN_SIZE = 512  # of the network that computes position biases; fixed in the reference
 MAX_BIAS = 16.0
@@ -41,6 +41,7 @@ class WindowAttention(MultiHead):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.scale = 1.0  # each head has its own
         self.dropout = config.attention_probs_dropout_prob
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10.0)))
         self.continuous_position_bias_mlp = nn.Sequential(
@@ -71,13 +72,11 @@ class WindowAttention(MultiHead):
         bias = self._position_bias(x)
         if mask is not None:
             bias = (bias + mask.unsqueeze(1)).repeat(x.shape[0] // len(mask), 1, 1, 1)
-        return attend(
+        return self.attend(
             F.normalize(query, dim=-1) * scale,
             F.normalize(key, dim=-1),
             value,
-            scale=1.0,
             bias=bias,
-            dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
         )
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dptcli.model.families.zoedepth.config import ZoeDepthConfig
-from dptcli.model.layers import MultiHead, attend
+from dptcli.model.layers import MultiHead
 
 
 class DomainClassifier(nn.Module):
@@ -94,7 +94,5 @@ class PatchAttention(MultiHead):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
-        query, key, value = self.heads(x)
-        dropout = self.dropout if self.training else 0.0
-        context, _ = attend(query, key, value, scale=self.scale, dropout=dropout)
+        context, _ = self.attend(*self.heads(x))
         return self.out_proj(context)

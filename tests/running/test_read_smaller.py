@@ -90,6 +90,19 @@ def test_every_kind_of_jpeg_is_read_smaller(how):
     assert np.abs(np.asarray(picture) - np.asarray(whole).astype(float)).mean() < 1.5
 
 
+@pytest.mark.parametrize("page", [1, 2])
+def test_a_picture_of_several_in_a_file_is_read_smaller(page):
+    stream = io.BytesIO()
+    both = [Image.open(io.BytesIO(photograph(kind="PNG"))), Image.new("RGB", (1600, 1200), "red")]
+    both[0].save(stream, "MPO", save_all=True, append_images=both[1:], quality=90)
+    stream.seek(0)
+    wanted = Wanted(enough=lambda _hw: (300, 400), page=page)
+    picture = decode_picture(stream, name="photo", wanted=wanted)
+    assert about_of(picture).read_hw == (300, 400)
+    apart = np.asarray(picture) - np.asarray(both[page - 1].reduce(4)).astype(float)
+    assert np.abs(apart).mean() < 1.5
+
+
 def test_a_file_without_its_end_is_no_more_whole_than_before():
     data = photograph()
     picture, whole_hw, _ = read(data[:-2])  # without the end mark alone all pixels are there

@@ -4,7 +4,8 @@ Depth is seen best at small sizes, where the network overlooks a photograph as i
 classes at large ones, where people and things are as large as in its crops.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dptcli.errors import UsageError
 from dptcli.pipeline import Pipeline, Task, open_pipeline
 from dptcli.results.files import atomic_path
 from dptcli.training.builtin_model import FOLDERS
@@ -124,6 +126,26 @@ def _open(folder: Path, task: Task, dtype: str) -> Pipeline:
 
 def _at(view: Pipeline, size: int) -> Pipeline:
     return view.with_options(view.options, size=size)
+
+
+def claim(folder: Path, about: Mapping[str, str]) -> None:
+    """Note in a folder of targets what they are made of; more of the same may follow.
+
+    Raises UsageError where they are made of something else.
+    """
+    path = folder / "about.json"
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in {**before, **about} if before.get(name) != about.get(name)]
+        if changed:
+            raise UsageError(
+                f"{folder} holds what was taught with another {', another '.join(changed)}; go on "
+                "with the same, remove that folder, or name another one"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 def classes_path(depth: Path) -> Path:

@@ -37,8 +37,9 @@ from dptcli.training.builtin_model import (
 from dptcli.training.data import IMAGENET_MEAN, IMAGENET_STD
 from dptcli.training.loop import CHECKPOINT_NAME, Run
 from dptcli.training.losses import NUM_GRADIENT_SCALES, gradient_loss
-from dptcli.training.size_targets import classes_path, open_teachers, write_targets
+from dptcli.training.size_targets import claim, classes_path, open_teachers, write_targets
 from dptcli.training.twins import Twins, feature_maps
+from dptcli.weights.fingerprint import weights_hash
 
 
 @dataclass(frozen=True)
@@ -208,9 +209,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    taught = given.taught or given.work / "taught"
+    taught, folders = given.taught or given.work / "taught", given.teacher or [given.builtin]
+    sizes = {
+        "sizes": " ".join(map(str, (given.size, *given.sizes))),
+        "class sizes": " ".join(map(str, given.class_sizes)),
+    }
+    teaching = [
+        *(folder / FOLDERS["depth"] for folder in folders),
+        folders[-1] / FOLDERS["segment"],
+    ]
+    hashes = " ".join(map(weights_hash, teaching))
+    claim(taught, {**sizes, "teacher": hashes, "dtype": given.dtype})
     teachers = open_teachers(
-        given.teacher or [given.builtin],
+        folders,
         size=given.size,
         sizes=given.sizes,
         class_sizes=given.class_sizes,
@@ -236,11 +247,7 @@ def _run(given: argparse.Namespace) -> None:
         checkpoint_every=given.checkpoint_every,
         dtype=given.dtype,
     )
-    about = {
-        "sizes": " ".join(map(str, (given.size, *given.sizes))),
-        "class sizes": " ".join(map(str, given.class_sizes)),
-        "number of photographs": str(len(photographs)),
-    }
+    about = {**sizes, "number of photographs": str(len(photographs))}
     pupil = open_pupil(given.builtin)
     learn(pupil, photographs, given.work, options=options, about=about)
     for task, model in zip(FOLDERS, (pupil.depth, pupil.segment), strict=True):

@@ -147,8 +147,13 @@ def test_stages_of_sizes_move_both_tasks_and_keep_their_teacher(tmp_path: Path) 
         Stage(
             "two",
             SIZES,
-            f"{options} --teacher {{runs}}/one/teacher {{runs}}/one/builtin "
-            "--taught {runs}/one/taught",
+            f"{options} --teacher {{runs}}/one/teacher --taught {{runs}}/one/taught",
+            sets=("{photographs}/segment",),
+        ),
+        Stage(
+            "three",
+            SIZES,
+            f"{options} --teacher {{runs}}/one/teacher {{runs}}/one/builtin",
             sets=("{photographs}/segment",),
         ),
     )
@@ -164,7 +169,8 @@ def test_stages_of_sizes_move_both_tasks_and_keep_their_teacher(tmp_path: Path) 
     assert heads(tmp_path / "runs" / "one" / "teacher").keys() == heads(models).keys()
     teacher = tensors(tmp_path / "runs" / "one" / "teacher")
     assert all(np.array_equal(v, teacher[n][k]) for n in before for k, v in before[n].items())
-    assert len(list((tmp_path / "runs" / "one" / "taught").rglob("*.npy"))) == 4
+    for name in ("one", "three"):
+        assert len(list((tmp_path / "runs" / name / "taught").rglob("*.npy"))) == 4
     assert not (tmp_path / "runs" / "two" / "taught").exists()
 
 

@@ -147,6 +147,10 @@ def test_a_run_that_is_killed_ends_the_same_and_no_other_run_goes_on_from_it(
     for path in models.rglob("*.safetensors"):
         name = path.relative_to(models)
         assert path.read_bytes() == (tmp_path / "other" / name).read_bytes(), name
+    assert main([*cut, *often]) == 2  # its teacher has learnt: what it taught is another's
+    assert f"{tmp_path / 'cut' / 'taught'} holds what was taught with another teacher" in (
+        capsys.readouterr().err
+    )
 
 
 def test_photographs_of_one_name_are_taught_each_their_own(

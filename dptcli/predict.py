@@ -80,6 +80,7 @@ def predict_depth(
     options = Options(
         target_size=parse_target_size(target_size),
         panoramas=Panoramas(all_are=True) if panorama else None,
+        exact=True,  # a file and its array give the same
     )
     pipeline = open_pipeline(
         model,
@@ -121,7 +122,7 @@ def predict_segments(
 
     The arguments and errors are those of predict_depth; `LoadedModel.labels` has the names.
     """
-    options = Options(target_size=parse_target_size(target_size))
+    options = Options(target_size=parse_target_size(target_size), exact=True)
     pipeline = open_pipeline(
         model, task="segment", device=device, dtype=dtype, size=size, options=options
     )

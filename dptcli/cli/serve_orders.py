@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dptcli.serving.orders import Order, Task, Upload
 
 # The options that a request may give, by their parameters' names.
-_BOTH = ("page", "levels", "target_size", "size", "tile")
+_BOTH = ("page", "levels", "target_size", "size", "tile", "exact", "no_exact")
 ASKED: Mapping[str, tuple[str, ...]] = {
     "depth": (
         *("formats", "colormap", "invert", "grayscale", "bits", "value_range", "gamma"),

@@ -363,5 +363,5 @@ def attend_few_heads(
             scores = query[image, few] @ key[image, few].transpose(1, 2)
             if own_bias is not None:
                 scores += own_bias[few]
-            heads[few] = F.softmax(scores, dim=-1) @ value[image, few]
+            torch.bmm(F.softmax(scores, dim=-1), value[image, few], out=heads[few])
     return context.transpose(1, 2).flatten(2)

@@ -3,7 +3,9 @@
 Where isal is installed (extra `png`), it packs the rows: other bytes, the same pixels.
 
 Pillow tries all five filters on every row. In depth, neighbouring rows are nearly alike, so "up",
-the difference from the row above, is as good as the best of them, and costs one subtraction.
+the difference from the row above, is as good as the best of them, and costs one subtraction. Of
+photographs it makes up to a quarter more bytes, a fifth fewer where there is noise, and with isal
+takes a quarter of the time.
 """
 
 import struct
@@ -23,23 +25,26 @@ except ImportError:
 
 _BAND_BYTES = 2**20
 _UP = 2
-_GREY, _RGB = 0, 2
+_GREY, _RGB, _RGBA = 0, 2, 6
 # mode -> bits of a sample, kind, samples of a pixel, zlib's strategy. Runs alone are what a colour
 # map has (12 megapixels: 1.5 MB, as at Pillow's own level 1); grey levels repeat in other ways too.
 _KINDS = {
     "P": (8, _RGB, 3, zlib.Z_RLE),
     "L": (8, _GREY, 1, zlib.Z_DEFAULT_STRATEGY),
     "I;16": (16, _GREY, 1, zlib.Z_DEFAULT_STRATEGY),
+    "RGB": (8, _RGB, 3, zlib.Z_DEFAULT_STRATEGY),
+    "RGBA": (8, _RGBA, 4, zlib.Z_DEFAULT_STRATEGY),
 }
+_SMOOTH = {"P", "L", "I;16"}
 
 
-def is_for(image: Image.Image) -> bool:
-    """Whether `write_smooth` knows the image's mode."""
-    return image.mode in _KINDS
+def is_for(image: Image.Image, *, smooth: bool) -> bool:
+    """Whether `write` is the way for an image. smooth: it is a smooth map, no mask of classes."""
+    return image.mode in _KINDS and (smooth if image.mode in _SMOOTH else isal_zlib is not None)
 
 
-def write_smooth(stream: BinaryIO, image: Image.Image, text: PngInfo) -> None:
-    """Write a smooth picture: grey of 8 or 16 bits as it is, an indexed one as RGB."""
+def write(stream: BinaryIO, image: Image.Image, text: PngInfo) -> None:
+    """Write a picture with one filter: grey of 8 or 16 bits and colours as they are, "P" as RGB."""
     bits, kind, _, strategy = _KINDS[image.mode]
     stream.write(b"\x89PNG\r\n\x1a\n")
     header = struct.pack(">IIBBBBB", image.width, image.height, bits, kind, 0, 0, 0)

@@ -89,11 +89,11 @@ def describe_write_error(path: Path | None, error: OSError) -> ImageError:
 def save_png(
     stream: BinaryIO, image: Image.Image, facts: Mapping[str, object], *, smooth: bool = False
 ) -> None:
-    """Write a PNG, fast, with facts in its text. smooth: see `png`; it makes "P" RGB."""
+    """Write a PNG, fast, with facts in its text. smooth: a smooth map; it makes "P" RGB."""
     text = PngInfo()
     text.add_text("Software", f"dptcli {__version__}")
     text.add_text(TEXT_KEY, json.dumps(facts, default=str))
-    if smooth and png.is_for(image):
-        png.write_smooth(stream, image, text)
+    if png.is_for(image, smooth=smooth):
+        png.write(stream, image, text)
     else:
         image.save(stream, "PNG", pnginfo=text, **_PNG_SPEED)

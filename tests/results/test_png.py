@@ -1,6 +1,7 @@
 """The fast PNG writer: any size and kind comes back bit for bit, in readers that are not ours."""
 
 import io
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from dptcli.results import png
 from dptcli.results.writers import save_png, write_picture
 
 pytestmark = pytest.mark.usefixtures("packer")
+SAMPLES = Path(__file__).parents[2] / "sample_images"
 SIZES = [(1, 1), (1, 3000), (3000, 1), (37, 53), (700, 900)]
 
 
@@ -60,11 +62,37 @@ def test_indexed_colours_are_written_as_rgb(hw):
     np.testing.assert_array_equal(bgr[..., ::-1], apply_palette(indices, depth_lut()))
 
 
-def test_other_modes_take_pillows_way():
-    rgb = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("hw", SIZES, ids=str)
+@pytest.mark.parametrize("channels", [2, 3, 4], ids=["LA", "RGB", "RGBA"])
+def test_colours_come_back_as_they_were(hw, channels, smooth):
+    pixels = np.random.default_rng(0).integers(0, 256, (*hw, channels), np.uint8)
     stream = io.BytesIO()
-    save_png(stream, Image.fromarray(rgb), {}, smooth=True)
-    np.testing.assert_array_equal(np.asarray(Image.open(stream)), rgb)
+    save_png(stream, Image.fromarray(pixels), {"kind": "test"}, smooth=smooth)
+    written = Image.open(stream)
+    assert written.mode == {2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    assert "kind" in written.text["dptcli"]
+    np.testing.assert_array_equal(np.asarray(written), pixels)
+    if channels > 2:
+        bgr = read_with_opencv(stream.getvalue())
+        np.testing.assert_array_equal(bgr[..., [2, 1, 0, 3][:channels]], pixels)
+
+
+def test_a_mask_of_classes_stays_indexed():
+    mask = Image.fromarray(np.random.default_rng(0).integers(0, 5, (40, 30), np.uint8))
+    mask.putpalette(depth_lut().tobytes())
+    stream = io.BytesIO()
+    save_png(stream, mask, {})
+    assert Image.open(stream).mode == "P"
+
+
+@pytest.mark.parametrize("name", ["garden.jpg", "room.jpg", "city.jpg"])
+def test_a_photograph_stays_about_as_small_as_pillow_makes_it(name):
+    photo = Image.open(SAMPLES / name)
+    ours, pillows = io.BytesIO(), io.BytesIO()
+    save_png(ours, photo, {})
+    photo.save(pillows, "PNG", compress_level=1, compress_type=3)
+    assert ours.tell() < 1.3 * pillows.tell()
 
 
 def test_a_smooth_map_stays_about_as_small_as_pillow_makes_it():

@@ -265,8 +265,8 @@ class Pipeline:
         """Resize and normalise a picture, RGB uint8 (H, W, 3) or Pillow's, for the network.
 
         gpano: what its file says of it as a panorama. whole_hw: its own size, where it was read
-        smaller. Raises ImageError where the model takes a
-        prompt and none is given, or one of another shape, and for what can be no panorama.
+        smaller. Raises ImageError where the model takes a prompt and none is given, or one of
+        another shape, and for what can be no panorama.
         """
         options = self.options
         hw = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]

@@ -78,7 +78,7 @@ class DPTImageProcessor(Steps, Settings):
     depth_mode: ClassVar["Mode"] = "bicubic"
     # Whether rescaling and normalising are one step, as the reference's torchvision backend rounds.
     fuses_scaling: ClassVar[bool] = False
-    # Whether a picture is resized otherwise than by Pillow, so that a smaller one does not do.
+    # Whether a picture is resized otherwise than here, so that one read smaller does not do.
     needs_whole: ClassVar[bool] = False
 
     def __init__(

@@ -209,6 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
+    found = [*_photographs(given.sets)]
+    if not found:
+        raise UsageError(f"{given.sets} holds no pairs.csv with photographs; give a folder of sets")
     taught, folders = given.taught or given.work / "taught", given.teacher or [given.builtin]
     sizes = {
         "sizes": " ".join(map(str, (given.size, *given.sizes))),
@@ -228,12 +231,10 @@ def _run(given: argparse.Namespace) -> None:
         dtype=given.dtype,
     )
     photographs = []
-    for image, place in _photographs(given.sets):
+    for image, place in found:
         rgb = decode_image(image)
         write_targets(taught / place, rgb, teachers)
         photographs.append(read_photograph(rgb, taught / place, teachers.network_hw(rgb)))
-    if not photographs:
-        raise UsageError(f"{given.sets} holds no pairs.csv with photographs; give a folder of sets")
     print(f"{len(photographs)} photographs", flush=True)
     options = TrainOptions(
         steps=given.steps,
